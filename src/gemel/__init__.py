@@ -1,0 +1,310 @@
+"""gemel: vision encoders from images without labels, and the classes that it finds in them.
+
+The front door. Each function imports what it needs when it is called, so that `import gemel` is instant.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gemel.errors import UserError
+from gemel.runs import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from torch import Tensor
+
+    from gemel.backbones.base import Backbone
+    from gemel.evaluate.base import Result
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Run", "UserError", "backbone", "classify", "embed", "evaluate", "load", "pretrain", "report", "resume", "views",
+]  # fmt: skip
+
+
+def pretrain(
+    images: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    overwrite: bool = False,
+    rescan: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Learn an encoder from images without labels; then classes, scores and a report.
+
+    Args:
+        images: a folder, a text file of paths, or the name of a data set; left out: digits.
+        out: the run's folder; else runs/METHOD-N, the next free number.
+        config: a YAML file of settings; what is given here wins over it.
+        overwrite: replace the run that stands at `out`.
+        rescan: list the folder anew.
+        quiet: print nothing.
+        **settings: as on the command line: method="twist", epochs=100, optimizer={"name": "adamw", "lr": 1e-3}, ...
+
+    Raises:
+        UserError: with every mistake in what was given; nothing is written then.
+    """
+    from gemel.settings import layer_of_call
+
+    values = {
+        "images": str(images) if images is not None else None, "out": str(out) if out is not None else None,
+        "config": str(config) if config is not None else None, "overwrite": overwrite or None,
+        "rescan": rescan or None, **settings,
+    }  # fmt: skip
+    return _pretrain(layer_of_call(values), quiet=quiet)
+
+
+def resume(run: Run | str | Path, *, quiet: bool = False) -> Run:
+    """Continue an interrupted run to the same end; a run that has ended is left as it is.
+
+    Raises:
+        UserError: it is not a run, or its files are damaged.
+    """
+    from gemel.train.pretrain import continued
+
+    run = load(run)
+    if run.backbone_path.is_file() and run.report_path.is_file():
+        _say(quiet)(f"{run.path} has ended already; its report is {run.report_path}")
+        return run
+    return _complete(continued(run), run, quiet=quiet)
+
+
+def load(run: Run | str | Path) -> Run:
+    """A run by its folder.
+
+    Raises:
+        UserError: there is no run.
+    """
+    return run if isinstance(run, Run) else Run(run)
+
+
+def backbone(run: Run | str | Path) -> "Backbone":
+    """The trained backbone in evaluation mode: normalised floats (B, 3, H, W) to (B, width)."""
+    from gemel.train.checkpoints import load_backbone
+
+    return load_backbone(load(run))
+
+
+def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: bool = True) -> "pa.Table":
+    """Features of images, one row each: path, vector.
+
+    Args:
+        run: a run or its folder.
+        images: as for pretrain; left out: those of the run.
+        quiet: print nothing.
+
+    Raises:
+        UserError: the run has not ended, or the images can't be found or read.
+    """
+    import pyarrow as pa
+
+    from gemel.data.listing import printable
+    from gemel.evaluate.features import see
+
+    run = load(run)
+    source = _source(run, images, "none")
+    seen = see(backbone(run), run.backbone_facts, source, progress=_progress(quiet))
+    width = seen.features.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(seen.features.numpy().ravel()), width)
+    paths = [printable(source.path(place)) for place in seen.index.tolist()]
+    return pa.table({"path": paths, "vector": vectors})
+
+
+def classify(
+    run: Run | str | Path, images: str | Path | None = None, *, top: int = 3, quiet: bool = True
+) -> "pa.Table":  # fmt: skip
+    """Discovered classes of images, one row each: path, class, probability, then the next likely ones.
+
+    Args:
+        run: a run or its folder.
+        images: as for pretrain; left out: those of the run.
+        top: classes that are told, the most likely ones.
+        quiet: print nothing.
+
+    Raises:
+        UserError: the run's method discovers no classes, or the images can't be found or read.
+    """
+    from gemel.evaluate.closing import class_table
+    from gemel.evaluate.features import see
+    from gemel.train.checkpoints import load_method
+
+    run = load(run)
+    if top < 1:
+        raise UserError(f"--top must be at least 1, not {top}")
+    method = load_method(run)
+    source = _source(run, images, "none")
+    seen = see(method, run.backbone_facts, source, progress=_progress(quiet))
+    if seen.probabilities is None:
+        raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
+    return class_table(seen, top=top)
+
+
+def evaluate(
+    run: Run | str | Path,
+    protocol: str,
+    images: str | Path | None = None,
+    *,
+    test: str | Path | None = None,
+    labels: str | None = None,
+    quiet: bool = True,
+    **options: Any,
+) -> "Result":
+    """Judge a run's features by a named protocol; the result is kept in RUN/evaluations.
+
+    Args:
+        run: a run or its folder.
+        protocol: knn, cluster, ...
+        images: as for pretrain; left out: those of the run.
+        test: a test set; without one the protocol's own rule holds.
+        labels: folders or FILE.csv; left out: the data set's own, or the run's.
+        quiet: print nothing.
+        **options: the protocol's own.
+
+    Raises:
+        UserError: unknown protocol or option, or no labels.
+    """
+    from gemel import evaluate as room
+    from gemel.evaluate.closing import judge
+    from gemel.evaluate.features import see
+    from gemel.schema import convert, mistakes_in, schema_of
+    from gemel.train.checkpoints import load_method
+
+    run = load(run)
+    protocol_class = room.find(protocol)
+    schema = schema_of(protocol_class)
+    mistakes = mistakes_in(options, schema.model_fields, lambda key: f"--{key}", title=protocol)
+    if mistakes:
+        raise UserError(*mistakes)
+    evaluation = protocol_class(**convert(schema, options, protocol))
+    source = _source(run, images, labels)
+    test_source = None if test is None else _source(run, test, labels)
+    method = load_method(run)
+    seen = see(method, run.backbone_facts, source, progress=_progress(quiet))
+    tested = None if test_source is None else see(method, run.backbone_facts, test_source, progress=_progress(quiet))
+    return judge(run, evaluation, seen, tested)
+
+
+def report(runs: Sequence[Run | str | Path], out: str | Path | None = None) -> Path:
+    """One self-contained HTML page of one or several runs.
+
+    Args:
+        runs: runs or their folders.
+        out: the file; left out: report.html in the first run's folder.
+    """
+    from gemel.report import build_report
+
+    if isinstance(runs, Run | str | Path):
+        runs = [runs]
+    return build_report([load(run) for run in runs], None if out is None else Path(out))
+
+
+def views(
+    images: "Sequence[str | Path | bytes | np.ndarray]",
+    recipe: str | Mapping[str, Any],
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    index: Sequence[int] | None = None,
+) -> "list[Tensor]":
+    """The views that training would see.
+
+    Args:
+        images: files, encoded bytes, or uint8 arrays (H, W) or (H, W, 3).
+        recipe: a method or METHOD/RECIPE (as published, not fitted to the images), or settings: those of a run, or
+            {"name": "photo", "size": 96, ...}.
+        seed: of the run.
+        epoch: from 0.
+        index: the images' places in the data set; left out: 0, 1, 2, ...
+
+    Returns:
+        V tensors (B, 3, H, W), uint8.
+
+    Raises:
+        UserError: an image can't be read, or the recipe is unknown.
+    """
+    from gemel.data.given import views_of
+
+    return views_of(images, *_views_of(recipe), seed=seed, epoch=epoch, index=index)
+
+
+def _pretrain(*layers: Any, quiet: bool) -> Run:
+    from gemel.train.pretrain import prepare, start
+
+    prepared = prepare(layers, _say(quiet))
+    return _complete(prepared, start(prepared), quiet=quiet)
+
+
+def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
+    """Train to the end, then the closing pass and the report."""
+    from gemel.distributed import rank
+    from gemel.evaluate.closing import close
+    from gemel.train.pretrain import train
+
+    say = _say(quiet)
+    if not run.backbone_path.is_file():
+        train(prepared, run, say, quiet=quiet)
+    if rank() != 0:
+        return run
+    close(run, prepared.source, _progress(quiet))
+    path = report([run])
+    for result in run.evaluations():
+        say(f"{result['protocol']}: " + ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()))
+    say(f"run: {run.path}   report: {path}")
+    return run
+
+
+def _source(run: Run, images: str | Path | None, labels: str | None) -> Any:
+    from gemel.data.sources import open_source
+
+    settings = run.settings
+    own = images is None
+    if labels is None and own:
+        labels = settings["labels"]
+    return open_source(settings["images"] if own else str(images), labels=labels)
+
+
+def _views_of(recipe: str | Mapping[str, Any]) -> tuple[Any, int]:
+    from gemel import methods
+    from gemel.recipes import VIEWS
+    from gemel.schema import convert, nearest
+
+    if isinstance(recipe, str):
+        name, _, variant = recipe.partition("/")
+        recipes = methods.find(name).recipes
+        if variant and variant not in recipes:
+            raise UserError(f"{recipe} is unknown; there are {', '.join(recipes)}{nearest(variant, recipes)}")
+        found = recipes[variant or next(iter(recipes))]
+        return found.views, found.image_size
+    values = dict(recipe.get("views", recipe))
+    size = values.pop("size", recipe.get("image_size", 224))
+    name = values.get("name", "photo")
+    if name not in VIEWS:
+        raise UserError(f"views {name!r} are unknown; there are {', '.join(VIEWS)}{nearest(name, VIEWS)}")
+    return VIEWS[name](**convert(VIEWS[name], values, "views")), int(size)
+
+
+def _say(quiet: bool) -> Any:
+    from gemel.distributed import rank
+
+    return (lambda text: None) if quiet or rank() != 0 else lambda text: print(text, flush=True)
+
+
+def _progress(quiet: bool) -> Any:
+    from time import monotonic
+
+    if quiet:
+        return None
+    shown = monotonic()
+
+    def tell(done: int, count: int) -> None:
+        nonlocal shown
+        if monotonic() - shown > 10.0:
+            shown = monotonic()
+            print(f"{done} of {count} images", flush=True)
+
+    return tell

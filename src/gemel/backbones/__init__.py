@@ -1,0 +1,36 @@
+"""Backbones: a function in a file here by that name, else one of timm's networks."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gemel.errors import UserError
+
+if TYPE_CHECKING:
+    from gemel.backbones.base import Backbone
+
+_NOT_NETWORKS = ("__init__", "base", "timm")
+
+
+def available() -> list[str]:
+    """Names of gemel's own networks; timm's come on top."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_NETWORKS)
+
+
+def find(name: str) -> "Callable[..., Backbone]":
+    """The constructor of a network; its keyword-only arguments are its settings.
+
+    Raises:
+        UserError: neither gemel nor timm has it.
+    """
+    if name in available():
+        return getattr(import_module(f"gemel.backbones.{name}"), name)
+    module: Any = import_module("gemel.backbones.timm")
+    if name not in module.names():
+        near = get_close_matches(name, [*available(), *module.names()], n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"--backbone {name!r} is unknown; gemel has {', '.join(available())}, timm has its own{hint}")
+    return partial(module.timm_backbone, name)

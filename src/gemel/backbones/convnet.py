@@ -1,0 +1,29 @@
+"""A small plain network for small images: digits, characters, symbols."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from gemel.backbones.base import Backbone
+
+Stride = Annotated[int, Field(ge=1, le=4)]
+
+
+def convnet(
+    *,
+    widths: tuple[PositiveInt, ...] = (32, 64, 64, 128, 128),
+    strides: tuple[Stride, ...] = (1, 2, 1, 2, 1),
+) -> Backbone:
+    """3 x 3 convolutions, each with batch norm and ReLU, then the mean over the places.
+
+    Args:
+        widths: channels of the layers
+        strides: steps of the layers; 2 halves the side
+    """
+    if len(widths) != len(strides) or not widths:
+        raise ValueError(f"{len(widths)} widths and {len(strides)} strides; give one stride for each width")
+    layers: list[nn.Module] = []
+    for before, after, stride in zip((3, *widths[:-1]), widths, strides, strict=True):
+        layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    return Backbone(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1])

@@ -1,0 +1,64 @@
+"""timm's networks, by their names; the only file that imports timm."""
+
+from functools import cache
+from typing import Annotated, Any, Literal, cast
+
+import timm
+from pydantic import Field
+from torch import nn
+
+from gemel.backbones.base import Backbone
+from gemel.errors import UserError
+
+
+@cache
+def names() -> frozenset[str]:
+    """All networks of timm, with the tags of pretrained weights too."""
+    return frozenset(timm.list_models()) | frozenset(timm.list_pretrained())
+
+
+def timm_backbone(
+    name: str,
+    /,
+    *,
+    stem: Literal["standard", "small"] = "standard",
+    zero_init: bool = True,
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
+    image_size: int | None = None,
+    pretrained: bool = False,
+) -> Backbone:
+    """A network of timm without its classifier, in training mode.
+
+    Args:
+        name: timm's name, with or without the tag of its weights
+        stem: small: a residual network's first layer 3 x 3 with stride 1 and no pooling, for images of 64 pixels or less
+        zero_init: a residual network's branches start at zero (Barlow Twins: yes; TWIST: no)
+        drop_path: chance of skipping a branch
+        image_size: side for which a transformer's places are made; other sides are interpolated
+        pretrained: with timm's weights
+    """
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    residual = _is_resnet(name)
+    if residual:
+        options["zero_init_last"] = zero_init
+    elif name.startswith(("vit", "deit")):
+        options |= {"dynamic_img_size": True} | ({"img_size": image_size} if image_size else {})
+    try:
+        network: Any = timm.create_model(name, **options)
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"timm can't make {name} with {options}: {error}") from error
+    if stem == "small":
+        if not residual:
+            raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
+        width = cast(nn.Conv2d, network.conv1).out_channels
+        network.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+    return Backbone(network, network.num_features)
+
+
+def _is_resnet(name: str) -> bool:
+    bare = name.partition(".")[0]
+    return bare in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d")

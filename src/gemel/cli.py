@@ -1,0 +1,282 @@
+"""The command line: read flags, call one library function, print its answer."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gemel.errors import UserError
+
+app = typer.Typer(
+    name="gemel",
+    help="Vision encoders from images without labels, and the classes that it finds in them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RAW = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""arguments are handed on as they are typed: the one checker reads them"""
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]
+Images = Annotated[str, typer.Argument(metavar="IMAGES", help="folder, text file of paths, or name of a data set")]
+
+
+@app.command(context_settings=RAW)
+def pretrain(context: typer.Context) -> None:
+    """Learn an encoder, and classes, from images without labels:  gemel pretrain ./photos"""
+    if _asks_help(context.args):
+        return print(_pretrain_help())
+    import gemel
+    from gemel.settings import Launch, Settings, layer_of_flags
+
+    layer = layer_of_flags(context.args, ["images"], Settings, Launch)
+    if layer.values.get("dry_run"):
+        return _dry_run(layer)
+    gemel._pretrain(layer, quiet=False)  # pyright: ignore[reportPrivateUsage]
+
+
+@app.command()
+def resume(run: RunFolder) -> None:
+    """Continue an interrupted run to the same end, bit for bit."""
+    import gemel
+
+    gemel.resume(run)
+
+
+@app.command(context_settings=RAW)
+def evaluate(context: typer.Context) -> None:
+    """Judge a run's features by a protocol:  gemel evaluate RUN knn [IMAGES] [--test IMAGES]"""
+    from gemel import evaluate as room
+    from gemel.settings import layer_of_flags
+
+    if _asks_help(context.args) or len(context.args) < 2:
+        return print(_evaluate_help(room.available()))
+    import gemel
+
+    values = layer_of_flags(context.args, ["run", "protocol", "images"]).values
+    missing = [word for word in ("run", "protocol") if word not in values]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} missing; gemel evaluate RUN PROTOCOL [IMAGES]")
+    result = gemel.evaluate(**values, quiet=False)
+    for name, value in result.metrics.items():
+        print(f"{name:16} {value:.4f}")
+    for name, value in result.settings.items():
+        print(f"  {name}: {value}")
+
+
+@app.command()
+def embed(
+    run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]
+) -> None:  # fmt: skip
+    """Write the features of images: one row an image, path and vector."""
+    _check_suffix(out, ".parquet", ".npz")
+    import gemel
+
+    table = gemel.embed(run, images, quiet=False)
+    _write_table(table, out)
+    print(f"{table.num_rows} images, {table.column('vector').type.list_size} numbers each: {out}")
+
+
+@app.command()
+def classify(
+    run: RunFolder,
+    images: Images,
+    out: Annotated[Path, typer.Option(help="F.parquet or F.csv")],
+    into: Annotated[Path | None, typer.Option(help="make a folder of links for each class here")] = None,
+    top: Annotated[int, typer.Option(help="classes told for each image")] = 3,
+) -> None:
+    """Write the discovered class of images: path, class, probability, and the next likely ones."""
+    _check_suffix(out, ".parquet", ".csv")
+    import gemel
+
+    table = gemel.classify(run, images, top=top, quiet=False)
+    _write_table(table, out)
+    used = len(set(table.column("class").to_pylist()))
+    print(f"{table.num_rows} images in {used} classes: {out}")
+    if into is not None:
+        _link(table, into)
+        print(f"links: {into}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of runs")],
+    out: Annotated[Path | None, typer.Option(help="the file; else RUN/report.html")] = None,
+) -> None:
+    """Write one self-contained HTML page of one or several runs."""
+    import gemel
+
+    print(gemel.report(list(runs), out))
+
+
+@app.command()
+def methods() -> None:
+    """List the methods and their recipes."""
+    from gemel import methods as room
+
+    for name in room.available():
+        method = room.find(name)
+        print(f"{name}: {(method.__doc__ or '').splitlines()[0]}")
+        for recipe, values in method.recipes.items():
+            print(f"  {name}/{recipe}: {values.source}")
+
+
+@app.command()
+def settings(method: Annotated[str, typer.Argument(metavar="METHOD")]) -> None:
+    """List every setting of a method: key, range, default, meaning."""
+    from gemel import methods as room
+    from gemel.recipes import OPTIMIZERS, VIEWS
+    from gemel.schema import describe, schema_of
+    from gemel.settings import Settings
+
+    tables = {"gemel": describe(Settings), f"the method {method}": describe(schema_of(room.find(method)), "method.")}
+    for section, schemas in (("views", VIEWS), ("optimizer", OPTIMIZERS)):
+        for name, schema in schemas.items():
+            tables[f"--{section} {name}"] = describe(schema, f"{section}.")
+    for title, rows in tables.items():
+        print(f"\n{title}")
+        for key, kind, default, meaning in rows:
+            print(f"  --{key if '.' in key else key.replace('_', '-'):28} {kind:34} {default:24} {meaning}")
+
+
+@app.command()
+def recipe(method: Annotated[str, typer.Argument(metavar="METHOD[/RECIPE]")]) -> None:
+    """Print a recipe as YAML:  gemel recipe barlow_twins > mine.yaml"""
+    from gemel import methods as room
+    from gemel.schema import nearest
+    from gemel.settings import render
+
+    name, _, variant = method.partition("/")
+    recipes = room.find(name).recipes
+    variant = variant or next(iter(recipes))
+    if variant not in recipes:
+        raise UserError(f"{method} is unknown; there are {', '.join(recipes)}{nearest(variant, recipes)}")
+    found = recipes[variant]
+    values = found.model_dump(exclude={"source", "images", "method"})
+    options = dict(found.method)
+    values = {"method": {"name": name, "recipe": variant, **options}, **values}
+    print(f"# {name}/{variant}: {found.source}\n# gemel pretrain IMAGES --config THIS_FILE\n{render(values)}", end="")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; 0 done, 2 the user's words or files are at fault, 130 interrupted, 1 anything else."""
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_guarded(lambda: app(words, standalone_mode=False), debug="--debug" in words))
+
+
+def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
+    import click
+
+    try:
+        return int(command() or 0)
+    except UserError as error:
+        if debug:
+            raise
+        for mistake in error.mistakes:
+            print(f"gemel: {mistake}", file=sys.stderr)
+        return 2
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        print(f"gemel: {error.format_message()}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("gemel: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if debug:
+            raise
+        print(f"gemel: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if debug or type(error).__name__ != "Interrupted":
+            raise
+        print(f"gemel: {error}", file=sys.stderr)
+        return 130
+
+
+def _dry_run(layer: Any) -> None:
+    from gemel.settings import render
+    from gemel.train.pretrain import prepare
+
+    prepared = prepare([layer], print)
+    print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
+
+
+def _asks_help(arguments: list[str]) -> bool:
+    return "--help" in arguments or "-h" in arguments
+
+
+def _pretrain_help() -> str:
+    from gemel.schema import describe
+    from gemel.settings import Launch, Settings
+
+    lines = ["Usage: gemel pretrain [IMAGES] [OPTIONS]", "", "Learn an encoder from images without labels.", ""]
+    lines += [f"  IMAGES{'':18} {Settings.model_fields['images'].description}"]
+    for key, _, default, meaning in (*describe(Settings), *describe(Launch)):
+        if key != "images":
+            shown = f" [{default}]" if default and default != "False" else ""
+            lines.append(f"  --{key.replace('_', '-'):22} {meaning}{shown}")
+    return "\n".join([*lines, "", "gemel settings METHOD lists every dotted option, --optimizer.lr and the like."])
+
+
+def _evaluate_help(protocols: list[str]) -> str:
+    from gemel import evaluate as room
+    from gemel.schema import describe, schema_of
+
+    lines = ["Usage: gemel evaluate RUN PROTOCOL [IMAGES] [--test IMAGES] [--labels folders|FILE.csv] [OPTIONS]", ""]
+    for name in protocols:
+        protocol = room.find(name)
+        lines.append(f"  {name}: {' '.join((protocol.__doc__ or '').split('Args:')[0].split())}")
+        lines += [f"    --{key:20} {meaning} [{default}]" for key, _, default, meaning in describe(schema_of(protocol))]
+    return "\n".join(lines)
+
+
+def _check_suffix(path: Path, *allowed: str) -> None:
+    if path.suffix not in allowed:
+        raise UserError(f"--out {path} must end in {' or '.join(allowed)}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
+
+
+def _write_table(table: Any, out: Path) -> None:
+    import numpy as np
+    from pyarrow import csv, parquet
+
+    from gemel.runs import write_atomically
+
+    def write(temporary: Path) -> None:
+        if out.suffix == ".csv":
+            csv.write_csv(table, temporary)
+        elif out.suffix == ".npz":
+            vectors = table.column("vector").combine_chunks()
+            with temporary.open("wb") as file:
+                np.savez(
+                    file, path=np.array(table.column("path").to_pylist()),
+                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
+                )  # fmt: skip
+        else:
+            parquet.write_table(table, temporary)
+
+    write_atomically(out, write)
+
+
+def _link(table: Any, into: Path) -> None:
+    """A folder for each class, in it links to its images; the images stay where they are."""
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise UserError(f"--into {into} is not empty; name a new folder")
+    for path, number in zip(table.column("path").to_pylist(), table.column("class").to_pylist(), strict=True):
+        image = Path(path).absolute()
+        if not image.exists():
+            raise UserError(f"--into needs files; {path} is an image inside a data set")
+        folder = into / f"{number:04}"
+        folder.mkdir(parents=True, exist_ok=True)
+        link, copy = folder / image.name, 1
+        while link.is_symlink():  # images of one name from several folders
+            copy += 1
+            link = folder / f"{image.stem}-{copy}{image.suffix}"
+        link.symlink_to(image)

@@ -1,0 +1,147 @@
+"""From a recipe of views to the random numbers of one view; no pixels here.
+
+A view is a pure function of (seed, epoch, index, view number): its numbers come from a counter-based generator (Philox
+4x64) keyed by those four, so that workers, processes, prefetch and resume can't change what is trained on.
+"""
+
+from functools import lru_cache
+from math import cos, exp, log, radians, sin, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemel.recipes import GlyphViews, PhotoViews, Views
+
+TRIES = 10
+"""crops that are tried before the centred one is taken, as in torchvision"""
+
+_ORDER_STREAM = 2**63
+"""counter word of an epoch's order: no view number reaches it"""
+
+
+class PhotoDraw(NamedTuple):
+    """What is done to one photograph, in this order: crop, resize, flip, jitter, grey, blur, solarise."""
+
+    size: int
+    """side of the view, pixels"""
+    left: int
+    top: int
+    width: int
+    height: int
+    bicubic: bool
+    flip: bool
+    jitter: tuple[tuple[str, float], ...]
+    """(brightness | contrast | saturation | hue, factor) in the order of their application"""
+    gray: bool
+    sigma: float
+    """of the blur, pixels; 0: none"""
+    solarize: bool
+
+
+class GlyphDraw(NamedTuple):
+    """One affine sampling: the place in the image, in units of its half sides from its centre, of a place in the view."""
+
+    size: int
+    """side of the view, pixels"""
+    matrix: tuple[float, float, float, float, float, float]
+    """a, b, c, d, e, f: x_image = a x + b y + c, y_image = d x + e y + f; all in [-1, 1] inside"""
+
+
+Draw = PhotoDraw | GlyphDraw
+
+
+def draw(
+    views: Views, *, seed: int, epoch: int, index: int, view: int, height: int, width: int, size: int
+) -> Draw:  # fmt: skip
+    """Draw the numbers of one view.
+
+    Args:
+        views: the recipe.
+        seed: of the run.
+        epoch: from 0.
+        index: the image's place in the data set.
+        view: number of the view, from 0.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        size: side of the view, pixels.
+    """
+    numbers = _generator(seed, epoch, view, index).random(64)
+    if isinstance(views, GlyphViews):
+        return _draw_glyph(views, numbers, size)
+    return _draw_photo(views, numbers, view, height, width, size)
+
+
+@lru_cache(maxsize=2)
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The permutation of an epoch, drawn from (seed, epoch); kept, since every step of the epoch asks for it."""
+    permutation = _generator(seed, epoch, _ORDER_STREAM, 0).permutation(count)
+    permutation.flags.writeable = False
+    return permutation
+
+
+def _generator(seed: int, epoch: int, view: int, index: int) -> np.random.Generator:
+    # The lowest word of the counter counts up as numbers are drawn, so the three above it tell the streams apart.
+    counter = np.array([0, 0, view, index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=counter))
+
+
+def _draw_photo(
+    views: PhotoViews, numbers: NDArray[np.float64], view: int, height: int, width: int, size: int
+) -> PhotoDraw:  # fmt: skip
+    left, top, crop_width, crop_height = _crop(views, numbers[: 4 * TRIES].tolist(), height, width)
+    u: list[float] = numbers[4 * TRIES :].tolist()
+    jitter: tuple[tuple[str, float], ...] = ()
+    if u[0] < views.jitter:
+        strengths = {"brightness": views.brightness, "contrast": views.contrast, "saturation": views.saturation}
+        parts = [(name, 1.0 + _between(u[1 + i], -x, x)) for i, (name, x) in enumerate(strengths.items())]
+        parts.append(("hue", _between(u[4], -views.hue, views.hue)))
+        jitter = tuple(parts[i] for i in sorted(range(4), key=lambda i: u[5 + i]))
+    low, high = views.blur_sigma
+    return PhotoDraw(
+        size=size,
+        left=left,
+        top=top,
+        width=crop_width,
+        height=crop_height,
+        bicubic=views.interpolation == "bicubic",
+        flip=u[9] < views.flip,
+        jitter=jitter,
+        gray=u[10] < views.gray,
+        sigma=_between(u[12], low, high) if u[11] < views.blur[view] else 0.0,
+        solarize=u[13] < views.solarize[view],
+    )
+
+
+def _crop(views: PhotoViews, u: list[float], height: int, width: int) -> tuple[int, int, int, int]:
+    """Random resized crop: area uniform, ratio log-uniform; after ten misses the largest centred crop allowed."""
+    area = height * width
+    low, high = (log(ratio) for ratio in views.ratio)
+    for i in range(TRIES):
+        target = area * _between(u[4 * i], *views.scale)
+        ratio = exp(_between(u[4 * i + 1], low, high))
+        w, h = round(sqrt(target * ratio)), round(sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(u[4 * i + 2] * (width - w + 1)), int(u[4 * i + 3] * (height - h + 1)), w, h
+    w, h = width, height
+    if width / height < views.ratio[0]:
+        h = max(1, round(width / views.ratio[0]))
+    elif width / height > views.ratio[1]:
+        w = max(1, round(height * views.ratio[1]))
+    return (width - w) // 2, (height - h) // 2, w, h
+
+
+def _draw_glyph(views: GlyphViews, numbers: NDArray[np.float64], size: int) -> GlyphDraw:
+    u: list[float] = numbers[:5].tolist()
+    angle = radians(_between(u[0], -views.rotate, views.rotate))
+    zoom = 1.0 / _between(u[1], *views.scale)
+    shear = _between(u[2], -views.shear, views.shear)
+    # shares of the side, in half sides
+    x, y = (2.0 * _between(one, -views.shift, views.shift) for one in u[3:5])
+    a, b = zoom * cos(angle), zoom * (shear * cos(angle) - sin(angle))
+    d, e = zoom * sin(angle), zoom * (shear * sin(angle) + cos(angle))
+    return GlyphDraw(size, (a, b, x, d, e, y))
+
+
+def _between(u: float, low: float, high: float) -> float:
+    return low + u * (high - low)

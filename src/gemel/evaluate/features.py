@@ -1,0 +1,83 @@
+"""One pass over a data set: features, and class probabilities where the method has classes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gemel.data.batches import InferenceLoader, default_workers
+from gemel.data.sources import Source
+from gemel.errors import UserError
+from gemel.methods.base import Method
+
+Progress = Callable[[int, int], None]
+"""(images done, images) after each batch"""
+
+
+class Seen(NamedTuple):
+    """What a network made of the readable images of a source, in their order."""
+
+    source: Source
+    index: NDArray[np.int64]
+    """(N,) places in the source"""
+    features: Tensor
+    """(N, width) float32"""
+    probabilities: Tensor | None
+    """(N, C) float32"""
+    rejected: dict[int, str]
+    """reasons of the unreadable ones, by place"""
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(N,) -1 where unknown; None without labels."""
+        return None if self.source.labels is None else self.source.labels[self.index]
+
+
+def see(
+    network: Method | nn.Module, facts: dict[str, Any], source: Source, *, in_memory: bool = False,
+    progress: Progress | None = None,
+) -> Seen:  # fmt: skip
+    """Run the inference crop of every image through a network in evaluation mode.
+
+    Args:
+        network: a method (features by its encoder, probabilities by its classes) or a backbone alone.
+        facts: of backbone.json: size, mean, std, views.
+        source: the images.
+        in_memory: the images need no decoding.
+        progress: told after each batch.
+
+    Raises:
+        UserError: no image can be read.
+    """
+    network.eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    encoder = network.encoder() if isinstance(network, Method) else network
+    loader = InferenceLoader(
+        source, size=int(facts["size"]), glyph=facts["views"] == "glyph", workers=default_workers(in_memory)
+    )
+    mean, std = (torch.tensor(facts[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+    features: list[Tensor] = []
+    probabilities: list[Tensor] = []
+    places: list[Tensor] = []
+    with torch.inference_mode():
+        for views, index in loader:
+            images = (views.to(device, torch.float32) / 255 - mean) / std
+            found = encoder(images.to(memory_format=torch.channels_last))
+            features.append(found.float().cpu())
+            classes = network.classify(found) if isinstance(network, Method) else None
+            if classes is not None:
+                probabilities.append(classes.float().cpu())
+            places.append(index.clone())
+            if progress is not None:
+                progress(int(index[-1]) + 1, len(source))
+    network.cpu()
+    if not features:
+        raise UserError(f"none of the {len(source)} images of {source.name} can be read")
+    return Seen(
+        source, torch.cat(places).numpy(), torch.cat(features), torch.cat(probabilities) if probabilities else None,
+        loader.rejected,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""Methods: the folder is the list; `find("twist")` imports twist.py and takes its one Method."""
+
+import sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from inspect import isabstract, isclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemel.errors import UserError
+
+if TYPE_CHECKING:
+    from gemel.methods.base import Method
+
+
+def available() -> list[str]:
+    """Names of the methods, read from the folder without importing them."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "base"))
+
+
+def find(name: str) -> "type[Method]":
+    """The method of a file here, or of a user's own file (`./mine.py`).
+
+    Raises:
+        UserError: there is none.
+    """
+    if name.endswith(".py"):
+        module = _import_file(Path(name))
+    elif name in available():
+        module = import_module(f"gemel.methods.{name}")
+    else:
+        raise UserError(f"--method {name!r} is unknown; there are {', '.join(available())}, or a file like ./mine.py")
+    from gemel.methods.base import Method
+
+    found = [one for one in vars(module).values() if isclass(one) and issubclass(one, Method) and not isabstract(one)]
+    found = [one for one in found if one.__module__ == module.__name__]
+    if len(found) != 1:
+        raise UserError(f"{name} holds {len(found)} methods; one class that derives from Method is needed")
+    return found[0]
+
+
+def _import_file(path: Path):
+    if not path.is_file():
+        raise UserError(f"--method {path} is not a file; give a method's name or a Python file that holds one")
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module  # so that classes of the file can be pickled for worker processes
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,188 @@
+"""TWIST: twin class distributions, consistent, sharp and diverse."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from gemel.backbones.base import features_of
+from gemel.data.batches import Batch
+from gemel.distributed import mean_over_processes
+from gemel.methods.base import Method
+from gemel.methods.parts.heads import mlp
+from gemel.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe
+
+
+def twist_loss(
+    one: Tensor,
+    two: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    temperature: float = 1.0,
+    epsilon: float = 1e-5,
+) -> dict[str, Tensor]:
+    r"""L = ½[KL(p¹‖p²) + KL(p²‖p¹)] + α ½[EH(p¹) + EH(p²)] - β ½[HE(p¹) + HE(p²)].
+
+    KL(p‖q) = 1/B Σ_i Σ_c p_ic [log(p_ic + ε) - log(q_ic + ε)] with p = softmax(z); with p = softmax(z / τ),
+    EH(p) = -1/B Σ_i Σ_c p_ic log(p_ic + ε) and HE(p) = -Σ_c p̄_c log(p̄_c + ε), p̄ the mean over the global batch.
+    Source: arXiv 2110.07402 and its released code, whose ε inside the logarithms is worth 0.04 nat at 4096 classes.
+
+    Args:
+        one: logits of the first views after the batch norm, (B, C), this process's rows.
+        two: logits of the second views, (B, C).
+        alpha: α, weight of the sharpness.
+        beta: β, weight of the diversity.
+        temperature: τ of the two entropies (the consistency takes none).
+        epsilon: ε; 0 means log-softmax.
+
+    Returns:
+        loss, consistency, sharpness and diversity; raw and positive, means over the global batch.
+
+    Raises:
+        ValueError: the shapes differ or are not (B, C).
+    """
+    if one.shape != two.shape or one.ndim != 2:
+        raise ValueError(f"two matrices (B, C) of one shape are needed, not {tuple(one.shape)} and {tuple(two.shape)}")
+    with torch.autocast(one.device.type, enabled=False):
+        (p, log_p), (q, log_q) = (_softmax(logits, 1.0, epsilon) for logits in (one, two))
+        # KL(p|q) + KL(q|p) = Σ (p - q)(log p - log q): one pass over the two matrices
+        consistency = mean_over_processes(0.5 * ((p - q) * (log_p - log_q)).sum(1).mean())
+        if temperature != 1.0:
+            (p, log_p), (q, log_q) = (_softmax(logits, temperature, epsilon) for logits in (one, two))
+        sharpness = mean_over_processes(-0.5 * ((p * log_p).sum(1) + (q * log_q).sum(1)).mean())
+        means = mean_over_processes(torch.stack([p.mean(0), q.mean(0)]))  # (2, C)
+        diversity = 0.5 * _entropy(means, epsilon)
+        return {
+            "loss": consistency + alpha * sharpness - beta * diversity,
+            "consistency": consistency,
+            "sharpness": sharpness,
+            "diversity": diversity,
+        }
+
+
+def _softmax(logits: Tensor, temperature: float, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Probabilities (B, C) and the logarithm of probabilities + ε; float32, or float64 where given."""
+    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+    if epsilon == 0:
+        log_p = logits.log_softmax(1)
+        return log_p.exp(), log_p
+    p = logits.softmax(1)
+    return p, (p + epsilon).log()
+
+
+def _entropy(p: Tensor, epsilon: float) -> Tensor:
+    """-Σ p log(p + ε) over all rows; at ε = 0, 0 log 0 = 0."""
+    return -(p * (p + epsilon).log()).sum() if epsilon else -torch.special.xlogy(p, p).sum()
+
+
+class ClassHead(nn.Module):
+    """Linear-BN-ReLU-Linear-BN-ReLU-Linear, and a batch norm without scale and shift before the softmax (NBS).
+
+    Args:
+        widths: of the input, the hidden layers and the classes.
+        norm: whether NBS stands; without it the diversity term can hardly be optimised (TWIST's Table 7).
+    """
+
+    def __init__(self, *widths: int, norm: bool) -> None:
+        super().__init__()
+        self.layers = mlp(*widths)
+        self.norm = nn.BatchNorm1d(widths[-1], affine=False) if norm else nn.Identity()
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (R, d) to logits (R, C) before and after the batch norm."""
+        before = self.layers(features)
+        return before, self.norm(before)
+
+
+class Twist(Method):
+    r"""Learn twin class distributions that are consistent, sharp and diverse (https://arxiv.org/abs/2110.07402).
+
+    L = ½[KL(p¹‖p²) + KL(p²‖p¹)] + α ½[EH(p¹) + EH(p²)] - β ½[HE(p¹) + HE(p²)],   p = softmax(BN(head(features)))
+
+    Both views go through the network in one pass. With several heads, each with its own batch norm and loss, the one
+    with the lowest loss of late gives the classes: a start that ends in a poor optimum is dropped without labels.
+
+    Args:
+        classes: C, classes to discover
+        hidden: width of the head's two hidden layers
+        alpha: α, weight of the sharpness
+        beta: β, weight of the diversity
+        temperature: τ of the entropies
+        epsilon: ε inside the logarithms; 0: log-softmax
+        norm: batch norm before the softmax
+        heads: number of class heads
+    """
+
+    recipes = {
+        "resnet50": Recipe(
+            source="released code of arXiv 2110.07402, two views: linear top-1 72.6 on ImageNet",
+            views=PhotoViews(), backbone={"name": "resnet50", "zero_init": False}, image_size=224, epochs=800, batch_size=2048,
+            optimizer=LarsOptimizer(lr=0.5, weight_decay=1.5e-6, flavour="L2"), method={"classes": 32768},
+        ),
+        "small": Recipe(
+            source="gemel's experiments on small sets of small images; table in the README",
+            views=PhotoViews(), backbone={"name": "resnet18"}, image_size=64, epochs=15, batch_size=64, images=1797,
+            optimizer=AdamWOptimizer(lr=4e-3, weight_decay=0.01), method={"hidden": 512, "alpha": 1.2},
+        ),
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        backbone: Any,
+        *,
+        classes: Annotated[int, Field(ge=2)] = 4096,
+        hidden: PositiveInt = 4096,
+        alpha: NonNegativeFloat = 1.0,
+        beta: NonNegativeFloat = 1.0,
+        temperature: PositiveFloat = 1.0,
+        epsilon: NonNegativeFloat = 1e-5,
+        norm: bool = True,
+        heads: PositiveInt = 1,
+    ) -> None:
+        super().__init__(backbone)
+        self.alpha, self.beta, self.temperature, self.epsilon = alpha, beta, temperature, epsilon
+        widths = (backbone.width, hidden, hidden, classes)
+        self.heads = nn.ModuleList(ClassHead(*widths, norm=norm) for _ in range(heads))
+        self.register_buffer("head_losses", torch.zeros(heads))
+        self.head_losses: Tensor
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """All views in one pass of the backbone and of each head."""
+        features = features_of(self.backbone, batch.views)  # (V·B, width)
+        logits = [head(features) for head in self.heads]
+        terms = [self._loss(after.chunk(len(batch.views))) for _, after in logits]
+        losses = torch.stack([term["loss"] for term in terms])
+        if self.training:
+            self.head_losses.lerp_(losses.detach().float(), 0.02)  # about the last 50 steps
+        best = self._best()
+        mean = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
+        return mean | _spread(*(one.detach() for one in logits[best]))
+
+    def _loss(self, views: Sequence[Tensor]) -> dict[str, Tensor]:
+        one, two = views
+        return twist_loss(
+            one, two, alpha=self.alpha, beta=self.beta, temperature=self.temperature, epsilon=self.epsilon
+        )
+
+    def _best(self) -> int:
+        return int(self.head_losses.argmin())
+
+    def embed(self, features: Tensor) -> Tensor:
+        """The best head's logits after the batch norm, (B, C)."""
+        return self.heads[self._best()](features)[1]
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Class probabilities (B, C) by the best head."""
+        return self.embed(features).float().softmax(1)
+
+
+def _spread(before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    """Standard deviation by column and by row of the logits, before and after the batch norm (TWIST's Table 7)."""
+    return {
+        f"std_{name}_{place}": logits.float().std(axis, correction=0).mean()
+        for place, logits in (("before", before), ("after", after))
+        for name, axis in (("columns", 0), ("rows", 1))
+    }

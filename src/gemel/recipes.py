@@ -1,0 +1,183 @@
+"""Recipe, and what it is made of: descriptions of views and optimisers as plain typed values, without torch.
+
+A field's default, range and meaning are written once, here: flags, YAML, help and documents are made from them.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Side = Annotated[int, Field(ge=4, le=4096)]
+Ordered = tuple[PositiveFloat, PositiveFloat]
+Colour = tuple[Probability, Probability, Probability]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Description(BaseModel):
+    """Values that say what to build; frozen, and a name that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class PhotoViews(Description):
+    """Crop, flip, colour jitter, grey, blur, solarise: the papers' pipelines (defaults: BYOL's pair T, T')."""
+
+    name: Literal["photo"] = "photo"
+    scale: Ordered = (0.08, 1.0)
+    """smallest and largest share of the image's area in a crop"""
+    ratio: Ordered = (0.75, 4 / 3)
+    """smallest and largest width / height of a crop, drawn log-uniformly"""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """how a crop is resized, with antialias"""
+    flip: Probability = 0.5
+    """chance of a horizontal flip"""
+    jitter: Probability = 0.8
+    """chance of a colour jitter; its four parts come in random order"""
+    brightness: Probability = 0.4
+    """brightness is multiplied by 1 ± this"""
+    contrast: Probability = 0.4
+    """contrast is multiplied by 1 ± this"""
+    saturation: Probability = 0.2
+    """saturation is multiplied by 1 ± this"""
+    hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
+    """hue is turned by ± this share of the colour circle"""
+    gray: Probability = 0.2
+    """chance of a grey view"""
+    blur: tuple[Probability, Probability] = (1.0, 0.1)
+    """chance of a Gaussian blur in the first and in the second view"""
+    blur_sigma: Ordered = (0.1, 2.0)
+    """smallest and largest sigma of the blur, pixels"""
+    solarize: tuple[Probability, Probability] = (0.0, 0.2)
+    """chance of solarisation in the first and in the second view: v >= 128 becomes 255 - v"""
+    mean: Colour = IMAGENET_MEAN
+    """subtracted from the channels, as shares of 255"""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    """the channels are divided by this, as shares of 255"""
+
+    @property
+    def count(self) -> int:
+        """Views of an image."""
+        return 2
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return _check_pairs(self, "scale", "ratio", "blur_sigma", limits={"scale": 1.0})
+
+
+class GlyphViews(Description):
+    """One affine sampling (rotate, scale, shear, shift), no flip, no colour: digits, characters, symbols."""
+
+    name: Literal["glyph"] = "glyph"
+    rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
+    """turned by ± this, degrees"""
+    scale: Ordered = (0.8, 1.2)
+    """smallest and largest magnification"""
+    shear: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
+    """slanted by ± this: x moves by this share of y"""
+    shift: Probability = 0.06
+    """moved by ± this share of the side, in x and in y"""
+    mean: Colour = (0.5, 0.5, 0.5)
+    """subtracted from the channels, as shares of 255"""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
+    """the channels are divided by this, as shares of 255"""
+
+    @property
+    def count(self) -> int:
+        """Views of an image."""
+        return 2
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return _check_pairs(self, "scale")
+
+
+Views = PhotoViews | GlyphViews
+
+
+class _Optimizer(Description):
+    warmup_epochs: NonNegativeFloat = 10.0
+    """epochs during which the rate rises from 0; at most a tenth of the run"""
+    final: Probability = 1e-3
+    """rate at the end, as a share of the highest; half a cosine leads there"""
+
+
+class LarsOptimizer(_Optimizer):
+    """LARS, layer-wise scaled SGD (arXiv 1708.03888) in the flavour of Barlow Twins (L1) or of TWIST (L2)."""
+
+    name: Literal["lars"] = "lars"
+    lr: PositiveFloat = 0.2
+    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
+    bias_lr: PositiveFloat | None = None
+    """the same for biases and norms; none: as lr"""
+    weight_decay: NonNegativeFloat = 1e-6
+    """decay of matrices and kernels; biases and norms do not decay"""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """share of the momentum that is kept"""
+    trust: PositiveFloat = 1e-3
+    """trust coefficient η"""
+    flavour: Literal["L1", "L2"] = "L1"
+    """L1: η|w| / |g + βw|, rate outside the momentum; L2: η|w| / (|g| + β|w|), rate inside it"""
+
+
+class AdamWOptimizer(_Optimizer):
+    """AdamW, Adam with decoupled weight decay (arXiv 1711.05101)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
+    weight_decay: NonNegativeFloat = 0.05
+    """decay of matrices and kernels; biases and norms do not decay"""
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    """decay of the means of gradient and of squared gradient"""
+
+
+class SgdOptimizer(_Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: PositiveFloat = 0.03
+    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
+    weight_decay: NonNegativeFloat = 1e-4
+    """decay of matrices and kernels; biases and norms do not decay"""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """share of the momentum that is kept"""
+
+
+Optimizer = LarsOptimizer | AdamWOptimizer | SgdOptimizer
+
+VIEWS: dict[str, type[Views]] = {"photo": PhotoViews, "glyph": GlyphViews}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"lars": LarsOptimizer, "adamw": AdamWOptimizer, "sgd": SgdOptimizer}
+
+
+class Recipe(Description):
+    """Everything that a paper, or an experiment of ours, found to go together."""
+
+    source: str
+    """where the numbers come from, and what they gave"""
+    views: Annotated[Views, Field(discriminator="name")]
+    optimizer: Annotated[Optimizer, Field(discriminator="name")]
+    backbone: Mapping[str, Any]
+    """name of the network, and its options"""
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    image_size: Side
+    method: Mapping[str, Any] = {}
+    """the method's own options where they differ from the constructor's defaults"""
+    images: NonNegativeInt = 1_281_167
+    """number of images for which `epochs` was meant"""
+
+
+def _check_pairs(description: Any, *names: str, limits: Mapping[str, float] | None = None) -> Any:
+    for name in names:
+        low, high = getattr(description, name)
+        if low > high:
+            raise ValueError(f"{name}: the smallest, {low}, is above the largest, {high}")
+        limit = (limits or {}).get(name)
+        if limit is not None and high > limit:
+            raise ValueError(f"{name}: the largest, {high}, is above {limit}")
+    return description

@@ -1,0 +1,238 @@
+"""Run: a run's folder, the names of its files, how to read and write them; nothing else is state."""
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+from pyarrow import parquet
+
+from gemel.errors import UserError
+
+RUN_FILE = "run.yaml"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+class Run:
+    """One run's folder.
+
+    Args:
+        path: the folder; must hold a run.yaml.
+
+    Raises:
+        UserError: there is no run at `path`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / RUN_FILE).is_file():
+            what = "holds no run.yaml" if self.path.is_dir() else "is not a folder"
+            raise UserError(f"{self.path} {what}; give the folder of a run, as gemel pretrain makes it")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the run, as in run.yaml."""
+        return yaml.safe_load((self.path / RUN_FILE).read_text(encoding="utf-8"))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, hardware and commit of the training."""
+        return self._json("environment.json") or {}
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The newest whole checkpoint's place."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def backbone_path(self) -> Path:
+        """The trained backbone's tensors."""
+        return self.path / "backbone.safetensors"
+
+    @property
+    def backbone_facts(self) -> dict[str, Any]:
+        """Name, options, width, size, mean and std of the backbone."""
+        return self._json("backbone.json") or {}
+
+    @property
+    def report_path(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One row a logged step."""
+        return self.path / "metrics.csv"
+
+    def metrics(self) -> pa.Table:
+        """metrics.csv as a table; cells that were not measured are null."""
+        if not self.metrics_path.is_file():
+            return pa.table({})
+        with self.metrics_path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = list(rows[0]) if rows else []
+        return pa.table({name: [_number(row[name]) for row in rows] for name in names})
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Results of the evaluations: protocol, metrics, settings; in the order of their names."""
+        files = sorted((self.path / "evaluations").glob("*-*.json"))
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+    def write_evaluation(self, name: str, result: Mapping[str, Any]) -> Path:
+        """Keep a result as evaluations/NAME.json."""
+        path = self.path / "evaluations" / f"{name}.json"
+        write_text(path, json.dumps(result, indent=2))
+        return path
+
+    def rejected(self) -> pa.Table:
+        """Unreadable files: path, reason."""
+        path = self.path / "rejected.csv"
+        rows: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        return pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in ("path", "reason")})
+
+    def write_rejected(self, rows: Mapping[str, str]) -> None:
+        """Write rejected.csv: reasons by path."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([("path", "reason"), *sorted(rows.items())])
+
+        write_atomically(self.path / "rejected.csv", write)
+
+    def classes(self) -> pa.Table | None:
+        """The discovered class of every image: path, class, probability [, label]; None if the method has none."""
+        path = self.path / "classes.parquet"
+        return parquet.read_table(path) if path.is_file() else None
+
+    def write_classes(self, table: pa.Table) -> None:
+        """Write classes.parquet."""
+        write_atomically(self.path / "classes.parquet", lambda temporary: parquet.write_table(table, temporary))
+
+    def gallery(self) -> dict[str, Any] | None:
+        """Pictures for the report: of each class, and of the neighbours of a few images."""
+        return self._json("evaluations/gallery.json")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the run."""
+        write_text(self.path / name, json.dumps(value, indent=1))
+
+    def _json(self, name: str) -> Any:
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+class MetricsLog:
+    """metrics.csv, row by row; a row with a new column rewrites the file's head.
+
+    Args:
+        path: the file; rows after `until` steps are cut off, since a resumed run makes them anew.
+    """
+
+    def __init__(self, path: Path, *, until: int = 0) -> None:
+        self.path = path
+        self._columns: list[str] = []
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.DictReader(file) if _complete(row) and int(row["step"]) <= until]
+            self._columns = list(rows[0]) if rows else []
+            self._rewrite(rows)
+
+    def append(self, row: Mapping[str, float | int | str]) -> None:
+        """Add a row; numbers are written so that reading gives the same number back."""
+        new = [name for name in row if name not in self._columns]
+        if new:
+            rows: Sequence[Mapping[str, Any]] = []
+            if self._columns:
+                with self.path.open(encoding="utf-8", newline="") as file:
+                    rows = list(csv.DictReader(file))
+            self._columns += new
+            self._rewrite(rows)
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(dict(row))
+
+    def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        def write(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, self._columns)
+                if self._columns:
+                    writer.writeheader()
+                    writer.writerows(rows)
+
+        write_atomically(self.path, write)
+
+
+def claim_folder(out: str | None, method: str, *, overwrite: bool) -> Path:
+    """The folder of a new run, checked but not made.
+
+    Raises:
+        UserError: it stands already, or is a file.
+    """
+    if out is None:
+        numbers = [int(found.group(1)) for path in Path("runs").glob(f"{method}-*")
+                   if (found := re.fullmatch(rf"{re.escape(method)}-(\d+)", path.name))]  # fmt: skip
+        return Path("runs") / f"{method}-{max(numbers, default=0) + 1}"
+    path = Path(out)
+    if path.is_dir() and not any(path.iterdir()):
+        return path
+    if (path / RUN_FILE).is_file():
+        if overwrite:
+            return path
+        raise UserError(f"--out {out} holds a run already; gemel resume {out} continues it, --overwrite replaces it")
+    if path.exists():
+        raise UserError(f"--out {out} is {'a folder that is not a run' if path.is_dir() else 'a file'}; name another")
+    return path
+
+
+def create(path: Path, settings: str) -> Run:
+    """Make (or, where an old run stands, make anew) the folder of a run, run.yaml in it."""
+    if (path / RUN_FILE).is_file():
+        shutil.rmtree(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / RUN_FILE, settings)
+    except OSError as error:
+        raise UserError(f"the run's folder {path} can't be written: {error}; choose another with --out") from error
+    return Run(path)
+
+
+def _complete(row: Mapping[str | None, str | None]) -> bool:
+    """False for a line that was cut short when the process died."""
+    return None not in row and None not in row.values() and (row.get("step") or "").isdigit()
+
+
+def _number(text: str) -> float | int | str | None:
+    if text == "":
+        return None
+    try:
+        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+    except ValueError:
+        return text

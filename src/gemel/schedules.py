@@ -1,0 +1,39 @@
+"""Schedules: pure functions of progress in [0, 1], progress = step / steps of the stage."""
+
+from math import cos, pi
+
+
+def linear(progress: float, start: float, end: float) -> float:
+    """Straight line: start + (end - start) · progress.
+
+    >>> linear(0.25, 0.0, 4.0)
+    1.0
+    """
+    return start + (end - start) * progress
+
+
+def cosine(progress: float, start: float, end: float) -> float:
+    """Half a cosine: end + (start - end) · (1 + cos(π · progress)) / 2.
+
+    >>> round(cosine(0.5, 1.0, 0.0), 12)
+    0.5
+    """
+    return end + (start - end) * 0.5 * (1.0 + cos(pi * progress))
+
+
+def warmup_cosine(progress: float, *, warmup: float, final: float) -> float:
+    """Factor of the rate: from 0 in a straight line to 1 at `warmup`, then half a cosine to `final`.
+
+    The schedule of Barlow Twins, VICReg and TWIST, where final = 0.001.
+
+    Args:
+        progress: step / steps, in [0, 1].
+        warmup: share of the run that warms up, in [0, 1).
+        final: factor at progress 1.
+
+    >>> [round(warmup_cosine(p, warmup=0.5, final=0.0), 6) for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if progress < warmup:
+        return progress / warmup
+    return cosine((progress - warmup) / (1.0 - warmup), 1.0, final)

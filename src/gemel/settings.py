@@ -1,0 +1,222 @@
+"""Settings: the schema, and the one checker of flags, YAML and Python calls.
+
+Three doors, one checker: each door gives a nested mapping (a `Layer`), every layer meets the same schema, and all
+mistakes are told at once with the name as it was typed. Knows no method: their schemas are handed in.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from gemel.errors import UserError
+from gemel.recipes import OPTIMIZERS, VIEWS, Description, Optimizer, Probability, Side, Views
+from gemel.schema import mistakes_in, nearest, plain
+
+SECTIONS = ("method", "backbone", "views", "optimizer")
+
+
+class Settings(Description):
+    """What makes a run; `run.yaml` holds it with every value. Empty means: chosen from the images and the machine."""
+
+    images: str = "digits"
+    """folder (searched recursively), text file of paths, or name of a data set"""
+    method: dict[str, Any] = {"name": "twist"}
+    """name, or name/recipe; its options as --method.KEY"""
+    backbone: dict[str, Any] | None = None
+    """a network of gemel's or of timm's by name; its options as --backbone.KEY"""
+    epochs: PositiveInt | None = None
+    """passes over the images"""
+    minutes: PositiveFloat | None = None
+    """time to spend; sets the epochs from a few measured steps"""
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    """images a step, over all processes"""
+    image_size: Side | None = None
+    """side of a view, pixels"""
+    classes: Annotated[int, Field(ge=2)] | None = None
+    """classes to discover"""
+    labels: str | None = None
+    """none, folders or FILE.csv; never used to train, only for scores"""
+    weights: str | None = None
+    """what to start from: a run, a file, or timm (its pretrained weights)"""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """of everything that is drawn by chance"""
+    workers: NonNegativeInt | None = None
+    """processes that prepare views; 0: the training process does"""
+    precision: Literal["32", "bf16", "16"] | None = None
+    """of the network's arithmetic; losses stay in 32 bits"""
+    max_rejected: Probability = 0.05
+    """share of unreadable files above which the run stops"""
+    checkpoint_seconds: PositiveFloat = 60.0
+    """time between checkpoints"""
+    log: Literal["csv", "tensorboard"] = "csv"
+    """metrics.csv always; tensorboard writes its files too"""
+    views: Annotated[Views, Field(discriminator="name")] | None = None
+    """photo or glyph; its numbers as --views.KEY"""
+    optimizer: Annotated[Optimizer, Field(discriminator="name")] | None = None
+    """lars, adamw or sgd; its numbers as --optimizer.KEY"""
+
+
+class Launch(Description):
+    """What a call to pretrain takes beside the settings; not part of the run."""
+
+    out: str | None = None
+    """the run's folder; else runs/METHOD-N, the next free number"""
+    config: str | None = None
+    """YAML file of settings; flags win over it"""
+    overwrite: bool = False
+    """replace the run that stands at --out"""
+    rescan: bool = False
+    """list the folder anew"""
+    dry_run: bool = False
+    """print the settings and the estimate, write nothing"""
+    debug: bool = False
+    """show the traceback of an error"""
+
+
+class Layer(NamedTuple):
+    """Settings from one door: a nested mapping, and how a dotted key is spelt there."""
+
+    values: dict[str, Any]
+    door: Literal["flags", "file", "call"]
+    file: str = ""
+
+    def spell(self, key: str) -> str:
+        """A key as the user typed it: `--batch-size`, `batch_size in mine.yaml` or `batch_size`."""
+        if self.door == "flags":
+            return f"--{key.replace('_', '-') if '.' not in key else key}"
+        return f"{key} in {self.file}" if self.door == "file" else key
+
+
+def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schemas: type[BaseModel]) -> Layer:
+    """Read `IMAGES --epochs 3 --optimizer.lr 0.1` into a layer; values stay text, the checker converts them.
+
+    Raises:
+        UserError: more bare words than `positionals`, or options without a value.
+    """
+    flat: dict[str, Any] = {}
+    words: list[str] = []
+    mistakes: list[str] = []
+    switches = {name for schema in schemas for name, field in schema.model_fields.items() if field.annotation is bool}
+    waiting = list(arguments)
+    while waiting:
+        token = waiting.pop(0)
+        if not token.startswith("--") or token == "--":
+            words.append(token)
+            continue
+        name, given, value = token[2:].partition("=")
+        key = name if "." in name else name.replace("-", "_")
+        if given:
+            flat[key] = value
+        elif key in switches:
+            flat[key] = True
+        elif waiting and not waiting[0].startswith("--"):
+            flat[key] = waiting.pop(0)
+        else:
+            mistakes.append(f"{token} needs a value")
+    mistakes += [f"{word!r} is one word too many: {_expected(positionals)}" for word in words[len(positionals) :]]
+    flat.update(zip(positionals, words, strict=False))
+    if mistakes:
+        raise UserError(*mistakes)
+    return Layer(nest(flat), "flags")
+
+
+def layer_of_file(path: str) -> Layer:
+    """Read a YAML file of settings.
+
+    Raises:
+        UserError: it is missing, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} can't be read ({error}); give a YAML file of settings") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        kind = type(values).__name__
+        raise UserError(f"--config {path} holds a {kind}; give a mapping, like `epochs: 20` (see gemel recipe METHOD)")
+    return Layer(nest(values), "file", path)
+
+
+def layer_of_call(values: Mapping[str, Any]) -> Layer:
+    """Settings of a Python call; None means not given."""
+    return Layer(nest({key: value for key, value in values.items() if value is not None}), "call")
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"optimizer.lr": 1, "optimizer": "sgd"}` to `{"optimizer": {"name": "sgd", "lr": 1}}`; bare words are names."""
+    nested: dict[str, Any] = {}
+    for key, value in sorted(flat.items()):
+        section, dot, rest = key.partition(".")
+        if not dot and key in SECTIONS:
+            if isinstance(value, str):
+                value = _named(section, value)
+            nested[section] = {**nested.get(section, {}), **value} if isinstance(value, Mapping) else value
+        elif dot and isinstance(nested.get(section, {}), dict):
+            nested.setdefault(section, {})[rest] = value
+        else:
+            nested[key] = value
+    return _hoist_classes(nested)
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win; a section whose name changes starts afresh, so AdamW never inherits LARS's rate."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            if isinstance(value, Mapping) and isinstance(old, dict) and value.get("name", old["name"]) == old["name"]:
+                merged[key] = {**old, **value}
+            elif isinstance(value, Mapping) and key in SECTIONS:
+                merged[key] = dict(value)
+            elif value is not None:
+                merged[key] = value
+    return merged
+
+
+def common_mistakes(layer: Layer, methods: Sequence[str]) -> list[str]:
+    """Check everything that needs no method's file: common settings, names of sections, views and optimisers."""
+    fields = {**Settings.model_fields, **Launch.model_fields}
+    mistakes = mistakes_in(layer.values, fields, layer.spell, also=SECTIONS)
+    for section, table in (("method", methods), ("views", VIEWS), ("optimizer", OPTIMIZERS)):
+        given = layer.values.get(section)
+        name = given.get("name") if isinstance(given, Mapping) else None
+        if name is not None and name not in table and not (section == "method" and str(name).endswith(".py")):
+            near = nearest(name, table)
+            mistakes.append(f"{layer.spell(section)} {name!r} is unknown; there are {', '.join(table)}{near}")
+        elif given is not None and isinstance(table, Mapping):
+            allowed = [table[name]] if name else list(table.values())
+            title = f"the {name} {section}" if name else f"any {section}"
+            known = {key: field for schema in allowed for key, field in schema.model_fields.items()}
+            mistakes += mistakes_in(given, known, layer.spell, section=section, title=title)
+    return mistakes
+
+
+def render(settings: Mapping[str, Any]) -> str:
+    """Settings as the text of run.yaml."""
+    return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _named(section: str, word: str) -> dict[str, Any]:
+    if section == "method" and "/" in word and not word.endswith(".py"):
+        name, recipe = word.split("/", 1)
+        return {"name": name, "recipe": recipe}
+    return {"name": word}
+
+
+def _hoist_classes(nested: dict[str, Any]) -> dict[str, Any]:
+    """`method.classes` is another spelling of `classes`: one fact, one place."""
+    method = nested.get("method")
+    if isinstance(method, dict) and "classes" in method:
+        nested["method"] = {key: value for key, value in method.items() if key != "classes"}
+        nested.setdefault("classes", method["classes"])
+    return nested
+
+
+def _expected(positionals: Sequence[str]) -> str:
+    return f"expected {' '.join(word.upper() for word in positionals)} and options" if positionals else "expected options"

@@ -1,0 +1,262 @@
+"""What happens beside the steps: rows of metrics.csv, probes, checkpoints, signals, progress."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gemel.distributed import rank
+from gemel.errors import UserError
+from gemel.runs import MetricsLog, Run
+from gemel.train import checkpoints
+from gemel.train.module import Pretrainer
+from gemel.train.probes import Probe
+
+Say = Callable[[str], None]
+
+
+class Recorder(Callback):
+    """Writes a row of metrics.csv every `every` steps, with the probes' columns at every `probe_every`-th step.
+
+    Args:
+        run: where to.
+        probe: what else is measured; None: nothing.
+        steps_per_epoch: for the epoch's number.
+        every: steps between rows.
+        probe_every: steps between probes.
+        board: a TensorBoard writer, or None.
+        start: steps done already; later rows are cut off.
+    """
+
+    def __init__(
+        self, run: Run, probe: Probe | None, *, steps_per_epoch: int, every: int, probe_every: int, board: Any,
+        start: int,
+    ) -> None:  # fmt: skip
+        self.log = MetricsLog(run.metrics_path, until=start)
+        self.probe = probe
+        self.steps_per_epoch, self.every, self.probe_every = steps_per_epoch, every, probe_every
+        self.board = board
+        self.last: dict[str, float | int | str] = {}
+        self._since = (time.perf_counter(), start)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """The clock of images a second starts here."""
+        module = _pretrainer(pl_module)
+        self._since = (time.perf_counter(), module.done)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:  # noqa: ARG002
+        """`done` counts the step that has just ended."""
+        module = _pretrainer(pl_module)
+        step = module.done
+        probing = self.probe is not None and (step % self.probe_every == 0 or step == module.steps)
+        if not (probing or step % self.every == 0 or step == module.steps or step == 1):
+            return
+        row: dict[str, float | int | str] = {
+            "stage": "pretrain",
+            "epoch": (step - 1) // self.steps_per_epoch,
+            "step": step,
+            "progress": step / module.steps,
+            **{name: float(value) for name, value in module.terms.items()},
+            "lr": module.rate,
+            "images_per_second": self._speed(module),
+        }
+        if probing and self.probe is not None:
+            row |= self.probe.measure(module.method)
+            self._since = (time.perf_counter(), step)  # a probe's time is not training's
+        self.last = {**self.last, **row}
+        self.log.append(row)
+        if self.board is not None:
+            for name, value in row.items():
+                if isinstance(value, float | int):
+                    self.board.add_scalar(name, value, step)
+
+    def _speed(self, module: Pretrainer) -> float:
+        now, (then, since) = time.perf_counter(), self._since
+        self._since = (now, module.done)
+        return (module.done - since) * module.batch_size / max(now - then, 1e-9)
+
+
+class Keeper(Callback):
+    """Writes checkpoints: every `seconds`, at the end, and when a signal asks the run to stop.
+
+    Args:
+        run: where to.
+        seconds: between checkpoints.
+        counts: numbers that are kept beside the tensors.
+    """
+
+    def __init__(self, run: Run, *, seconds: float, counts: dict[str, Any]) -> None:
+        self.run, self.seconds, self.counts = run, seconds, counts
+        self.interrupted: int | None = None
+        self._saved = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Take the signals over: Lightning would leave with 1 and without a checkpoint."""
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._interrupt)
+        except ValueError:  # not in the main thread: its handlers stay as they are
+            self._handlers.clear()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:  # noqa: ARG002
+        """After the step, so that what is saved is whole."""
+        module = _pretrainer(pl_module)
+        if self.interrupted is not None:
+            trainer.should_stop = True
+        if self.interrupted is not None or time.monotonic() - self._saved >= self.seconds:
+            self.save(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last checkpoint; and the signals go back to whoever had them."""
+        if self.interrupted is None:
+            self.save(trainer, _pretrainer(pl_module))
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A run that stops for the user's files keeps what it has learned."""
+        if isinstance(exception, UserError):
+            self.save(trainer, _pretrainer(pl_module))
+        self._give_back()
+
+    def save(self, trainer: Trainer, module: Pretrainer) -> None:
+        """Write checkpoints/last.ckpt."""
+        self._saved = time.monotonic()
+        if rank() != 0:
+            return
+        scaler = trainer.precision_plugin.state_dict()
+        state = {
+            **self.counts,
+            "step": module.done,
+            "method": module.method.state_dict(),
+            "optimizer": module.optimizer.state_dict(),
+            "precision": scaler,
+            "random": torch.get_rng_state(),
+            "threads": torch.get_num_threads(),
+        }
+        checkpoints.save(self.run, state)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.interrupted = number
+        self._give_back()  # a second signal ends the process at once
+
+    def _give_back(self) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+
+class RejectionGuard(Callback):
+    """Stops the run when too many of the images that it met can't be read.
+
+    Args:
+        run: rejected.csv goes there.
+        rejected: places and reasons, filled by the loader.
+        path_of: name of a place.
+        count: images there are.
+        share: of them that may be unreadable.
+    """
+
+    def __init__(
+        self, run: Run, rejected: dict[int, str], path_of: Callable[[int], str], *, count: int, share: float
+    ) -> None:  # fmt: skip
+        self.run, self.rejected, self.path_of, self.count, self.share = run, rejected, path_of, count, share
+        self._told = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:  # noqa: ARG002
+        """Keep the list on disk as it grows."""
+        if len(self.rejected) == self._told or rank() != 0:
+            return
+        self._told = len(self.rejected)
+        self.run.write_rejected({self.path_of(index): reason for index, reason in self.rejected.items()})
+        if self._told > self.share * self.count:
+            raise UserError(
+                f"{self._told} of {self.count} images can't be read, above --max-rejected {self.share:g}; "
+                f"see {self.run.path / 'rejected.csv'}, mend or remove them, then gemel resume {self.run.path}"
+            )
+
+
+class Reporter(Callback):
+    """Progress: a bar on a terminal, else a line now and then; loss terms, images a second, time left.
+
+    Args:
+        recorder: knows the last terms.
+        steps_per_epoch: for the epoch's number.
+        say: where lines go.
+    """
+
+    def __init__(self, recorder: Recorder, *, steps_per_epoch: int, say: Say) -> None:
+        self.recorder, self.steps_per_epoch, self.say = recorder, steps_per_epoch, say
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._clock = (0.0, 0)
+        self._next = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Open the bar."""
+        module = _pretrainer(pl_module)
+        self._clock = (time.monotonic(), module.done)
+        if sys.stdout.isatty():
+            columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[terms]}"))
+            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console())
+            self._bar.start()
+            self._task = self._bar.add_task("", total=module.steps, completed=module.done, epoch="0", terms="")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:  # noqa: ARG002
+        """Move the bar; without a terminal a line about every 10 seconds and at the end."""
+        module = _pretrainer(pl_module)
+        epochs = module.steps // self.steps_per_epoch
+        epoch = f"{(module.done - 1) // self.steps_per_epoch + 1}/{epochs}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=module.done, epoch=epoch, terms=self._terms())
+            return
+        now, (then, start) = time.monotonic(), self._clock
+        if now >= self._next or module.done == module.steps:
+            self._next = now + 10.0
+            left = (now - then) / max(1, module.done - start) * (module.steps - module.done)
+            self.say(f"epoch {epoch}  step {module.done}/{module.steps}  {self._terms()}  {clock(left)} left")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Leave the terminal as it was."""
+        self.on_train_end(trainer, pl_module)
+
+    def _terms(self) -> str:
+        shown = {
+            name: value
+            for name, value in self.recorder.last.items()
+            if isinstance(value, float) and name not in ("progress", "lr") and not name.startswith("std_")
+        }
+        speed = shown.pop("images_per_second", 0.0)
+        return " ".join(f"{name} {value:.3f}" for name, value in list(shown.items())[:5]) + f"  {speed:.0f} images/s"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:05 or 2:03:04."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _pretrainer(module: LightningModule) -> Pretrainer:
+    assert isinstance(module, Pretrainer)
+    return module

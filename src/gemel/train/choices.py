@@ -1,0 +1,213 @@
+"""What is chosen where the user said nothing, from the images and the machine, each choice with its reason."""
+
+import os
+from collections.abc import Callable, Mapping
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from gemel.data.decode import Unreadable, load
+from gemel.data.sources import Source
+from gemel.errors import UserError
+from gemel.methods.base import Method
+from gemel.recipes import VIEWS, GlyphViews, Recipe
+from gemel.schema import nearest
+from gemel.settings import merge
+
+SAMPLE = 64
+"""images that are looked at"""
+
+GLYPH_SIDE = 64
+"""grey images up to this side are taken for glyphs"""
+
+LARGE_SET = 200_000
+"""images from which a paper's recipe is worth its epochs"""
+
+PATIENCE = 1800.0
+"""seconds that an unasked-for better network may cost"""
+
+Seconds = Callable[[Mapping[str, Any], int], float]
+"""(backbone, image size) -> seconds that an image takes, forward and backward"""
+
+
+class Facts(NamedTuple):
+    """What a glance at the images and the machine tells."""
+
+    count: int
+    side: int
+    """median of the shorter sides, pixels"""
+    gray: bool
+    stated_classes: int | None
+    in_memory: bool
+    gpu: bool
+    cores: int
+
+
+class Choice(NamedTuple):
+    """A setting that was chosen, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+def look(source: Source) -> Facts:
+    """Read up to 64 images, evenly spread.
+
+    Raises:
+        UserError: none of them can be read.
+    """
+    places = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
+    sides: list[int] = []
+    gray: list[bool] = []
+    reasons: list[str] = []
+    in_memory = False
+    for place in places:
+        try:
+            image = load(source, place)
+        except Unreadable as error:
+            reasons.append(error.reason)
+            continue
+        in_memory = not isinstance(source.read(place), bytes)
+        sides.append(min(image.shape[:2]))
+        gray.append(image.ndim == 2 or bool((image == image[..., :1]).all()))
+    if not sides:
+        raise UserError(f"none of {len(places)} sampled images of {source.name} can be read; the first: {reasons[0]}")
+    return Facts(
+        count=len(source),
+        side=int(np.median(sides)),
+        gray=float(np.mean(gray)) > 0.9,
+        stated_classes=source.stated_classes,
+        in_memory=in_memory,
+        gpu=torch.cuda.is_available(),
+        cores=len(os.sched_getaffinity(0)),
+    )
+
+
+def recipe_of(method: type[Method], name: str | None, facts: Facts) -> tuple[Recipe, list[Choice]]:
+    """The recipe asked for, else the method's first one or its small one.
+
+    Raises:
+        UserError: the method has no such recipe.
+    """
+    module = method.__module__.rsplit(".", 1)[-1]
+    if name is not None:
+        if name not in method.recipes:
+            known = ", ".join(f"{module}/{one}" for one in method.recipes)
+            raise UserError(f"--method {module}/{name} is unknown; there are {known}{nearest(name, method.recipes)}")
+        return method.recipes[name], []
+    first = next(iter(method.recipes))
+    paper = (facts.gpu and facts.count >= LARGE_SET) or "small" not in method.recipes
+    chosen = first if paper else "small"
+    why = f"{facts.count} images, {'a GPU' if facts.gpu else 'no GPU'}"
+    return method.recipes[chosen], [Choice("recipe", f"{module}/{chosen}", why)]
+
+
+def fill(
+    given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool, has_classes: bool, seconds: Seconds
+) -> tuple[dict[str, Any], list[Choice]]:  # fmt: skip
+    """Settings without gaps: the user's, then the fitted recipe's.
+
+    Args:
+        given: the user's settings.
+        recipe: what stands below them.
+        facts: of the images and the machine.
+        fitted: fit the recipe to the images and the machine; a recipe asked for by name is left as it is.
+        has_classes: whether the method discovers classes.
+        seconds: measures a network.
+    """
+    base = recipe.model_dump(exclude={"source", "images", "method"})
+    base["classes"] = recipe.method.get("classes") if has_classes else None
+    options = {key: value for key, value in recipe.method.items() if key != "classes"}
+    base["method"] = {"name": given["method"]["name"], **options}
+    choices: list[Choice] = []
+    if fitted:
+        family = (given.get("views") or {}).get("name")
+        choices += _family(family, facts)
+        views = VIEWS[family or choices[-1].value]()
+        if views.name != recipe.views.name:
+            base["views"] = views.model_dump()
+        glyph = isinstance(views, GlyphViews)
+        size = given.get("image_size")
+        choices += [] if size else [_image_size(glyph, facts)]
+        size = int(size or choices[-1].value)
+        choices += _sizes(given, recipe, facts)
+        if "name" not in (given.get("backbone") or {}):
+            choices.append(_backbone(glyph, size, facts, _epochs(given, recipe, facts), seconds))
+    if has_classes and not given.get("classes") and (fitted or facts.stated_classes):
+        choices.append(_classes(facts))
+    if given.get("workers") is None:
+        choices.append(_workers(facts))
+    if given.get("precision") is None:
+        half = facts.gpu and torch.cuda.is_bf16_supported()
+        choices.append(Choice("precision", "bf16" if half else "32", "a GPU that knows it" if half else "a CPU"))
+    chosen: dict[str, Any] = {choice.key: choice.value for choice in choices if choice.key not in ("recipe", "views")}
+    return merge(base, chosen, given), choices
+
+
+def _family(given: str | None, facts: Facts) -> list[Choice]:
+    if given:
+        return []
+    glyph = facts.gray and facts.side <= GLYPH_SIDE
+    colour = "grey" if facts.gray else "coloured"
+    return [Choice("views", "glyph" if glyph else "photo", f"sampled images are {colour}, about {facts.side} pixels")]
+
+
+def _image_size(glyph: bool, facts: Facts) -> Choice:
+    if glyph:
+        return Choice("image_size", 16 if facts.side <= 32 else 32, f"glyphs of about {facts.side} pixels")
+    if facts.gpu:
+        return Choice("image_size", min(224, max(32, facts.side)), f"images of about {facts.side} pixels, a GPU")
+    size = min(64, max(32, facts.side))
+    return Choice("image_size", size, f"images of about {facts.side} pixels, no GPU: small views keep it affordable")
+
+
+def _sizes(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> list[Choice]:
+    choices: list[Choice] = []
+    if not given.get("batch_size"):
+        batch = recipe.batch_size
+        reason = "as the recipe"
+        if facts.count < 4 * batch:
+            batch = max(2, facts.count // 4 // 8 * 8 or facts.count // 4)
+            reason = f"{facts.count} images: at least four steps an epoch"
+        choices.append(Choice("batch_size", batch, reason))
+    if not given.get("epochs"):
+        reason = f"the recipe's {recipe.epochs} for {recipe.images} images, by the square root of the count"
+        choices.append(Choice("epochs", _epochs(given, recipe, facts), reason))
+    return choices
+
+
+def _epochs(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> int:
+    return int(given.get("epochs") or min(200, max(5, round(recipe.epochs * sqrt(recipe.images / facts.count)))))
+
+
+def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Seconds) -> Choice:
+    if glyph and size <= 32:
+        return Choice("backbone", {"name": "convnet"}, f"glyphs at {size} pixels")
+    if facts.gpu and size > 96:
+        return Choice("backbone", {"name": "resnet50"}, f"photos at {size} pixels, a GPU")
+    standard = {"name": "resnet18"}
+    if size > 64:
+        return Choice("backbone", standard, f"photos at {size} pixels{'' if facts.gpu else ', no GPU'}")
+    small = {"name": "resnet18", "stem": "small"}
+    cost = seconds(small, size) * 2 * facts.count * epochs
+    minutes = f"{cost / 60:.0f} minutes for {epochs} epochs" if cost >= 60 else f"{cost:.0f} s for {epochs} epochs"
+    if cost <= PATIENCE:
+        return Choice("backbone", small, f"{size} pixels: the small stem sees more, about {minutes}")
+    return Choice("backbone", standard, f"{size} pixels; the small stem would take about {minutes}")
+
+
+def _classes(facts: Facts) -> Choice:
+    if facts.stated_classes:
+        return Choice("classes", facts.stated_classes, "the data set's description says so")
+    count = int(min(1000, max(2, round(sqrt(facts.count / 2)))))
+    return Choice("classes", count, f"√(n / 2) for {facts.count} images, a rule of thumb; say it if you know better")
+
+
+def _workers(facts: Facts) -> Choice:
+    if facts.in_memory:
+        return Choice("workers", 0, "small images in memory")
+    workers = max(1, min(8, facts.cores - 1))
+    return Choice("workers", workers, f"{facts.cores} cores")

@@ -1,0 +1,102 @@
+"""Pretrainer: the one LightningModule of pretraining; normalise, step, schedule the rate."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from gemel.data.batches import Batch
+from gemel.methods.base import Method
+from gemel.recipes import Optimizer as OptimizerDescription
+from gemel.recipes import Views
+from gemel.schedules import warmup_cosine
+from gemel.train import optimizers
+
+
+class Normalise(torch.nn.Module):
+    """uint8 to floats, (x / 255 - mean) / std by channel, in one fused multiply and add.
+
+    Args:
+        mean: by channel, as shares of 255.
+        std: by channel, as shares of 255.
+    """
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        shift, scale = torch.tensor(mean), torch.tensor(std)
+        self.register_buffer("scale", (1 / (255 * scale)).view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", (-shift / scale).view(3, 1, 1), persistent=False)
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def forward(self, views: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to float32, channels last: what convolutions are fastest on."""
+        floats = views.to(memory_format=torch.channels_last, dtype=torch.float32)
+        return torch.addcmul(self.shift, floats, self.scale)
+
+
+class Pretrainer(LightningModule):
+    """Takes a method through the steps of a run.
+
+    Args:
+        method: what is learned.
+        description: of the optimiser.
+        views: recipe of the views, for mean and standard deviation.
+        batch_size: over all processes; the rate is lr · batch_size / 256.
+        steps: of the stage, all epochs together.
+        warmup: share of the steps that warm up.
+        start: steps done already.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        description: OptimizerDescription,
+        views: Views,
+        *,
+        batch_size: int,
+        steps: int,
+        warmup: float,
+        start: int = 0,
+    ) -> None:
+        super().__init__()
+        self.method = method.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.normalise = Normalise(views.mean, views.std)
+        self.description = description
+        self.batch_size, self.steps, self.warmup = batch_size, steps, warmup
+        self.done = start
+        self.terms: dict[str, Tensor] = {}
+        self.optimizer = optimizers.build(description, method.parameter_groups())
+
+    @property
+    def progress(self) -> float:
+        """Steps done / steps of the stage, in [0, 1)."""
+        return self.done / self.steps
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the first group at this step."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser alone: its rate follows `progress`, not a scheduler's state."""
+        return self.optimizer
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Set the rate of this step."""
+        factor = warmup_cosine(self.progress, warmup=self.warmup, final=self.description.final)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self.batch_size / 256 * factor
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """The loss of a batch of uint8 views."""
+        batch = batch._replace(views=[self.normalise(view) for view in batch.views])
+        terms = self.method(batch, self.progress)
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        return terms["loss"]
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Teachers follow, queues fill; then the step counts as done."""
+        self.method.after_step(self.progress)
+        self.done += 1
