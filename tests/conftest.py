@@ -9,11 +9,29 @@ os.environ.setdefault("XDG_CACHE_HOME", str(Path(__file__).parent / ".cache"))
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
 
+import gemel
+
 torch.set_num_threads(1)
+
+# Machines that run tests are noisy: no deadlines, and a slow first draw is no fault.
+hypothesis_settings.register_profile(
+    "gemel", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("gemel")
+
+TINY = {
+    "backbone": {"name": "convnet", "widths": [8, 16], "strides": [2, 2], "pool": 1},
+    "quiet": True,
+    "workers": 0,
+    "threads": 1,
+}
+"""settings of a run that takes seconds"""
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +63,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     write_photos(folder, 40)
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> gemel.Run:
+    """A short TWIST run on digits, to its end."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    return gemel.pretrain("digits", out=out, epochs=3, method={"name": "twist", "hidden": 32}, **TINY)
+
+
+@pytest.fixture(scope="session")
+def photos_run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> gemel.Run:
+    """A short Barlow Twins run on photographs, to its end."""
+    out = tmp_path_factory.mktemp("runs") / "photos"
+    method = {"name": "barlow_twins", "projector": [32, 32]}
+    return gemel.pretrain(photos, out=out, epochs=2, method=method, image_size=32, batch_size=8, **TINY)

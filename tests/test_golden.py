@@ -31,7 +31,9 @@ def test_barlow_twins(golden: Golden, form: str) -> None:
     assert_gradient(two.grad, golden["barlow.grad_zb"])
 
 
-@pytest.mark.parametrize(("case", "alpha", "temperature"), [("default", 1.0, 1.0), ("vit", 0.4, 1.0), ("tau", 1.0, 0.5)])
+@pytest.mark.parametrize(
+    ("case", "alpha", "temperature"), [("default", 1.0, 1.0), ("vit", 0.4, 1.0), ("tau", 1.0, 0.5)]
+)
 def test_twist(golden: Golden, case: str, alpha: float, temperature: float) -> None:
     one, two = (golden[f"twist.{case}.{name}"].clone().requires_grad_() for name in ("f1", "f2"))
     terms = twist_loss(one, two, alpha=alpha, temperature=temperature)

@@ -16,13 +16,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gemel.backbones.base import Backbone
-    from gemel.evaluate.base import Result
+    from gemel.evaluations.base import Result
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Run", "UserError", "backbone", "classify", "embed", "evaluate", "load", "pretrain", "report", "resume", "views",
-]  # fmt: skip
+    "Run",
+    "UserError",
+    "backbone",
+    "classify",
+    "embed",
+    "evaluate",
+    "load",
+    "pretrain",
+    "report",
+    "resume",
+    "views",
+]
 
 
 def pretrain(
@@ -52,10 +62,13 @@ def pretrain(
     from gemel.settings import layer_of_call
 
     values = {
-        "images": str(images) if images is not None else None, "out": str(out) if out is not None else None,
-        "config": str(config) if config is not None else None, "overwrite": overwrite or None,
-        "rescan": rescan or None, **settings,
-    }  # fmt: skip
+        "images": str(images) if images is not None else None,
+        "out": str(out) if out is not None else None,
+        "config": str(config) if config is not None else None,
+        "overwrite": overwrite or None,
+        "rescan": rescan or None,
+        **settings,
+    }
     return _pretrain(layer_of_call(values), quiet=quiet)
 
 
@@ -65,7 +78,7 @@ def resume(run: Run | str | Path, *, quiet: bool = False) -> Run:
     Raises:
         UserError: it is not a run, or its files are damaged.
     """
-    from gemel.train.pretrain import continued
+    from gemel.train.prepare import continued
 
     run = load(run)
     if run.backbone_path.is_file() and run.report_path.is_file():
@@ -101,23 +114,17 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
     Raises:
         UserError: the run has not ended, or the images can't be found or read.
     """
-    import pyarrow as pa
-
-    from gemel.data.listing import printable
-    from gemel.evaluate.features import see
+    from gemel.evaluations.features import see
+    from gemel.evaluations.tables import vector_table
 
     run = load(run)
     source = _source(run, images, "none")
-    seen = see(backbone(run), run.backbone_facts, source, progress=_progress(quiet))
-    width = seen.features.shape[1]
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(seen.features.numpy().ravel()), width)
-    paths = [printable(source.path(place)) for place in seen.index.tolist()]
-    return pa.table({"path": paths, "vector": vectors})
+    return vector_table(see(backbone(run), run.backbone_facts, source, progress=_progress(quiet)))
 
 
 def classify(
     run: Run | str | Path, images: str | Path | None = None, *, top: int = 3, quiet: bool = True
-) -> "pa.Table":  # fmt: skip
+) -> "pa.Table":
     """Discovered classes of images, one row each: path, class, probability, then the next likely ones.
 
     Args:
@@ -129,8 +136,8 @@ def classify(
     Raises:
         UserError: the run's method discovers no classes, or the images can't be found or read.
     """
-    from gemel.evaluate.closing import class_table
-    from gemel.evaluate.features import see
+    from gemel.evaluations.features import see
+    from gemel.evaluations.tables import class_table
     from gemel.train.checkpoints import load_method
 
     run = load(run)
@@ -168,19 +175,13 @@ def evaluate(
     Raises:
         UserError: unknown protocol or option, or no labels.
     """
-    from gemel import evaluate as room
-    from gemel.evaluate.closing import judge
-    from gemel.evaluate.features import see
-    from gemel.schema import convert, mistakes_in, schema_of
+    from gemel import evaluations
+    from gemel.evaluations.closing import judge
+    from gemel.evaluations.features import see
     from gemel.train.checkpoints import load_method
 
     run = load(run)
-    protocol_class = room.find(protocol)
-    schema = schema_of(protocol_class)
-    mistakes = mistakes_in(options, schema.model_fields, lambda key: f"--{key}", title=protocol)
-    if mistakes:
-        raise UserError(*mistakes)
-    evaluation = protocol_class(**convert(schema, options, protocol))
+    evaluation = evaluations.make(protocol, options)
     source = _source(run, images, labels)
     test_source = None if test is None else _source(run, test, labels)
     method = load_method(run)
@@ -233,7 +234,7 @@ def views(
 
 
 def _pretrain(*layers: Any, quiet: bool) -> Run:
-    from gemel.train.pretrain import prepare, start
+    from gemel.train.prepare import prepare, start
 
     prepared = prepare(layers, _say(quiet))
     return _complete(prepared, start(prepared), quiet=quiet)
@@ -242,7 +243,7 @@ def _pretrain(*layers: Any, quiet: bool) -> Run:
 def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
     """Train to the end, then the closing pass and the report."""
     from gemel.distributed import rank
-    from gemel.evaluate.closing import close
+    from gemel.evaluations.closing import close
     from gemel.train.pretrain import train
 
     say = _say(quiet)
@@ -274,11 +275,7 @@ def _views_of(recipe: str | Mapping[str, Any]) -> tuple[Any, int]:
     from gemel.schema import convert, nearest
 
     if isinstance(recipe, str):
-        name, _, variant = recipe.partition("/")
-        recipes = methods.find(name).recipes
-        if variant and variant not in recipes:
-            raise UserError(f"{recipe} is unknown; there are {', '.join(recipes)}{nearest(variant, recipes)}")
-        found = recipes[variant or next(iter(recipes))]
+        found = methods.find_recipe(recipe)[1]
         return found.views, found.image_size
     values = dict(recipe.get("views", recipe))
     size = values.pop("size", recipe.get("image_size", 224))

@@ -21,6 +21,9 @@ app = typer.Typer(
 RAW = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """arguments are handed on as they are typed: the one checker reads them"""
 
+UsageError: Any = typer.BadParameter.__bases__[0]
+"""of click, which Typer either depends on or carries with it"""
+
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]
 Images = Annotated[str, typer.Argument(metavar="IMAGES", help="folder, text file of paths, or name of a data set")]
 
@@ -29,14 +32,16 @@ Images = Annotated[str, typer.Argument(metavar="IMAGES", help="folder, text file
 def pretrain(context: typer.Context) -> None:
     """Learn an encoder, and classes, from images without labels:  gemel pretrain ./photos"""
     if _asks_help(context.args):
-        return print(_pretrain_help())
+        print(_pretrain_help())
+        return
     import gemel
     from gemel.settings import Launch, Settings, layer_of_flags
 
     layer = layer_of_flags(context.args, ["images"], Settings, Launch)
     if layer.values.get("dry_run"):
-        return _dry_run(layer)
-    gemel._pretrain(layer, quiet=False)  # pyright: ignore[reportPrivateUsage]
+        _dry_run(layer)
+    else:
+        gemel._pretrain(layer, quiet=False)  # pyright: ignore[reportPrivateUsage]
 
 
 @app.command()
@@ -50,11 +55,12 @@ def resume(run: RunFolder) -> None:
 @app.command(context_settings=RAW)
 def evaluate(context: typer.Context) -> None:
     """Judge a run's features by a protocol:  gemel evaluate RUN knn [IMAGES] [--test IMAGES]"""
-    from gemel import evaluate as room
+    from gemel import evaluations as room
     from gemel.settings import layer_of_flags
 
     if _asks_help(context.args) or len(context.args) < 2:
-        return print(_evaluate_help(room.available()))
+        print(_evaluate_help(room.available()))
+        return
     import gemel
 
     values = layer_of_flags(context.args, ["run", "protocol", "images"]).values
@@ -69,9 +75,7 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command()
-def embed(
-    run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]
-) -> None:  # fmt: skip
+def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]) -> None:
     """Write the features of images: one row an image, path and vector."""
     _check_suffix(out, ".parquet", ".npz")
     import gemel
@@ -147,15 +151,10 @@ def settings(method: Annotated[str, typer.Argument(metavar="METHOD")]) -> None:
 def recipe(method: Annotated[str, typer.Argument(metavar="METHOD[/RECIPE]")]) -> None:
     """Print a recipe as YAML:  gemel recipe barlow_twins > mine.yaml"""
     from gemel import methods as room
-    from gemel.schema import nearest
     from gemel.settings import render
 
-    name, _, variant = method.partition("/")
-    recipes = room.find(name).recipes
-    variant = variant or next(iter(recipes))
-    if variant not in recipes:
-        raise UserError(f"{method} is unknown; there are {', '.join(recipes)}{nearest(variant, recipes)}")
-    found = recipes[variant]
+    variant, found = room.find_recipe(method)
+    name = method.partition("/")[0]
     values = found.model_dump(exclude={"source", "images", "method"})
     options = dict(found.method)
     values = {"method": {"name": name, "recipe": variant, **options}, **values}
@@ -169,8 +168,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
-    import click
-
     try:
         return int(command() or 0)
     except UserError as error:
@@ -179,12 +176,12 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
         for mistake in error.mistakes:
             print(f"gemel: {mistake}", file=sys.stderr)
         return 2
-    except click.exceptions.Exit as leave:
+    except typer.Exit as leave:
         return leave.exit_code
-    except click.ClickException as error:
+    except UsageError as error:
         print(f"gemel: {error.format_message()}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("gemel: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
@@ -201,7 +198,7 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
 
 def _dry_run(layer: Any) -> None:
     from gemel.settings import render
-    from gemel.train.pretrain import prepare
+    from gemel.train.prepare import prepare
 
     prepared = prepare([layer], print)
     print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
@@ -225,7 +222,7 @@ def _pretrain_help() -> str:
 
 
 def _evaluate_help(protocols: list[str]) -> str:
-    from gemel import evaluate as room
+    from gemel import evaluations as room
     from gemel.schema import describe, schema_of
 
     lines = ["Usage: gemel evaluate RUN PROTOCOL [IMAGES] [--test IMAGES] [--labels folders|FILE.csv] [OPTIONS]", ""]
@@ -256,9 +253,10 @@ def _write_table(table: Any, out: Path) -> None:
             vectors = table.column("vector").combine_chunks()
             with temporary.open("wb") as file:
                 np.savez(
-                    file, path=np.array(table.column("path").to_pylist()),
+                    file,
+                    path=np.array(table.column("path").to_pylist()),
                     vector=vectors.values.to_numpy().reshape(len(vectors), -1),
-                )  # fmt: skip
+                )
         else:
             parquet.write_table(table, temporary)
 

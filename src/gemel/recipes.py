@@ -6,9 +6,17 @@ A field's default, range and meaning are written once, here: flags, YAML, help a
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    model_validator,
+)
 
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Side = Annotated[int, Field(ge=4, le=4096)]
 Ordered = tuple[PositiveFloat, PositiveFloat]
@@ -163,8 +171,8 @@ class Recipe(Description):
     optimizer: Annotated[Optimizer, Field(discriminator="name")]
     backbone: Mapping[str, Any]
     """name of the network, and its options"""
-    epochs: PositiveInt
-    batch_size: PositiveInt
+    epochs: Count
+    batch_size: Count
     image_size: Side
     method: Mapping[str, Any] = {}
     """the method's own options where they differ from the constructor's defaults"""

@@ -197,8 +197,11 @@ def claim_folder(out: str | None, method: str, *, overwrite: bool) -> Path:
         UserError: it stands already, or is a file.
     """
     if out is None:
-        numbers = [int(found.group(1)) for path in Path("runs").glob(f"{method}-*")
-                   if (found := re.fullmatch(rf"{re.escape(method)}-(\d+)", path.name))]  # fmt: skip
+        numbers = [
+            int(found.group(1))
+            for path in Path("runs").glob(f"{method}-*")
+            if (found := re.fullmatch(rf"{re.escape(method)}-(\d+)", path.name))
+        ]
         return Path("runs") / f"{method}-{max(numbers, default=0) + 1}"
     path = Path(out)
     if path.is_dir() and not any(path.iterdir()):

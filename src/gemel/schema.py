@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -17,15 +17,15 @@ Spell = Callable[[str], str]
 
 def schema_of(constructor: Callable[..., Any]) -> type[BaseModel]:
     """The constructor is the schema: its keyword-only arguments, with ranges from annotations, help from `Args:`."""
-    hints = get_type_hints(constructor, include_extras=True)
-    helps = _argument_helps(inspect.getdoc(constructor) or "")
+    helps = _argument_helps(inspect.getdoc(getattr(constructor, "func", constructor)) or "")
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(constructor).parameters.items():
+    for name, parameter in inspect.signature(constructor, eval_str=True).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (hints[name], Field(default, description=helps.get(name, "")))
+            fields[name] = (parameter.annotation, Field(default, description=helps.get(name, "")))
     config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    return create_model(constructor.__name__, __config__=config, **fields)
+    name = getattr(constructor, "__name__", "options")
+    return create_model(name, __config__=config, **fields)
 
 
 def mistakes_in(
@@ -185,5 +185,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return plain(value.model_dump())
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        named = {"name": value["name"]} if "name" in value else {}  # what a section is comes first
+        return {str(key): plain(one) for key, one in (named | dict(value)).items()}
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, PositiveFloat
 
 from gemel.errors import UserError
-from gemel.recipes import OPTIMIZERS, VIEWS, Description, Optimizer, Probability, Side, Views
+from gemel.recipes import OPTIMIZERS, VIEWS, Count, Description, Optimizer, Probability, Side, Views
 from gemel.schema import mistakes_in, nearest, plain
 
 SECTIONS = ("method", "backbone", "views", "optimizer")
@@ -23,19 +23,19 @@ class Settings(Description):
 
     images: str = "digits"
     """folder (searched recursively), text file of paths, or name of a data set"""
-    method: dict[str, Any] = {"name": "twist"}
+    method: dict[str, Any] = Field(default={"name": "twist"})
     """name, or name/recipe; its options as --method.KEY"""
     backbone: dict[str, Any] | None = None
     """a network of gemel's or of timm's by name; its options as --backbone.KEY"""
-    epochs: PositiveInt | None = None
+    epochs: Count | None = None
     """passes over the images"""
-    minutes: PositiveFloat | None = None
+    minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """time to spend; sets the epochs from a few measured steps"""
-    batch_size: Annotated[int, Field(ge=2)] | None = None
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """images a step, over all processes"""
     image_size: Side | None = None
     """side of a view, pixels"""
-    classes: Annotated[int, Field(ge=2)] | None = None
+    classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """classes to discover"""
     labels: str | None = None
     """none, folders or FILE.csv; never used to train, only for scores"""
@@ -43,8 +43,10 @@ class Settings(Description):
     """what to start from: a run, a file, or timm (its pretrained weights)"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """of everything that is drawn by chance"""
-    workers: NonNegativeInt | None = None
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     """processes that prepare views; 0: the training process does"""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """of a process's arithmetic on the CPU"""
     precision: Literal["32", "bf16", "16"] | None = None
     """of the network's arithmetic; losses stay in 32 bits"""
     max_rejected: Probability = 0.05
@@ -219,4 +221,6 @@ def _hoist_classes(nested: dict[str, Any]) -> dict[str, Any]:
 
 
 def _expected(positionals: Sequence[str]) -> str:
-    return f"expected {' '.join(word.upper() for word in positionals)} and options" if positionals else "expected options"
+    return (
+        f"expected {' '.join(word.upper() for word in positionals)} and options" if positionals else "expected options"
+    )

@@ -31,7 +31,7 @@ def timm_backbone(
 
     Args:
         name: timm's name, with or without the tag of its weights
-        stem: small: a residual network's first layer 3 x 3 with stride 1 and no pooling, for images of 64 pixels or less
+        stem: small: a residual network's first layer 3 x 3, stride 1, no pooling: for images up to 64 pixels
         zero_init: a residual network's branches start at zero (Barlow Twins: yes; TWIST: no)
         drop_path: chance of skipping a branch
         image_size: side for which a transformer's places are made; other sides are interpolated

@@ -71,9 +71,13 @@ def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     # Half sides to pixels, and from the view's pixels: Pillow adds the half pixel of the centres itself.
     x, y, step = width / 2, height / 2, 2 / draw.size
     matrix = (
-        a * x * step, b * x * step, x * (1 + c - a - b),
-        d * y * step, e * y * step, y * (1 + f - d - e),
-    )  # fmt: skip
+        a * x * step,
+        b * x * step,
+        x * (1 + c - a - b),
+        d * y * step,
+        e * y * step,
+        y * (1 + f - d - e),
+    )
     shrink = sqrt(abs(matrix[0] * matrix[4] - matrix[1] * matrix[3]))
     if shrink > 2.0:  # bilinear sampling reads four pixels: a larger glyph is shrunk with antialias first
         smaller = (max(1, round(width / shrink)), max(1, round(height / shrink)))

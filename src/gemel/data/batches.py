@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     views: list[Tensor]
     """global crops, then local ones; each (B, 3, H, W)"""
-    index: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     """(B,) place in the data set"""
     label: Tensor
     """(B,) -1 where unknown"""
@@ -113,9 +113,15 @@ class InferenceLoader:
     """
 
     def __init__(
-        self, source: Source, *, size: int, glyph: bool, batch_size: int = 256, workers: int = 0,
+        self,
+        source: Source,
+        *,
+        size: int,
+        glyph: bool,
+        batch_size: int = 256,
+        workers: int = 0,
         indices: Sequence[int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
         self.batch_size = batch_size
         self.workers = workers
@@ -149,9 +155,15 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
         places[row] = index
         for number, out in enumerate(views):
             numbers = draw(
-                plan.views, seed=plan.seed, epoch=epoch, index=index, view=number, height=height, width=width,
+                plan.views,
+                seed=plan.seed,
+                epoch=epoch,
+                index=index,
+                view=number,
+                height=height,
+                width=width,
                 size=plan.size,
-            )  # fmt: skip
+            )
             _put(apply(image, numbers), out[row])
     labels = plan.source.labels
     label = torch.full_like(places, -1) if labels is None else torch.from_numpy(labels[places.numpy()])
@@ -200,19 +212,24 @@ def is_glyph(views: Views) -> bool:
 def _loader(dataset: Dataset[Drawn], numbers: range, workers: int) -> DataLoader[Drawn]:
     # A whole batch is one item: workers hand over few large tensors, never one for each image.
     return DataLoader(
-        dataset, batch_size=None, sampler=numbers, num_workers=workers, pin_memory=torch.cuda.is_available(),
+        dataset,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
         prefetch_factor=2 if workers else None,
-    )  # fmt: skip
+    )
 
 
 def _readable(source: Source, wanted: int, rejected: dict[int, str]) -> tuple[int, Pixels]:
+    reason = ""
     for offset in range(len(source)):
         index = (wanted + offset) % len(source)
         try:
             return index, load(source, index)
         except Unreadable as error:
-            rejected[index] = error.reason
-    raise UserError(f"none of the {len(source)} images of {source.name} can be read; the last: {rejected[index]}")
+            rejected[index] = reason = error.reason
+    raise UserError(f"none of the {len(source)} images of {source.name} can be read; the last: {reason}")
 
 
 def _empty(rows: int, size: int) -> Pixels:

@@ -18,7 +18,7 @@ Given = str | Path | bytes | Pixels
 
 def views_of(
     images: Sequence[Given], views: Views, size: int, *, seed: int, epoch: int, index: Sequence[int] | None
-) -> list[Tensor]:  # fmt: skip
+) -> list[Tensor]:
     """The views that training would see of images at these places of a data set: V tensors (B, 3, size, size), uint8.
 
     Raises:

@@ -40,7 +40,7 @@ class PhotoDraw(NamedTuple):
 
 
 class GlyphDraw(NamedTuple):
-    """One affine sampling: the place in the image, in units of its half sides from its centre, of a place in the view."""
+    """One affine sampling: from a place in the view to one in the image, both in half sides from the centre."""
 
     size: int
     """side of the view, pixels"""
@@ -51,9 +51,7 @@ class GlyphDraw(NamedTuple):
 Draw = PhotoDraw | GlyphDraw
 
 
-def draw(
-    views: Views, *, seed: int, epoch: int, index: int, view: int, height: int, width: int, size: int
-) -> Draw:  # fmt: skip
+def draw(views: Views, *, seed: int, epoch: int, index: int, view: int, height: int, width: int, size: int) -> Draw:
     """Draw the numbers of one view.
 
     Args:
@@ -88,7 +86,7 @@ def _generator(seed: int, epoch: int, view: int, index: int) -> np.random.Genera
 
 def _draw_photo(
     views: PhotoViews, numbers: NDArray[np.float64], view: int, height: int, width: int, size: int
-) -> PhotoDraw:  # fmt: skip
+) -> PhotoDraw:
     left, top, crop_width, crop_height = _crop(views, numbers[: 4 * TRIES].tolist(), height, width)
     u: list[float] = numbers[4 * TRIES :].tolist()
     jitter: tuple[tuple[str, float], ...] = ()

@@ -11,6 +11,7 @@ from gemel.errors import UserError
 
 if TYPE_CHECKING:
     from gemel.methods.base import Method
+    from gemel.recipes import Recipe
 
 
 def available() -> list[str]:
@@ -37,6 +38,21 @@ def find(name: str) -> "type[Method]":
     if len(found) != 1:
         raise UserError(f"{name} holds {len(found)} methods; one class that derives from Method is needed")
     return found[0]
+
+
+def find_recipe(words: str) -> "tuple[str, Recipe]":
+    """The recipe of `twist/resnet50`, or the first of `twist`, with its name.
+
+    Raises:
+        UserError: there is no such method or recipe.
+    """
+    name, _, wanted = (words, "", "") if words.endswith(".py") else words.partition("/")
+    recipes = find(name).recipes
+    if wanted and wanted not in recipes:
+        known = ", ".join(f"{name}/{one}" for one in recipes)
+        raise UserError(f"--method {words} is unknown; there are {known}")
+    chosen = wanted or next(iter(recipes))
+    return chosen, recipes[chosen]
 
 
 def _import_file(path: Path):

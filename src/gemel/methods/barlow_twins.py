@@ -1,6 +1,7 @@
 """Barlow Twins: the cross-correlation of twin embeddings made the identity."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -18,7 +19,7 @@ EPSILON = 1e-5
 
 def barlow_twins_loss(
     one: Tensor, two: Tensor, *, lambda_param: float = 0.0051, form: Literal["auto", "correlation", "gram"] = "auto"
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     r"""L = Σ_i (1 - C_ii)² + λ Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / n, Z standardised over the global batch.
 
     The variance is the biased one plus 1e-5. Source: arXiv 2103.03230, equation 1, and its released code (sums, not
@@ -85,19 +86,28 @@ class BarlowTwins(Method):
         loss_scale: the loss is multiplied by this; moves biases and norms under LARS, everything under SGD
     """
 
-    recipes = {
+    recipes: ClassVar[Mapping[str, Recipe]] = {
         "resnet50": Recipe(
             source="released code of arXiv 2103.03230: linear top-1 73.5 on ImageNet (paper 73.2)",
-            views=PhotoViews(), backbone={"name": "resnet50"}, image_size=224, epochs=1000, batch_size=2048,
+            views=PhotoViews(),
+            backbone={"name": "resnet50"},
+            image_size=224,
+            epochs=1000,
+            batch_size=2048,
             optimizer=LarsOptimizer(lr=0.2, bias_lr=0.0048, weight_decay=1e-6, flavour="L1"),
         ),
         "small": Recipe(
             source="gemel's experiments on small sets of small images; table in the README",
-            views=PhotoViews(), backbone={"name": "resnet18"}, image_size=64, epochs=30, batch_size=128, images=5000,
+            views=PhotoViews(),
+            backbone={"name": "resnet18"},
+            image_size=64,
+            epochs=30,
+            batch_size=128,
+            images=5000,
             optimizer=AdamWOptimizer(lr=2e-3, weight_decay=1e-4),
             method={"projector": (512, 512, 512), "loss_scale": 0.1},
         ),
-    }  # fmt: skip
+    }
 
     def __init__(
         self,
@@ -112,7 +122,7 @@ class BarlowTwins(Method):
         self.loss_scale = loss_scale
         self.projector = mlp(backbone.width, *projector, bias=False)
 
-    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One pass a view: batch norm sees each view by itself."""
         one, two = (self.projector(self.backbone(view)) for view in batch.views)
         terms = barlow_twins_loss(one, two, lambda_param=self.lambda_param)

@@ -55,14 +55,14 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Named terms of the loss, among them "loss"; others are logged. Views are normalised floats (B, 3, H, W)."""
 
-    def after_step(self, progress: float) -> None:  # noqa: B027 (optional)
+    def after_step(self, progress: float) -> None:
         """After the optimiser's step: teachers follow, queues fill."""
 
     def embed(self, features: Tensor) -> Tensor:
         """What the loss looks at, (B, D); the probes watch its spread."""
         return features
 
-    def classify(self, features: Tensor) -> Tensor | None:  # noqa: ARG002 (subclasses look)
+    def classify(self, features: Tensor) -> Tensor | None:
         """Class probabilities (B, C) of features (B, width); None for a method without classes."""
         return None
 

@@ -1,7 +1,7 @@
 """TWIST: twin class distributions, consistent, sharp and diverse."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -116,18 +116,29 @@ class Twist(Method):
         heads: number of class heads
     """
 
-    recipes = {
+    recipes: ClassVar[Mapping[str, Recipe]] = {
         "resnet50": Recipe(
             source="released code of arXiv 2110.07402, two views: linear top-1 72.6 on ImageNet",
-            views=PhotoViews(), backbone={"name": "resnet50", "zero_init": False}, image_size=224, epochs=800, batch_size=2048,
-            optimizer=LarsOptimizer(lr=0.5, weight_decay=1.5e-6, flavour="L2"), method={"classes": 32768},
+            views=PhotoViews(),
+            backbone={"name": "resnet50", "zero_init": False},
+            image_size=224,
+            epochs=800,
+            batch_size=2048,
+            optimizer=LarsOptimizer(lr=0.5, weight_decay=1.5e-6, flavour="L2"),
+            method={"classes": 32768},
         ),
         "small": Recipe(
             source="gemel's experiments on small sets of small images; table in the README",
-            views=PhotoViews(), backbone={"name": "resnet18"}, image_size=64, epochs=15, batch_size=64, images=1797,
-            optimizer=AdamWOptimizer(lr=4e-3, weight_decay=0.01), method={"hidden": 512, "alpha": 1.2},
+            views=PhotoViews(),
+            backbone={"name": "resnet18"},
+            image_size=64,
+            epochs=15,
+            batch_size=64,
+            images=1797,
+            optimizer=AdamWOptimizer(lr=4e-3, weight_decay=0.01),
+            method={"hidden": 512, "alpha": 1.2},
         ),
-    }  # fmt: skip
+    }
 
     def __init__(
         self,
@@ -149,7 +160,7 @@ class Twist(Method):
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
 
-    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:  # noqa: ARG002
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views in one pass of the backbone and of each head."""
         features = features_of(self.backbone, batch.views)  # (V·B, width)
         logits = [head(features) for head in self.heads]

@@ -1,7 +1,5 @@
 """From settings to a network and a method on it."""
 
-from typing import Any
-
 import torch
 
 from gemel import backbones, methods

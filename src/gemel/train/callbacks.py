@@ -3,7 +3,6 @@
 import signal
 import sys
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -12,14 +11,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gemel.data.batches import Loader
+from gemel.data.listing import printable
 from gemel.distributed import rank
 from gemel.errors import UserError
 from gemel.runs import MetricsLog, Run
 from gemel.train import checkpoints
 from gemel.train.module import Pretrainer
+from gemel.train.prepare import Say, clock
 from gemel.train.probes import Probe
-
-Say = Callable[[str], None]
 
 
 class Recorder(Callback):
@@ -36,24 +36,31 @@ class Recorder(Callback):
     """
 
     def __init__(
-        self, run: Run, probe: Probe | None, *, steps_per_epoch: int, every: int, probe_every: int, board: Any,
+        self,
+        run: Run,
+        probe: Probe | None,
+        *,
+        steps_per_epoch: int,
+        every: int,
+        probe_every: int,
+        board: Any,
         start: int,
-    ) -> None:  # fmt: skip
-        self.log = MetricsLog(run.metrics_path, until=start)
+    ) -> None:
+        self.rows = MetricsLog(run.metrics_path, until=start)
         self.probe = probe
         self.steps_per_epoch, self.every, self.probe_every = steps_per_epoch, every, probe_every
         self.board = board
         self.last: dict[str, float | int | str] = {}
         self._since = (time.perf_counter(), start)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The clock of images a second starts here."""
         module = _pretrainer(pl_module)
         self._since = (time.perf_counter(), module.done)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         """`done` counts the step that has just ended."""
         module = _pretrainer(pl_module)
         step = module.done
@@ -73,7 +80,7 @@ class Recorder(Callback):
             row |= self.probe.measure(module.method)
             self._since = (time.perf_counter(), step)  # a probe's time is not training's
         self.last = {**self.last, **row}
-        self.log.append(row)
+        self.rows.append(row)
         if self.board is not None:
             for name, value in row.items():
                 if isinstance(value, float | int):
@@ -91,16 +98,16 @@ class Keeper(Callback):
     Args:
         run: where to.
         seconds: between checkpoints.
-        counts: numbers that are kept beside the tensors.
+        name: the method's.
     """
 
-    def __init__(self, run: Run, *, seconds: float, counts: dict[str, Any]) -> None:
-        self.run, self.seconds, self.counts = run, seconds, counts
+    def __init__(self, run: Run, *, seconds: float, name: str) -> None:
+        self.run, self.seconds, self.name = run, seconds, name
         self.interrupted: int | None = None
         self._saved = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over: Lightning would leave with 1 and without a checkpoint."""
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,7 +117,7 @@ class Keeper(Callback):
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         """After the step, so that what is saved is whole."""
         module = _pretrainer(pl_module)
         if self.interrupted is not None:
@@ -137,17 +144,17 @@ class Keeper(Callback):
             return
         scaler = trainer.precision_plugin.state_dict()
         state = {
-            **self.counts,
+            "name": self.name,
+            "stage": 0,
             "step": module.done,
             "method": module.method.state_dict(),
             "optimizer": module.optimizer.state_dict(),
             "precision": scaler,
             "random": torch.get_rng_state(),
-            "threads": torch.get_num_threads(),
         }
         checkpoints.save(self.run, state)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = number
         self._give_back()  # a second signal ends the process at once
 
@@ -161,29 +168,26 @@ class RejectionGuard(Callback):
 
     Args:
         run: rejected.csv goes there.
-        rejected: places and reasons, filled by the loader.
-        path_of: name of a place.
-        count: images there are.
-        share: of them that may be unreadable.
+        loader: knows the unreadable images met so far.
+        share: of the images that may be unreadable.
     """
 
-    def __init__(
-        self, run: Run, rejected: dict[int, str], path_of: Callable[[int], str], *, count: int, share: float
-    ) -> None:  # fmt: skip
-        self.run, self.rejected, self.path_of, self.count, self.share = run, rejected, path_of, count, share
+    def __init__(self, run: Run, loader: Loader, *, share: float) -> None:
+        self.run, self.loader, self.share = run, loader, share
         self._told = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         """Keep the list on disk as it grows."""
-        if len(self.rejected) == self._told or rank() != 0:
+        rejected, source = self.loader.rejected, self.loader.plan.source
+        if len(rejected) == self._told or rank() != 0:
             return
-        self._told = len(self.rejected)
-        self.run.write_rejected({self.path_of(index): reason for index, reason in self.rejected.items()})
-        if self._told > self.share * self.count:
+        self._told = len(rejected)
+        self.run.write_rejected({printable(source.path(index)): reason for index, reason in rejected.items()})
+        if self._told > self.share * len(source):
             raise UserError(
-                f"{self._told} of {self.count} images can't be read, above --max-rejected {self.share:g}; "
+                f"{self._told} of {len(source)} images can't be read, above --max-rejected {self.share:g}; "
                 f"see {self.run.path / 'rejected.csv'}, mend or remove them, then gemel resume {self.run.path}"
             )
 
@@ -204,7 +208,7 @@ class Reporter(Callback):
         self._clock = (0.0, 0)
         self._next = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
         module = _pretrainer(pl_module)
         self._clock = (time.monotonic(), module.done)
@@ -216,7 +220,7 @@ class Reporter(Callback):
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:  # noqa: ARG002
+    ) -> None:
         """Move the bar; without a terminal a line about every 10 seconds and at the end."""
         module = _pretrainer(pl_module)
         epochs = module.steps // self.steps_per_epoch
@@ -230,13 +234,13 @@ class Reporter(Callback):
             left = (now - then) / max(1, module.done - start) * (module.steps - module.done)
             self.say(f"epoch {epoch}  step {module.done}/{module.steps}  {self._terms()}  {clock(left)} left")
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""
         self.on_train_end(trainer, pl_module)
 
@@ -248,13 +252,6 @@ class Reporter(Callback):
         }
         speed = shown.pop("images_per_second", 0.0)
         return " ".join(f"{name} {value:.3f}" for name, value in list(shown.items())[:5]) + f"  {speed:.0f} images/s"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:05 or 2:03:04."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _pretrainer(module: LightningModule) -> Pretrainer:

@@ -11,9 +11,8 @@ import torch
 from gemel.data.decode import Unreadable, load
 from gemel.data.sources import Source
 from gemel.errors import UserError
-from gemel.methods.base import Method
+from gemel.methods import find, find_recipe
 from gemel.recipes import VIEWS, GlyphViews, Recipe
-from gemel.schema import nearest
 from gemel.settings import merge
 
 SAMPLE = 64
@@ -35,7 +34,7 @@ Seconds = Callable[[Mapping[str, Any], int], float]
 class Facts(NamedTuple):
     """What a glance at the images and the machine tells."""
 
-    count: int
+    images: int
     side: int
     """median of the shorter sides, pixels"""
     gray: bool
@@ -76,7 +75,7 @@ def look(source: Source) -> Facts:
     if not sides:
         raise UserError(f"none of {len(places)} sampled images of {source.name} can be read; the first: {reasons[0]}")
     return Facts(
-        count=len(source),
+        images=len(source),
         side=int(np.median(sides)),
         gray=float(np.mean(gray)) > 0.9,
         stated_classes=source.stated_classes,
@@ -86,28 +85,25 @@ def look(source: Source) -> Facts:
     )
 
 
-def recipe_of(method: type[Method], name: str | None, facts: Facts) -> tuple[Recipe, list[Choice]]:
+def recipe_of(words: str, name: str | None, facts: Facts) -> tuple[Recipe, list[Choice]]:
     """The recipe asked for, else the method's first one or its small one.
 
     Raises:
         UserError: the method has no such recipe.
     """
-    module = method.__module__.rsplit(".", 1)[-1]
     if name is not None:
-        if name not in method.recipes:
-            known = ", ".join(f"{module}/{one}" for one in method.recipes)
-            raise UserError(f"--method {module}/{name} is unknown; there are {known}{nearest(name, method.recipes)}")
-        return method.recipes[name], []
+        return find_recipe(f"{words}/{name}")[1], []
+    method = find(words)
     first = next(iter(method.recipes))
-    paper = (facts.gpu and facts.count >= LARGE_SET) or "small" not in method.recipes
+    paper = (facts.gpu and facts.images >= LARGE_SET) or "small" not in method.recipes
     chosen = first if paper else "small"
-    why = f"{facts.count} images, {'a GPU' if facts.gpu else 'no GPU'}"
-    return method.recipes[chosen], [Choice("recipe", f"{module}/{chosen}", why)]
+    why = f"{facts.images} images, {'a GPU' if facts.gpu else 'no GPU'}"
+    return method.recipes[chosen], [Choice("recipe", f"{words}/{chosen}", why)]
 
 
 def fill(
     given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool, has_classes: bool, seconds: Seconds
-) -> tuple[dict[str, Any], list[Choice]]:  # fmt: skip
+) -> tuple[dict[str, Any], list[Choice]]:
     """Settings without gaps: the user's, then the fitted recipe's.
 
     Args:
@@ -169,9 +165,9 @@ def _sizes(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> list[Choic
     if not given.get("batch_size"):
         batch = recipe.batch_size
         reason = "as the recipe"
-        if facts.count < 4 * batch:
-            batch = max(2, facts.count // 4 // 8 * 8 or facts.count // 4)
-            reason = f"{facts.count} images: at least four steps an epoch"
+        if facts.images < 4 * batch:
+            batch = max(2, facts.images // 4 // 8 * 8 or facts.images // 4)
+            reason = f"{facts.images} images: at least four steps an epoch"
         choices.append(Choice("batch_size", batch, reason))
     if not given.get("epochs"):
         reason = f"the recipe's {recipe.epochs} for {recipe.images} images, by the square root of the count"
@@ -180,7 +176,7 @@ def _sizes(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> list[Choic
 
 
 def _epochs(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> int:
-    return int(given.get("epochs") or min(200, max(5, round(recipe.epochs * sqrt(recipe.images / facts.count)))))
+    return int(given.get("epochs") or min(200, max(5, round(recipe.epochs * sqrt(recipe.images / facts.images)))))
 
 
 def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Seconds) -> Choice:
@@ -192,7 +188,7 @@ def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Second
     if size > 64:
         return Choice("backbone", standard, f"photos at {size} pixels{'' if facts.gpu else ', no GPU'}")
     small = {"name": "resnet18", "stem": "small"}
-    cost = seconds(small, size) * 2 * facts.count * epochs
+    cost = seconds(small, size) * 2 * facts.images * epochs
     minutes = f"{cost / 60:.0f} minutes for {epochs} epochs" if cost >= 60 else f"{cost:.0f} s for {epochs} epochs"
     if cost <= PATIENCE:
         return Choice("backbone", small, f"{size} pixels: the small stem sees more, about {minutes}")
@@ -202,8 +198,8 @@ def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Second
 def _classes(facts: Facts) -> Choice:
     if facts.stated_classes:
         return Choice("classes", facts.stated_classes, "the data set's description says so")
-    count = int(min(1000, max(2, round(sqrt(facts.count / 2)))))
-    return Choice("classes", count, f"√(n / 2) for {facts.count} images, a rule of thumb; say it if you know better")
+    count = int(min(1000, max(2, round(sqrt(facts.images / 2)))))
+    return Choice("classes", count, f"√(n / 2) for {facts.images} images, a rule of thumb; say it if you know better")
 
 
 def _workers(facts: Facts) -> Choice:

@@ -83,20 +83,18 @@ class Pretrainer(LightningModule):
         """The optimiser alone: its rate follows `progress`, not a scheduler's state."""
         return self.optimizer
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Set the rate of this step."""
-        factor = warmup_cosine(self.progress, warmup=self.warmup, final=self.description.final)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self.batch_size / 256 * factor
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch of uint8 views."""
         batch = batch._replace(views=[self.normalise(view) for view in batch.views])
         terms = self.method(batch, self.progress)
         self.terms = {name: value.detach() for name, value in terms.items()}
         return terms["loss"]
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Teachers follow, queues fill; then the step counts as done."""
+    def optimizer_step(self, *given: Any, **options: Any) -> None:
+        """Set the rate and step; then teachers follow, queues fill, and the step counts as done."""
+        factor = warmup_cosine(self.progress, warmup=self.warmup, final=self.description.final)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self.batch_size / 256 * factor
+        super().optimizer_step(*given, **options)
         self.method.after_step(self.progress)
         self.done += 1

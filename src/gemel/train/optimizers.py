@@ -1,5 +1,8 @@
 """LARS in its two flavours, and optimisers from their descriptions."""
 
+# torch._foreach_* is what torch's own optimisers step with; it has no public name.
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -48,9 +51,13 @@ class Lars(Optimizer):
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, not {value}")
         defaults = {
-            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "flavour": flavour,
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust": trust,
+            "flavour": flavour,
             "adapt": True,
-        }  # fmt: skip
+        }
         super().__init__(groups, defaults)
 
     @torch.no_grad()
@@ -84,8 +91,8 @@ class Lars(Optimizer):
 
 
 def _trust_ratios(
-    group: dict[str, Any], parameters: Sequence[Tensor], gradients: Sequence[Tensor], update: Sequence[Tensor]
-) -> list[Tensor]:  # fmt: skip
+    group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], update: list[Tensor]
+) -> list[Tensor]:
     weights = torch.stack(torch._foreach_norm(parameters))
     if group["flavour"] == "L1":
         steps = torch.stack(torch._foreach_norm(update))

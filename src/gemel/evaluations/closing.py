@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import pyarrow as pa
-
 from gemel.data.listing import printable
 from gemel.data.sources import Source
-from gemel.evaluate.base import Evaluation, Result
-from gemel.evaluate.cluster import Cluster
-from gemel.evaluate.features import Progress, Seen, see
-from gemel.evaluate.gallery import gallery
-from gemel.evaluate.knn import Knn
+from gemel.evaluations.base import Evaluation, Result
+from gemel.evaluations.cluster import Cluster
+from gemel.evaluations.features import Progress, Seen, see
+from gemel.evaluations.gallery import gallery
+from gemel.evaluations.knn import Knn
+from gemel.evaluations.tables import class_table
 from gemel.runs import Run
 from gemel.train.checkpoints import load_method
 
@@ -50,19 +49,3 @@ def judge(run: Run, evaluation: Evaluation, train: Seen, test: Seen | None) -> R
     result = Result(type(evaluation).__module__.rsplit(".", 1)[-1], metrics, settings)
     run.write_evaluation(result.file_name, result.as_json())
     return result
-
-
-def class_table(seen: Seen, *, top: int) -> pa.Table:
-    """path, class, probability, then class_2, probability_2 ... of the next likely ones, and label where known."""
-    assert seen.probabilities is not None
-    probability, found = seen.probabilities.topk(min(top, seen.probabilities.shape[1]), dim=1)
-    columns: dict[str, Any] = {"path": [printable(seen.source.path(place)) for place in seen.index.tolist()]}
-    for rank in range(found.shape[1]):
-        suffix = "" if rank == 0 else f"_{rank + 1}"
-        columns[f"class{suffix}"] = found[:, rank].numpy()
-        columns[f"probability{suffix}"] = probability[:, rank].numpy()
-    labels = seen.labels
-    if labels is not None:
-        names = seen.source.label_names
-        columns["label"] = pa.array([names[label] if label >= 0 else None for label in labels.tolist()], pa.string())
-    return pa.table(columns)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gemel.errors import UserError
-from gemel.evaluate.features import Seen
+from gemel.evaluations.features import Seen
 
 
 class Result(NamedTuple):

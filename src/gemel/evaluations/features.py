@@ -21,7 +21,7 @@ class Seen(NamedTuple):
     """What a network made of the readable images of a source, in their order."""
 
     source: Source
-    index: NDArray[np.int64]
+    places: NDArray[np.int64]
     """(N,) places in the source"""
     features: Tensor
     """(N, width) float32"""
@@ -33,13 +33,17 @@ class Seen(NamedTuple):
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """(N,) -1 where unknown; None without labels."""
-        return None if self.source.labels is None else self.source.labels[self.index]
+        return None if self.source.labels is None else self.source.labels[self.places]
 
 
 def see(
-    network: Method | nn.Module, facts: dict[str, Any], source: Source, *, in_memory: bool = False,
+    network: Method | nn.Module,
+    facts: dict[str, Any],
+    source: Source,
+    *,
+    in_memory: bool = False,
     progress: Progress | None = None,
-) -> Seen:  # fmt: skip
+) -> Seen:
     """Run the inference crop of every image through a network in evaluation mode.
 
     Args:
@@ -52,32 +56,31 @@ def see(
     Raises:
         UserError: no image can be read.
     """
-    network.eval()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    encoder = network.encoder() if isinstance(network, Method) else network
     loader = InferenceLoader(
         source, size=int(facts["size"]), glyph=facts["views"] == "glyph", workers=default_workers(in_memory)
     )
-    mean, std = (torch.tensor(facts[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
-    features: list[Tensor] = []
-    probabilities: list[Tensor] = []
-    places: list[Tensor] = []
+    mean, std = (torch.tensor(facts[key]).view(3, 1, 1) for key in ("mean", "std"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.eval().to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    found: list[tuple[Tensor, Tensor | None, Tensor]] = []
     with torch.inference_mode():
         for views, index in loader:
-            images = (views.to(device, torch.float32) / 255 - mean) / std
-            found = encoder(images.to(memory_format=torch.channels_last))
-            features.append(found.float().cpu())
-            classes = network.classify(found) if isinstance(network, Method) else None
-            if classes is not None:
-                probabilities.append(classes.float().cpu())
-            places.append(index.clone())
+            images = (views.to(device, torch.float32) / 255 - mean.to(device)) / std.to(device)
+            found.append((*_look(network, images.to(memory_format=torch.channels_last)), index.clone()))
             if progress is not None:
                 progress(int(index[-1]) + 1, len(source))
     network.cpu()
-    if not features:
+    if not found:
         raise UserError(f"none of the {len(source)} images of {source.name} can be read")
-    return Seen(
-        source, torch.cat(places).numpy(), torch.cat(features), torch.cat(probabilities) if probabilities else None,
-        loader.rejected,
-    )  # fmt: skip
+    features, probabilities, places = zip(*found, strict=True)
+    classes = None if probabilities[0] is None else torch.cat(probabilities)
+    return Seen(source, torch.cat(places).numpy(), torch.cat(features), classes, loader.rejected)
+
+
+def _look(network: Method | nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Features, and class probabilities where there are classes; float32 on the CPU."""
+    if not isinstance(network, Method):
+        return network(images).float().cpu(), None
+    features = network.encoder()(images)
+    classes = network.classify(features)
+    return features.float().cpu(), None if classes is None else classes.float().cpu()

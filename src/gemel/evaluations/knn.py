@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from gemel.evaluate.base import Evaluation, labelled
-from gemel.evaluate.features import Seen
+from gemel.evaluations.base import Evaluation, labelled
+from gemel.evaluations.features import Seen
 from gemel.metrics.neighbours import knn_accuracy
 
 
@@ -31,5 +31,9 @@ class Knn(Evaluation):
         )
         split = "leave one out" if test is None else f"test set {test.source.name}"
         return metrics, {
-            "k": self.k, "temperature": self.temperature, "split": split, "bank": len(bank), "queries": len(queries),
-        }  # fmt: skip
+            "k": self.k,
+            "temperature": self.temperature,
+            "split": split,
+            "bank": len(bank),
+            "queries": len(queries),
+        }

@@ -1,12 +1,12 @@
 """Clustering: the method's own classes, and k-means on features, against labels that training never saw."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from gemel.evaluate.base import Evaluation, labelled
-from gemel.evaluate.features import Seen
+from gemel.evaluations.base import Evaluation, labelled
+from gemel.evaluations.features import Seen
 from gemel.metrics.clustering import clustering_scores
 
 
@@ -21,9 +21,12 @@ class Cluster(Evaluation):
     """
 
     def __init__(
-        self, *, kmeans: NonNegativeInt = 0, restarts: PositiveInt = 10,
+        self,
+        *,
+        kmeans: NonNegativeInt = 0,
+        restarts: PositiveInt = 10,
         seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.kmeans, self.restarts, self.seed = kmeans, restarts, seed
 
     def run(self, train: Seen, test: Seen | None) -> tuple[dict[str, float], dict[str, Any]]:
@@ -35,7 +38,7 @@ class Cluster(Evaluation):
         fitted = train.features.numpy()
         clusters = self.kmeans or len(np.unique(labels.numpy()))
         clusters = min(clusters, len(fitted))
-        model = KMeans(clusters, n_init=self.restarts, random_state=self.seed).fit(fitted)
+        model = KMeans(clusters, n_init=cast(Any, self.restarts), random_state=self.seed).fit(fitted)
         metrics: dict[str, float] = {}
         if judged.probabilities is not None and judged.labels is not None:
             own = judged.probabilities.argmax(1).numpy()[judged.labels >= 0]
@@ -43,7 +46,11 @@ class Cluster(Evaluation):
         scores = clustering_scores(labels, model.predict(features.numpy()))
         metrics |= {f"kmeans_{name}": value for name, value in scores.items()}
         return metrics, {
-            "kmeans": clusters, "restarts": self.restarts, "seed": self.seed, "images": len(labels),
+            "kmeans": clusters,
+            "restarts": self.restarts,
+            "seed": self.seed,
+            "images": len(labels),
             "split": "fitted and judged on the same images" if test is None else f"test set {test.source.name}",
-            "nmi": "arithmetic", "ami": "arithmetic; _max: by the larger entropy",
-        }  # fmt: skip
+            "nmi": "arithmetic",
+            "ami": "arithmetic; _max: by the larger entropy",
+        }

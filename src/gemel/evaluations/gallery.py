@@ -11,7 +11,7 @@ from PIL import Image
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
 from gemel.data.sources import Source
-from gemel.evaluate.features import Seen
+from gemel.evaluations.features import Seen
 from gemel.metrics.neighbours import nearest
 
 SIDE = 96
@@ -51,13 +51,15 @@ def _classes(seen: Seen) -> list[dict[str, Any]]:
             break
         rows = rows[np.argsort(-probability[rows], kind="stable")]
         certain, uncertain = rows[:SHOWN], rows[SHOWN:][::-1][: SHOWN // 2]
-        shown.append({
-            "class": int(number),
-            "count": len(rows),
-            "probability": float(probability[rows].mean()) if len(rows) else 0.0,
-            "certain": [_entry(seen, row) | {"probability": float(probability[row])} for row in certain],
-            "uncertain": [_entry(seen, row) | {"probability": float(probability[row])} for row in uncertain],
-        })  # fmt: skip
+        shown.append(
+            {
+                "class": int(number),
+                "count": len(rows),
+                "probability": float(probability[rows].mean()) if len(rows) else 0.0,
+                "certain": [_entry(seen, row) | {"probability": float(probability[row])} for row in certain],
+                "uncertain": [_entry(seen, row) | {"probability": float(probability[row])} for row in uncertain],
+            }
+        )
     return shown
 
 
@@ -67,9 +69,7 @@ def _neighbours(seen: Seen) -> list[dict[str, Any]]:
         return []
     queries = np.unique(np.linspace(0, count - 1, min(QUERIES, count) * 2 + 1).astype(int)[1::2])
     # one more than shown: the image itself comes first and is left out by its place
-    similarity, found = nearest(
-        seen.features[torch.from_numpy(queries)], seen.features, min(NEIGHBOURS + 1, count)
-    )
+    similarity, found = nearest(seen.features[torch.from_numpy(queries)], seen.features, min(NEIGHBOURS + 1, count))
     rows: list[dict[str, Any]] = []
     for number, query in enumerate(queries):
         others = [
@@ -82,7 +82,7 @@ def _neighbours(seen: Seen) -> list[dict[str, Any]]:
 
 
 def _entry(seen: Seen, row: int) -> dict[str, Any]:
-    place = int(seen.index[row])
+    place = int(seen.places[row])
     entry: dict[str, Any] = {"id": str(place), "path": printable(seen.source.path(place))}
     labels = seen.labels
     if labels is not None and labels[row] >= 0:

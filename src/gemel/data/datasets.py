@@ -1,0 +1,203 @@
+"""Data sets by name: scikit-learn's digits, which is always there, and torchvision's small ones."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemel.data.listing import cache_folder
+from gemel.errors import UserError
+
+
+class Loaded(NamedTuple):
+    """A data set's images and what its description says."""
+
+    name: str
+    """as tables show it: `cifar10`, `cifar10:test`"""
+    images: NDArray[np.uint8]
+    """(N, H, W) or (N, H, W, 3)"""
+    file: Path | None
+    """the .npy file that `images` is mapped from, where there is one"""
+    labels: NDArray[np.int64] | None
+    """(N,)"""
+    label_names: list[str]
+    classes: int
+    """how many classes the description states"""
+
+
+class _Known(NamedTuple):
+    loader: str  # the class in torchvision.datasets
+    splits: dict[str, dict[str, object]]  # the first is the default
+    classes: int
+    files: str  # what must lie in the folder of data sets
+
+
+_BY_FLAG: dict[str, dict[str, object]] = {"train": {"train": True}, "test": {"train": False}}
+
+
+def _by_word(*words: str) -> dict[str, dict[str, object]]:
+    return {word: {"split": word} for word in words}
+
+
+_KNOWN = {
+    "digits": _Known("", {"train": {}}, 10, ""),
+    "cifar10": _Known("CIFAR10", _BY_FLAG, 10, "cifar-10-batches-py/ (unpacked cifar-10-python.tar.gz)"),
+    "cifar100": _Known("CIFAR100", _BY_FLAG, 100, "cifar-100-python/ (unpacked cifar-100-python.tar.gz)"),
+    "stl10": _Known(
+        "STL10", _by_word("train", "test", "unlabeled"), 10, "stl10_binary/ (unpacked stl10_binary.tar.gz)"
+    ),
+    "svhn": _Known("SVHN", _by_word("train", "test", "extra"), 10, "train_32x32.mat, test_32x32.mat"),
+    "mnist": _Known("MNIST", _BY_FLAG, 10, "MNIST/raw/ with the four idx files, unpacked"),
+    "fashion-mnist": _Known("FashionMNIST", _BY_FLAG, 10, "FashionMNIST/raw/ with the four idx files, unpacked"),
+    "kmnist": _Known("KMNIST", _BY_FLAG, 10, "KMNIST/raw/ with the four idx files, unpacked"),
+    "usps": _Known("USPS", _BY_FLAG, 10, "usps.bz2, usps.t.bz2"),
+}
+
+
+def available() -> list[str]:
+    """The names of the data sets."""
+    return list(_KNOWN)
+
+
+def find(given: str) -> tuple[str, str] | None:
+    """Name and split of `cifar10`, `CIFAR-10` or `cifar10:test`; None if no data set is called so.
+
+    Raises:
+        UserError: the data set is known and has no such split.
+    """
+    word, colon, split = given.partition(":")
+    plain = re.sub("[-_ ]", "", word.lower())
+    name = next((known for known in _KNOWN if known.replace("-", "") == plain), None)
+    if name is None:
+        return None
+    splits = list(_KNOWN[name].splits)
+    if colon and split not in splits:
+        raise UserError(f"{name} has no split {split!r}; there is {' and '.join(f'{name}:{one}' for one in splits)}")
+    return name, split or splits[0]
+
+
+def load(name: str, split: str) -> Loaded:
+    """A split of a data set, downloaded if it is neither in $GEMEL_DATA nor in the user's cache folder.
+
+    Images of torchvision's sets are written once as an .npy file beside the download and mapped from there:
+    processes share them, and an object that holds them is small to send. Where nothing can be written they stay
+    in memory.
+
+    Args:
+        name: one of `available()`.
+        split: one of the set's splits, as `find` gives them.
+
+    Raises:
+        UserError: the set is not there and cannot be downloaded.
+    """
+    if name == "digits":
+        return _digits()
+    known = _KNOWN[name]
+    root = data_folder()
+    shown = name if split == next(iter(known.splits)) else f"{name}:{split}"
+    stored = root / "arrays" / f"{name}-{split}"
+    arrays = _stored(stored)
+    if arrays is None:
+        arrays = _from_torchvision(name, split, root)
+        if _store(stored, arrays):
+            arrays = _stored(stored) or arrays
+    images, labels, names = arrays
+    file = stored / "images.npy" if isinstance(images, np.memmap) else None
+    return Loaded(shown, images, file, labels, names, known.classes)
+
+
+def data_folder() -> Path:
+    """Where data sets are looked for and downloaded to.
+
+    Raises:
+        UserError: $GEMEL_DATA is not set, and the user has no home folder.
+    """
+    place = os.environ.get("GEMEL_DATA")
+    if place:
+        return Path(place).absolute()
+    cache = cache_folder()
+    if cache is None:
+        raise UserError("there is no home folder to keep data sets in; set GEMEL_DATA to a folder")
+    return cache / "datasets"
+
+
+_Arrays = tuple[NDArray[np.uint8], NDArray[np.int64] | None, list[str]]
+
+
+def _digits() -> Loaded:
+    from sklearn.datasets import load_digits  # a second of imports, for this set alone
+
+    bunch: Any = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
+    names = [str(name) for name in bunch.target_names]
+    return Loaded("digits", images, None, bunch.target.astype(np.int64), names, 10)
+
+
+def _from_torchvision(name: str, split: str, root: Path) -> _Arrays:
+    import torchvision.datasets as sets  # brings torch
+
+    known = _KNOWN[name]
+    build = getattr(sets, known.loader)
+    failures = (OSError, RuntimeError, EOFError, tarfile.TarError, http.client.HTTPException)
+    # torchvision prints what it tries to stdout, which belongs to the answer of a command
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            found = build(str(root), download=False, **known.splits[split])
+        except failures:
+            try:
+                found = build(str(root), download=True, **known.splits[split])
+            except failures as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"{name} is not in {root} and cannot be downloaded ({reason}); put {known.files} there, "
+                    "or set GEMEL_DATA to the folder that holds it"
+                ) from error
+    return _unpack(found, known.classes)
+
+
+def _unpack(found: Any, classes: int) -> _Arrays:
+    images = np.asarray(found.data)
+    if images.ndim == 4 and images.shape[1] == 3:
+        images = images.transpose(0, 2, 3, 1)  # (N, 3, H, W) -> (N, H, W, 3)
+    targets = found.targets if hasattr(found, "targets") else found.labels
+    labels = np.asarray(targets).astype(np.int64)
+    names = [str(label) for label in getattr(found, "classes", range(classes))]
+    return np.ascontiguousarray(images, np.uint8), labels if (labels >= 0).any() else None, names
+
+
+def _stored(folder: Path) -> _Arrays | None:
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(folder / "labels.npy", allow_pickle=False)
+        names = json.loads((folder / "names.json").read_text())
+    except (OSError, ValueError, EOFError):
+        return None  # not there, or cut off: made anew
+    return images, labels if len(labels) else None, names
+
+
+def _store(folder: Path, arrays: _Arrays) -> bool:
+    """Write the arrays into a folder of another name, then rename it; False where that is not possible."""
+    images, labels, names = arrays
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as place:
+            fresh = Path(place, folder.name)
+            fresh.mkdir()
+            np.save(fresh / "images.npy", images)
+            np.save(fresh / "labels.npy", np.empty(0, np.int64) if labels is None else labels)
+            (fresh / "names.json").write_text(json.dumps(names))
+            shutil.rmtree(folder, ignore_errors=True)  # one that is cut off
+            fresh.rename(folder)
+    except OSError:
+        return False
+    return True

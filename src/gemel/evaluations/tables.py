@@ -1,0 +1,35 @@
+"""What a network made of images, as tables: one row an image."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from gemel.data.listing import printable
+from gemel.evaluations.features import Seen
+
+
+def vector_table(seen: Seen) -> pa.Table:
+    """path, vector."""
+    width = seen.features.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(seen.features.numpy().ravel()), width)
+    return pa.table({"path": _paths(seen), "vector": vectors})
+
+
+def class_table(seen: Seen, *, top: int) -> pa.Table:
+    """path, class, probability, then class_2, probability_2 ... of the next likely ones, and label where known."""
+    assert seen.probabilities is not None
+    probability, found = seen.probabilities.topk(min(top, seen.probabilities.shape[1]), dim=1)
+    columns: dict[str, Any] = {"path": _paths(seen)}
+    for rank in range(found.shape[1]):
+        suffix = "" if rank == 0 else f"_{rank + 1}"
+        columns[f"class{suffix}"] = found[:, rank].numpy()
+        columns[f"probability{suffix}"] = probability[:, rank].numpy()
+    labels = seen.labels
+    if labels is not None:
+        names = seen.source.label_names
+        columns["label"] = pa.array([names[label] if label >= 0 else None for label in labels.tolist()], pa.string())
+    return pa.table(columns)
+
+
+def _paths(seen: Seen) -> list[str]:
+    return [printable(seen.source.path(place)) for place in seen.places.tolist()]

@@ -1,0 +1,156 @@
+"""Signs of collapse that need no label: the spread of features, of classes, and the agreement of two views.
+
+All answers are Python numbers; features that are not finite give NaN, or 0 where the answer is a share or a count.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gemel.errors import UserError
+
+# Cosines of float32 features closer than this are the same: constant rows differ by rounding alone.
+_MARGIN = 1e-6
+_CHUNK = 1024  # rows of `pair_agreement` at a time
+
+
+def rankme(features: Tensor, epsilon: float = 1e-7) -> float:
+    """Effective rank: exp(-Σ_k p_k log p_k), p_k = σ_k / Σ σ + ε, of the singular values σ (Garrido et al., 2023).
+
+    The features are not centred, as in the paper: a common offset counts as one strong direction.
+
+    Args:
+        features: (n, D).
+        epsilon: ε.
+
+    Returns:
+        1 (all rows are multiples of one) to min(n, D).
+
+    >>> round(rankme(torch.eye(8)), 3), round(rankme(torch.ones(8, 4)), 3)
+    (8.0, 1.0)
+    """
+    features = _rows(features)
+    if not features.isfinite().all():
+        return float("nan")
+    strengths = torch.linalg.svdvals(features)
+    share = strengths / strengths.sum().clamp_min(torch.finfo(strengths.dtype).tiny) + epsilon
+    return (-(share * share.log()).sum()).exp().item()
+
+
+def spread(features: Tensor) -> float:
+    """Mean over dimensions of the standard deviation over rows of the normalised features, times √D.
+
+    Args:
+        features: (n, D); each row is divided by its length first.
+
+    Returns:
+        1: evenly spread over the sphere, 0: all rows point the same way.
+
+    >>> round(spread(torch.cat([torch.eye(4), -torch.eye(4)])), 3), round(spread(torch.ones(8, 4)), 3)
+    (1.0, 0.0)
+    """
+    features = _rows(features)
+    deviation = normalize(features, dim=1).std(dim=0, correction=0)  # (D,)
+    return deviation.mean().item() * features.shape[1] ** 0.5
+
+
+def column_and_row_std(logits: Tensor) -> tuple[float, float]:
+    """TWIST's Table 7, of the logits before or after the last batch norm.
+
+    Args:
+        logits: (n, C).
+
+    Returns:
+        columns: mean over classes of the biased standard deviation over rows; near 0 all images look alike.
+        rows: mean over rows of the biased standard deviation over classes; near 0 no class is preferred.
+
+    >>> column_and_row_std(torch.tensor([[0.0, 2.0], [0.0, 4.0]]))
+    (0.5, 1.5)
+    """
+    logits = _rows(logits)
+    columns, rows = (logits.std(dim=dim, correction=0).mean().item() for dim in (0, 1))
+    return columns, rows
+
+
+def classes_used(probabilities: Tensor) -> int:
+    """How many classes are the most probable one of at least one row; rows that are not finite do not count.
+
+    Args:
+        probabilities: (n, C), or logits.
+
+    >>> classes_used(torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]]))
+    1
+    """
+    probabilities = _rows(probabilities)
+    return len(probabilities[probabilities.isfinite().all(dim=1)].argmax(dim=1).unique())
+
+
+def class_entropy(probabilities: Tensor) -> float:
+    """Effective number of classes: exp(H(p)), p the mean of the rows, H(p) = -Σ_c p_c log p_c.
+
+    Args:
+        probabilities: (n, C), rows of sum 1.
+
+    Returns:
+        1 (every image in one class) to C (all classes equally full).
+
+    >>> round(class_entropy(torch.eye(4)), 3), class_entropy(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    (4.0, 1.0)
+    """
+    mean = _rows(probabilities).mean(dim=0)  # (C,)
+    return (-torch.xlogy(mean, mean).sum()).exp().item()
+
+
+def pair_agreement(one: Tensor, two: Tensor) -> float:
+    """Share of rows of `one` whose nearest row of `two`, by cosine, is the row of the same index.
+
+    The own row must be nearer than every other by more than rounding: constant features give 0 and not 1.
+
+    Args:
+        one: (n, D), features of n images.
+        two: (n, D), features of other views of the same images.
+
+    Returns:
+        0..1; chance is 1/n.
+
+    >>> one = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    >>> pair_agreement(one, one), pair_agreement(torch.ones(3, 2), torch.ones(3, 2))
+    (1.0, 0.0)
+    """
+    _same_shape(one, two)
+    one, two = normalize(_rows(one), dim=1), normalize(_rows(two), dim=1)
+    agreeing = 0
+    for start in range(0, len(one), _CHUNK):
+        cosine = one[start : start + _CHUNK] @ two.T  # (chunk, n)
+        own = cosine.diagonal(offset=start).clone()
+        cosine.diagonal(offset=start).fill_(-torch.inf)
+        agreeing += int((own > cosine.amax(dim=1) + _MARGIN).sum())
+    return agreeing / len(one)
+
+
+def class_agreement(p1: Tensor, p2: Tensor) -> float:
+    """Share of rows with the same most probable class; 1 also where all images fall into one class.
+
+    Args:
+        p1: (n, C), probabilities or logits of one view of n images.
+        p2: (n, C), of another.
+
+    >>> class_agreement(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([[0.6, 0.4], [0.7, 0.3]]))
+    0.5
+    """
+    _same_shape(p1, p2)
+    p1, p2 = _rows(p1), _rows(p2)
+    finite = p1.isfinite().all(dim=1) & p2.isfinite().all(dim=1)
+    return ((p1.argmax(dim=1) == p2.argmax(dim=1)) & finite).double().mean().item()
+
+
+def _rows(values: Tensor) -> Tensor:
+    if values.ndim != 2 or not values.numel():
+        raise UserError(f"a tensor of shape {tuple(values.shape)}; give (rows, width), at least one of each")
+    # float64 where the device has it: rounding must not look like a difference between features
+    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def _same_shape(one: Tensor, two: Tensor) -> None:
+    if one.shape != two.shape:
+        raise UserError(f"tensors of shapes {tuple(one.shape)} and {tuple(two.shape)}; give two views of the same rows")

@@ -1,0 +1,230 @@
+"""Is a run well? What its metrics.csv shows, in plain words, with the number that shows it and what to try."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import isfinite, log
+from typing import NamedTuple
+
+import numpy as np
+
+Columns = Mapping[str, Sequence[float | None]]
+"""Columns of metrics.csv by name; None where nothing was measured."""
+
+SPREAD_COLLAPSED = 0.1  # of 1, see collapse.spread
+RANK_COLLAPSED = 2.0
+RANK_SHARE_LOW = 0.02  # of the largest rank possible
+CLASSES_COLLAPSED = 1.5  # effective number of classes
+CLASS_SHARE_LOW = 0.5  # of the classes that could be used
+UNIFORM = 0.98  # of the largest entropy possible
+CHANCES_LOW = 5  # times the agreement that chance gives
+STEPS_TO_FALL = 20  # logged losses before a loss is asked to have fallen
+
+_EPSILON = 1e-5  # TWIST's, inside the logarithm: the entropy of uniform probabilities ends a little below log C
+
+
+class Finding(NamedTuple):
+    """One thing that was found."""
+
+    level: str
+    """`bad`: the run has failed; `warning`: look at it; `good`"""
+    message: str
+    """plain words, with numbers"""
+    advice: str
+    """what to try; empty for `good`"""
+
+
+def health(columns: Columns) -> list[Finding]:
+    """Judge a run by the last values that were measured, worst first; a loss that is not finite counts anywhere.
+
+    Args:
+        columns: those of metrics.csv; missing ones are not judged. `rankme_limit` is min(samples, width),
+            `classes` the number of classes there are. Two more are optional: `probe_images`, how many images
+            `classes_used` counts (1,024 images cannot use 4,096 classes), and `pairs`, how many pairs of views
+            `agreement` compares (chance is one in that).
+
+    Returns:
+        What is wrong, or one `good` finding with the numbers that speak for it.
+
+    >>> [finding] = health({"loss": [0.0, -1.9], "class_entropy": [None, 1.02], "classes": [None, 10.0]})
+    >>> finding.level, finding.message
+    ('bad', 'All images land in 1 of 10 classes (effective number 1.02)')
+    """
+    last = {name: _last(columns[name]) for name in _JUDGED if name in columns}
+    if last.get("loss") is None:
+        return [Finding("warning", "No loss was logged: the run ended before its first step", "train longer")]
+    measured = {name: value for name, value in last.items() if value is not None and isfinite(value)}
+    broken = [name for name, value in last.items() if value is not None and not isfinite(value) and name != "loss"]
+    checks = (_loss(columns), _numbers(broken), _embeddings(measured), _classes(measured), _views(measured))
+    found = [finding for findings in checks for finding in findings]
+    return sorted(found, key=lambda finding: finding.level != "bad") or [_good(columns, measured)]
+
+
+_PROBES = (
+    "embedding_std",
+    "rankme",
+    "classes_used",
+    "class_entropy",
+    "agreement",
+    "class_agreement",
+    "knn",
+    "acc",
+    "nmi",
+)
+_JUDGED = ("loss", "sharpness", "diversity", "rankme_limit", "classes", "probe_images", "pairs", *_PROBES)
+
+
+def _loss(columns: Columns) -> list[Finding]:
+    steps = [step for step, value in enumerate(columns["loss"]) if value is not None and not isfinite(value)]
+    if steps:
+        return [
+            Finding(
+                "bad",
+                f"The loss is not a finite number in {len(steps)} rows of metrics.csv, first in row {steps[0] + 1}",
+                "lower the learning rate, warm it up longer, or train in float32 (--precision 32)",
+            )
+        ]
+    first, last, count = _first_and_last_loss(columns)
+    if count < STEPS_TO_FALL or last < first:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"The loss does not fall: {_number(first)} in the first tenth of the steps, {_number(last)} in the last",
+            "train longer, or try a learning rate three times smaller or larger",
+        )
+    ]
+
+
+def _numbers(broken: Sequence[str]) -> list[Finding]:
+    if not broken:
+        return []
+    message = f"The last {', '.join(broken)} {'is' if len(broken) == 1 else 'are'} not finite: the encoder has diverged"
+    return [Finding("bad", message, "lower the learning rate, or train in float32 (--precision 32)")]
+
+
+def _embeddings(measured: Mapping[str, float]) -> list[Finding]:
+    found: list[Finding] = []
+    spread, rank, limit = (measured.get(name) for name in ("embedding_std", "rankme", "rankme_limit"))
+    advice = "lower the learning rate, take gentler views or a larger batch, and check that batch norm is on"
+    if spread is not None and spread < SPREAD_COLLAPSED:
+        message = f"The embeddings of all images are nearly the same (spread {_number(spread)}, from 0 to 1)"
+        found.append(Finding("bad", message, advice))
+    of = _of(limit)
+    if rank is not None and rank < RANK_COLLAPSED and (limit is None or limit > RANK_COLLAPSED):
+        found.append(Finding("bad", f"The embeddings lie on a line (effective rank {_number(rank)}{of})", advice))
+    elif rank is not None and limit is not None and rank < _low_rank(limit, measured.get("classes")):
+        message = f"The embeddings fill few of their dimensions (effective rank {_number(rank)}{of})"
+        found.append(Finding("warning", message, "train longer, or lower the learning rate; a wider head may help"))
+    return found
+
+
+def _low_rank(limit: float, classes: float | None) -> float:
+    """Fewer dimensions than this are few; well separated classes need no more dimensions than there are classes."""
+    return min(RANK_SHARE_LOW * limit, limit if classes is None else classes / 2)
+
+
+def _classes(measured: Mapping[str, float]) -> list[Finding]:
+    classes, used, effective = (measured.get(name) for name in ("classes", "classes_used", "class_entropy"))
+    if classes is None or classes < 2:
+        return []
+    uniform = _uniform(measured, classes)
+    if uniform:
+        return [uniform]
+    if used == 1 or (effective is not None and effective < CLASSES_COLLAPSED):
+        number = "" if effective is None else f" (effective number {_number(effective)})"
+        return [
+            Finding(
+                "bad",
+                f"{'All' if used in (1, None) else 'Almost all'} images land in 1 of {classes:.0f} classes{number}",
+                "raise --method.beta (the weight of diversity), keep batch norm before the softmax, use larger batches",
+            )
+        ]
+    possible = _possible_classes(classes, measured.get("probe_images"))
+    if used is None or used >= CLASS_SHARE_LOW * possible:
+        return []
+    number = "" if effective is None else f" (effective number {_number(effective)})"
+    return [
+        Finding(
+            "warning",
+            f"Only {used:.0f} of {classes:.0f} classes are used{number}",
+            "train longer, raise --method.beta (the weight of diversity) or ask for fewer --classes",
+        )
+    ]
+
+
+def _uniform(measured: Mapping[str, float], classes: float) -> Finding | None:
+    """TWIST without sharpness: mean entropy and entropy of the mean both at their largest."""
+    sharpness, diversity = measured.get("sharpness"), measured.get("diversity")
+    limit = -log(1 / classes + _EPSILON)
+    if sharpness is None or sharpness < UNIFORM * limit or (diversity or limit) < UNIFORM * limit:
+        return None
+    return Finding(
+        "bad",
+        f"Every image is given nearly the same probability for each of {classes:.0f} classes "
+        f"(sharpness {_number(sharpness)} of at most {_number(limit)})",
+        "raise --method.alpha (the weight of sharpness), keep batch norm before the softmax on, or train longer",
+    )
+
+
+def _possible_classes(classes: float, images: float | None) -> float:
+    """Classes that `images` random images would use: C (1 - (1 - 1/C)^n)."""
+    return classes if images is None else classes * (1 - (1 - 1 / classes) ** images)
+
+
+def _views(measured: Mapping[str, float]) -> list[Finding]:
+    agreement, pairs = measured.get("agreement"), measured.get("pairs")
+    count = measured.get("rankme_limit") if pairs is None else pairs  # the limit is of the same order
+    if agreement is None or count is None or agreement >= min(0.5, CHANCES_LOW / count):
+        return []
+    chance = "" if pairs is None else f"; chance is {1 / pairs:.1%}"
+    return [
+        Finding(
+            "warning",
+            f"Two views of one image hardly find each other ({agreement:.1%} of images{chance})",
+            "take gentler views (less cropping, less colour), or train longer",
+        )
+    ]
+
+
+def _good(columns: Columns, measured: Mapping[str, float]) -> Finding:
+    first, last, count = _first_and_last_loss(columns)
+    parts = [f"the loss went from {_number(first)} to {_number(last)}" if count > 1 else f"the loss is {_number(last)}"]
+    sayings = (
+        "embeddings spread {:.2f} of 1",
+        "effective rank {:.0f}" + _of(measured.get("rankme_limit")),
+        "{:.0f}" + _of(measured.get("classes")) + " classes used",
+        "effective number of classes {:.1f}",
+        "two views of an image find each other for {:.0%} of images",
+        "and share a class for {:.0%}",
+        "k-NN accuracy {:.3f}",
+        "accuracy of the classes {:.3f}",
+        "NMI {:.3f}",
+    )
+    parts += [saying.format(measured[name]) for name, saying in zip(_PROBES, sayings, strict=True) if name in measured]
+    text = ", ".join(parts)
+    return Finding("good", text[0].upper() + text[1:], "")
+
+
+def _first_and_last_loss(columns: Columns) -> tuple[float, float, int]:
+    """Mean of the first and of the last tenth of the losses, and how many there are.
+
+    In the stage with the most rows: another stage may have another loss (TWIST's self-labeling).
+    """
+    stages = columns.get("stage", [None] * len(columns["loss"]))
+    logged = [(stage, loss) for stage, loss in zip(stages, columns["loss"], strict=True) if loss is not None]
+    [(longest, _)] = Counter(stage for stage, _ in logged).most_common(1)
+    losses = [loss for stage, loss in logged if stage == longest]
+    tenth = max(1, len(losses) // 10)
+    return float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:])), len(losses)
+
+
+def _last(values: Sequence[float | None]) -> float | None:
+    return next((float(value) for value in reversed(values) if value is not None), None)
+
+
+def _of(limit: float | None) -> str:
+    return "" if limit is None else f" of {limit:.0f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"

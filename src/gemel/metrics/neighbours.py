@@ -1,0 +1,153 @@
+"""k nearest neighbours by cosine, exact, and their weighted vote: the protocol of DINO's k-NN evaluation."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gemel.errors import UserError
+
+CHUNK_BYTES = 2**28
+"""Similarities that are held at a time, unless the caller says otherwise."""
+
+
+def nearest(
+    queries: Tensor, bank: Tensor, k: int, *, leave_one_out: bool = False, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k rows of the bank with the largest cosine to each query: s_ij = <q_i, b_j> / (|q_i| |b_j|).
+
+    Exact; of equally near rows any may be taken. A row of zeros has the similarity 0 to everything.
+
+    Args:
+        queries: (n, D), any floating type; halves are widened to float32.
+        bank: (m, D), on the same device.
+        k: 1..m, or 1..m-1 with `leave_one_out`.
+        leave_one_out: queries and bank are the same rows, and no row is its own neighbour.
+        chunk: queries at a time; by default as many as keep the similarities below `CHUNK_BYTES`.
+
+    Returns:
+        similarities (n, k), largest first, and rows of the bank (n, k), int64.
+
+    Raises:
+        UserError: shapes that do not fit, k out of range, or features that are not finite.
+    """
+    queries, bank = _features(queries, "queries"), _features(bank, "bank")
+    if queries.shape[1] != bank.shape[1]:
+        raise UserError(f"queries of width {queries.shape[1]} in a bank of width {bank.shape[1]}; use one encoder")
+    if leave_one_out and len(queries) != len(bank):
+        raise UserError(f"leave-one-out compares a bank with itself, not {len(queries)} queries with {len(bank)} rows")
+    if not 1 <= k <= len(bank) - leave_one_out:
+        raise UserError(f"{k} neighbours out of {len(bank) - leave_one_out}; lower k to at most that, at least to 1")
+    transposed = normalize(bank, dim=1).T  # (D, m)
+    size = chunk or max(1, CHUNK_BYTES // (bank.element_size() * len(bank)))
+    similarity, index = queries.new_empty(len(queries), k), queries.new_empty(len(queries), k, dtype=torch.int64)
+    for start in range(0, len(queries), size):
+        part = slice(start, start + size)
+        scores = normalize(queries[part], dim=1) @ transposed  # (chunk, m)
+        if leave_one_out:
+            scores.diagonal(offset=start).fill_(-torch.inf)
+        similarity[part], index[part] = scores.topk(k, dim=1)
+    return similarity, index
+
+
+def knn_votes(similarity: Tensor, index: Tensor, labels: Tensor, *, k: int, temperature: float = 0.07) -> Tensor:
+    """The class with the most votes: score of c = Σ_{j among the k nearest, y_j = c} exp(s_j / T).
+
+    Args:
+        similarity: (n, K), largest first, as `nearest` returns it.
+        index: (n, K), rows of the bank.
+        labels: (m,) of the bank's rows, any integers; neighbours with -1 (unknown) do not vote.
+        k: neighbours that vote, 1..K.
+        temperature: T > 0; small ones leave the decision to the nearest.
+
+    Returns:
+        (n,) predicted labels; of equal scores the lowest wins; -1 where no neighbour has a label.
+
+    Raises:
+        UserError: k or T out of range.
+
+    >>> near, labels = torch.tensor([[0.9, 0.8, 0.79]]), torch.tensor([0, 1, 1])
+    >>> knn_votes(near, torch.tensor([[0, 1, 2]]), labels, k=3)
+    tensor([0])
+    >>> knn_votes(near, torch.tensor([[0, 1, 2]]), labels, k=3, temperature=1.0)
+    tensor([1])
+    """
+    return _ranked_votes(similarity, index, labels, k, temperature, places=1)[:, 0]
+
+
+def knn_accuracy(
+    queries: Tensor,
+    bank: Tensor,
+    query_labels: Tensor,
+    bank_labels: Tensor,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+    leave_one_out: bool = False,
+) -> dict[str, float]:
+    """Share of queries whose label wins the weighted vote of the k nearest rows of the bank (see `knn_votes`).
+
+    Rows whose label is -1 (unknown) are left out, of the queries and of the bank, before neighbours are sought.
+
+    Args:
+        queries: (n, D) features.
+        bank: (m, D) features.
+        query_labels: (n,).
+        bank_labels: (m,).
+        k: neighbours.
+        temperature: T of the vote.
+        leave_one_out: queries and bank are the same rows, and no row is its own neighbour.
+
+    Returns:
+        `top1`, and `top5` where the bank has at least 5 classes: the label is among the five with most votes
+        (with at least one vote: fewer than five classes may be among the neighbours). 0..1.
+
+    Raises:
+        UserError: as `nearest` and `knn_votes`, lengths that differ, or no known label.
+    """
+    for features, labels, name in ((queries, query_labels, "queries"), (bank, bank_labels, "bank")):
+        if len(features) != len(labels):
+            raise UserError(f"{len(labels)} labels for {len(features)} rows of the {name}; give one label a row")
+        if not (labels != -1).any():
+            raise UserError(f"no row of the {name} has a label (-1 means unknown); give labels")
+    queries, query_labels = queries[query_labels != -1], query_labels[query_labels != -1]
+    bank, bank_labels = bank[bank_labels != -1], bank_labels[bank_labels != -1]
+    similarity, index = nearest(queries, bank, k, leave_one_out=leave_one_out)
+    classes = len(bank_labels.unique())
+    ranked = _ranked_votes(similarity, index, bank_labels, k, temperature, places=5 if classes >= 5 else 1)
+    hits = ranked == query_labels.to(ranked.device)[:, None]  # (n, 1 or 5)
+    accuracy = {"top1": hits[:, 0].double().mean().item()}
+    return accuracy | ({"top5": hits.any(dim=1).double().mean().item()} if classes >= 5 else {})
+
+
+def _features(rows: Tensor, name: str) -> Tensor:
+    if rows.ndim != 2 or not rows.numel():
+        raise UserError(f"{name} of shape {tuple(rows.shape)}; give features (rows, width), at least one")
+    if not rows.isfinite().all():
+        raise UserError(f"the {name} hold NaN or infinity: the encoder has diverged; train anew at a smaller rate")
+    return rows.detach() if rows.dtype == torch.float64 else rows.detach().float()
+
+
+def _ranked_votes(similarity: Tensor, index: Tensor, labels: Tensor, k: int, temperature: float, places: int) -> Tensor:
+    """The labels with the most votes, best first, (n, places); -1 where fewer have any vote."""
+    if not 1 <= k <= similarity.shape[1]:
+        raise UserError(f"votes of {k} neighbours out of {similarity.shape[1]}; lower k to at most that, at least to 1")
+    if not temperature > 0:
+        raise UserError(f"temperature {temperature}; it must be above 0 (0.07 is customary)")
+    names, class_of = labels.to(index.device).unique(return_inverse=True)  # (C,), (m,)
+    near = similarity[:, :k] if similarity.dtype == torch.float64 else similarity[:, :k].float()
+    # Divided by the largest, which changes no order: exp(1 / 0.01) overflows float32. The bound keeps votes above 0.
+    votes = ((near - near.amax(dim=1, keepdim=True)) / temperature).exp().clamp_min(torch.finfo(near.dtype).tiny)
+    votes = votes.masked_fill((names == -1)[class_of[index[:, :k]]], 0)
+    ranked = torch.full((len(near), places), -1, dtype=names.dtype, device=index.device)
+    size = max(1, CHUNK_BYTES // (near.element_size() * len(names)))
+    for start in range(0, len(near), size):
+        part = slice(start, start + size)
+        scores = near.new_zeros(len(near[part]), len(names))  # (chunk, C)
+        scores.scatter_add_(1, class_of[index[part, :k]], votes[part])
+        for place in range(places):
+            most = scores.amax(dim=1, keepdim=True)
+            # argmax takes any of several equal ones; comparing and counting up takes the first
+            winner = torch.where(scores == most, torch.arange(len(names), device=scores.device), len(names)).amin(dim=1)
+            ranked[part, place] = names[winner].masked_fill(most[:, 0] == 0, -1)
+            scores.scatter_(1, winner[:, None], 0)
+    return ranked

@@ -1,0 +1,192 @@
+"""The command line, mostly in process: exit codes, messages, files."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+import gemel
+from gemel.cli import main
+from gemel.runs import Run
+
+
+def gemel_says(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    out = capsys.readouterr()
+    return int(left.value.code or 0), out.out, out.err
+
+
+def test_help_without_torch() -> None:
+    """`import gemel.cli` and --help bring neither torch nor Lightning: it answers at once."""
+    code = (
+        "import sys, gemel.cli\n"
+        "try: gemel.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'lightning', 'timm', 'sklearn') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+    assert len(answer.stdout.splitlines()) < 40, "one screen"
+
+
+def test_typo_in_a_common_setting_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, gemel.cli\n"
+        "try: gemel.cli.main(['pretrain', 'nowhere', '--epohcs', '3', '--batch-size', '-4', '--optimizer.lr', 'x'])\n"
+        "except SystemExit as left: print(left.code, [name for name in ('torch', 'lightning') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert answer.stdout.splitlines()[-1] == "2 []"
+    lines = answer.stderr.splitlines()
+    assert len(lines) == 4, "every mistake in one answer"
+    assert "did you mean --epochs?" in answer.stderr
+    assert "--batch-size must be greater than or equal to 2, not -4" in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretrain", "--epochs"], "--epochs needs a value"),
+        (["pretrain", "a", "b"], "one word too many"),
+        (["pretrain", "--method.hiden", "3"], "did you mean --method.hidden?"),
+        (["pretrain", "--method", "barlow_twins", "--method.alpha", "3"], "not an option of barlow_twins"),
+        (["resume", "nowhere"], "nowhere is not a folder"),
+        (["evaluate", "nowhere", "knn"], "nowhere is not a folder"),
+        (["embed", "nowhere", "digits", "--out", "f.txt"], "must end in .parquet or .npz"),
+        (["embed", "nowhere", "digits"], "--out"),
+        (["recipe", "twist/resnet5"], "twist/resnet50"),
+        (["settings", "twits"], "there are barlow_twins, twist"),
+        (["nonsense"], "nonsense"),
+        (["report"], "RUN"),
+    ],
+)
+def test_mistakes_leave_with_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = gemel_says(words, capsys)
+    assert code == 2
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_dry_run_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = gemel_says(["pretrain", "--epochs", "3", "--dry-run"], capsys)
+    assert code == 0
+    assert "estimate: " in out
+    assert "classes: 10 (the data set's description says so)" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pretrain_then_everything(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    words = ["--epochs", "1", "--image-size", "16", "--batch-size", "8", "--backbone", "convnet", "--workers", "0",
+             "--labels", "folders", "--classes", "3", "--method.hidden", "16"]  # fmt: skip
+    code, out, _ = gemel_says(["pretrain", str(photos), "--out", str(run), *words], capsys)
+    assert code == 0
+    assert "report" in out
+
+    code, out, _ = gemel_says(["evaluate", str(run), "knn", "--k", "5"], capsys)
+    assert code == 0
+    assert "top1" in out
+
+    table = tmp_path / "classes.csv"
+    links_folder = tmp_path / "links"
+    words = ["classify", str(run), str(photos), "--out", str(table), "--into", str(links_folder)]
+    code, _, _ = gemel_says(words, capsys)
+    assert code == 0
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40
+    assert set(rows[0]) == {"path", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"}
+    links = [path for path in links_folder.rglob("*") if path.is_symlink()]
+    assert len(links) == 40
+    assert all(link.resolve().is_file() for link in links)
+
+    code, _, _ = gemel_says(["report", str(run), str(run), "--out", str(tmp_path / "two.html")], capsys)
+    assert code == 0
+    assert (tmp_path / "two.html").stat().st_size > 10_000
+
+
+def test_embed_writes_both_formats(
+    tmp_path: Path, photos_run: Run, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("f.parquet", "f.npz"):
+        code, out, _ = gemel_says(["embed", str(photos_run.path), str(photos), "--out", str(tmp_path / name)], capsys)
+        assert code == 0
+        assert "40 images, 16 numbers each" in out
+    one = parquet.read_table(tmp_path / "f.parquet")
+    two = np.load(tmp_path / "f.npz")
+    assert one.column("path").to_pylist() == two["path"].tolist()
+    assert np.allclose(np.stack(one.column("vector").to_pylist()), two["vector"])
+    assert two["vector"].std() > 0
+
+
+def test_a_method_without_classes_says_so(
+    photos_run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["classify", str(photos_run.path), str(photos), "--out", str(tmp_path / "f.csv")]
+    code, _, errors = gemel_says(words, capsys)
+    assert code == 2
+    assert "discovers no classes; gemel embed" in errors
+
+
+def test_links_do_not_overwrite(
+    digits_run: Run, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "full"
+    into.mkdir()
+    (into / "mine.txt").write_text("kept")
+    words = ["classify", str(digits_run.path), str(photos), "--out", str(tmp_path / "f.csv"), "--into", str(into)]
+    code, _, errors = gemel_says(words, capsys)
+    assert code == 2
+    assert "is not empty" in errors
+    assert [path.name for path in into.iterdir()] == ["mine.txt"]
+
+
+LISTS = ["methods", "settings twist", "settings barlow_twins", "recipe twist", "pretrain --help", "evaluate --help"]
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_lists(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = gemel_says(command.split(), capsys)
+    assert code == 0
+    assert len(out.splitlines()) > 3
+
+
+def test_recipe_is_a_config(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`gemel recipe X > mine.yaml` is what `--config mine.yaml` reads."""
+    _, text, _ = gemel_says(["recipe", "barlow_twins/small"], capsys)
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    words = ["pretrain", str(photos), "--config", str(file), "--dry-run", "--batch-size", "8", "--image-size", "16",
+             "--backbone", "convnet"]  # fmt: skip
+    code, out, errors = gemel_says(words, capsys)
+    assert code == 0, errors
+    assert "name: barlow_twins" in out
+
+
+def test_backbone_and_python_answers(photos_run: Run, photos: Path) -> None:
+    import torch
+
+    backbone = gemel.backbone(photos_run)
+    assert not backbone.training
+    assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, backbone.width)
+    table = gemel.embed(photos_run, photos)
+    assert table.column_names == ["path", "vector"]
+    result = gemel.evaluate(photos_run, "knn", photos, labels="folders", k=3)
+    assert 0 <= result.metrics["top1"] <= 1
+    assert result.settings["k"] == 3
+    with pytest.raises(gemel.UserError, match="labels"):
+        gemel.evaluate(photos_run, "knn", photos)
+    with pytest.raises(gemel.UserError, match="did you mean knn"):
+        gemel.evaluate(photos_run, "knnn")
+    with pytest.raises(gemel.UserError, match="did you mean --k"):
+        gemel.evaluate(photos_run, "knn", kk=3)

@@ -1,0 +1,118 @@
+"""Who may import whom: downwards only, and each foreign library in its own room."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "gemel"
+
+# module prefix -> what it may import of gemel; the longest prefix that fits holds
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "recipes": set(),
+    "runs": {"errors"},
+    "schedules": set(),
+    "distributed": set(),
+    "schema": {"errors"},
+    "settings": {"errors", "recipes", "schema"},
+    "metrics": {"errors", "metrics"},
+    "data": {"errors", "recipes", "distributed", "data"},
+    "backbones": {"errors", "recipes", "distributed", "backbones"},
+    "methods": {"errors", "recipes", "schedules", "distributed", "backbones.base", "data.batches", "methods"},
+    "train": {
+        "__init__", "errors", "recipes", "schedules", "distributed", "runs", "schema", "settings", "metrics", "data",
+        "backbones", "methods", "train",
+    },
+    "evaluations": {
+        "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
+        "train.checkpoints", "train.build", "evaluations",
+    },
+    "reports": {"errors", "runs", "metrics.health", "metrics.tables", "reports"},
+    "__init__": {""},
+    "__main__": {"cli"},
+    "cli": {""},
+}  # fmt: skip
+
+FOREIGN = {
+    "typer": {"cli"},
+    "click": {"cli"},
+    "lightning": {"train"},
+    "timm": {"backbones.timm", "train.pretrain"},
+    "jinja2": {"reports"},
+}
+
+WITHOUT_TORCH = {
+    "errors",
+    "recipes",
+    "runs",
+    "schedules",
+    "schema",
+    "settings",
+    "cli",
+    "__init__",
+    "metrics.health",
+    "reports",
+}
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    parts = list(file.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def fits(name: str, prefixes: set[str]) -> bool:
+    return any(prefix in ("", name) or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def imports_of(file: Path) -> list[tuple[str, bool]]:
+    """(dotted name, whether at the top of the file) of everything that a file imports."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    found: list[tuple[str, bool]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            module = str(node.module)
+            below = [f"{module}.{alias.name}" for alias in node.names]
+            found += [(one if is_module(one) else module, id(node) in top) for one in below]
+    return found
+
+
+def is_module(dotted: str) -> bool:
+    path = SOURCE.parent / Path(*dotted.split("."))
+    return dotted.startswith("gemel.") and (path.with_suffix(".py").is_file() or path.is_dir())
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_imports_point_downwards(file: Path) -> None:
+    name = name_of(file)
+    layer = max((one for one in LAYERS if fits(name, {one})), key=len, default=None)
+    assert layer is not None, f"{name} stands in no layer; put it into LAYERS"
+    for imported, _ in imports_of(file):
+        top, _, below = imported.partition(".")
+        if top == "gemel":
+            assert fits(below or "__init__", LAYERS[layer]), f"{name} may not import {imported}"
+        elif top in FOREIGN:
+            assert fits(name, FOREIGN[top]), f"{name} may not import {imported}: it belongs to {FOREIGN[top]}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_torch_stays_out(file: Path) -> None:
+    name = name_of(file)
+    if fits(name, WITHOUT_TORCH):
+        heavy = {"torch", "torchvision", "timm", "lightning"}
+        assert not [one for one, at_top in imports_of(file) if at_top and one.split(".")[0] in heavy]
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_sizes(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300, f"{file} is too long"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 50, f"{file}:{node.lineno} {node.name} is too long"

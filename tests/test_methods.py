@@ -1,0 +1,133 @@
+"""Every method in the folder, the same contract."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gemel import methods
+from gemel.backbones.convnet import convnet
+from gemel.data.batches import Batch
+from gemel.methods.base import Method
+from gemel.schema import convert, describe, schema_of
+from gemel.train import optimizers
+
+NAMES = methods.available()
+SMALL: dict[str, dict[str, Any]] = {"twist": {"classes": 5, "hidden": 16}, "barlow_twins": {"projector": (16, 16)}}
+"""options that make a method small enough for a test; a method not named here takes its own defaults"""
+
+
+def build(name: str, seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    return methods.find(name)(convnet(widths=(8, 8), strides=(2, 2)), **SMALL.get(name, {}))
+
+
+def batch(size: int = 12, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    views = [torch.randn(size, 3, 16, 16, generator=generator) for _ in range(2)]
+    return Batch(views, torch.arange(size), torch.full((size,), -1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_is_finite_and_reaches_every_parameter(name: str) -> None:
+    method = build(name)
+    terms = method(batch(), 0.5)
+    assert set(terms) > {"loss"}, "named terms are told beside the loss"
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
+    terms["loss"].backward()
+    unreached = [key for key, one in method.named_parameters() if one.requires_grad and one.grad is None]
+    assert unreached == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bare_loop_learns(name: str) -> None:
+    """No trainer is needed; the loss of a fixed batch falls."""
+    method, data = build(name), batch()
+    optimizer = torch.optim.Adam(method.parameters(), 1e-2)
+    losses: list[float] = []
+    for step in range(12):
+        optimizer.zero_grad()
+        terms = method(data, step / 12)
+        terms["loss"].backward()
+        optimizer.step()
+        method.after_step(step / 12)
+        losses.append(float(terms["loss"].detach()))
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_is_whole(name: str) -> None:
+    """A method that is saved and loaded goes on exactly like one that was not."""
+    first = build(name)
+    first(batch(), 0.0)["loss"].backward()
+    second = build(name, seed=1)
+    second.load_state_dict(first.state_dict())
+    one, two = (float(method(batch(seed=2), 0.1)["loss"].detach()) for method in (first, second))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_hold_each_parameter_once(name: str) -> None:
+    method = build(name)
+    grouped = [id(one) for group in method.parameter_groups() for one in group.parameters]
+    assert sorted(grouped) == sorted(id(one) for one in method.parameters() if one.requires_grad)
+    assert not any(one.ndim == 1 for group in method.parameter_groups() if group.decay for one in group.parameters)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_resolve(name: str) -> None:
+    """Every recipe's options fit the method's schema, and its optimiser can be built."""
+    method = methods.find(name)
+    for recipe in method.recipes.values():
+        convert(schema_of(method), recipe.method, name)
+        optimizers.build(recipe.optimizer, build(name).parameter_groups())
+        assert recipe.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_explained(name: str) -> None:
+    for key, kind, _, meaning in describe(schema_of(methods.find(name))):
+        assert kind, key
+        assert meaning, f"{name}: {key} has no line below Args:"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_encoder_and_classes(name: str) -> None:
+    method = build(name).eval()
+    features: Tensor = method.encoder()(batch().views[0])
+    assert features.shape == (12, method.encoder().width)
+    assert len(method.embed(features)) == 12
+    classes = method.classify(features)
+    if classes is not None:
+        torch.testing.assert_close(classes.sum(1), torch.ones(12))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_stay_in_float32_under_autocast(name: str) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert build(name)(batch(), 0.0)["loss"].dtype == torch.float32
+
+
+def test_contract_is_checked_at_definition() -> None:
+    with pytest.raises(TypeError, match="keyword-only"):
+
+        class Positional(Method):  # pyright: ignore[reportUnusedClass]
+            """A method whose option is positional."""
+
+            def __init__(self, backbone: Any, width: int = 3) -> None: ...
+
+            def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+                return {}
+
+
+def test_methods_of_a_users_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(inspect.getsource(methods.find("barlow_twins")).join(["", ""]) or "")
+    with pytest.raises(Exception):  # noqa: B017, PT011 (a file without its imports: whatever Python says)
+        methods.find(str(file))
+    source = Path(inspect.getfile(methods.find("barlow_twins"))).read_text(encoding="utf-8")
+    file.write_text(source.replace("class BarlowTwins", "class Mine"))
+    assert methods.find(str(file)).__name__ == "Mine"
