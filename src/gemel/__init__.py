@@ -114,12 +114,12 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
     Raises:
         UserError: the run has not ended, or the images can't be found or read.
     """
-    from gemel.evaluations.features import see
+    from gemel.evaluations.features import printed, see
     from gemel.evaluations.tables import vector_table
 
     run = load(run)
     source = _source(run, images, "none")
-    return vector_table(see(backbone(run), run.backbone_facts, source, progress=_progress(quiet)))
+    return vector_table(see(backbone(run), run.backbone_facts, source, progress=printed(quiet)))
 
 
 def classify(
@@ -136,7 +136,7 @@ def classify(
     Raises:
         UserError: the run's method discovers no classes, or the images can't be found or read.
     """
-    from gemel.evaluations.features import see
+    from gemel.evaluations.features import printed, see
     from gemel.evaluations.tables import class_table
     from gemel.train.checkpoints import load_method
 
@@ -145,7 +145,7 @@ def classify(
         raise UserError(f"--top must be at least 1, not {top}")
     method = load_method(run)
     source = _source(run, images, "none")
-    seen = see(method, run.backbone_facts, source, progress=_progress(quiet))
+    seen = see(method, run.backbone_facts, source, progress=printed(quiet))
     if seen.probabilities is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
     return class_table(seen, top=top)
@@ -177,7 +177,7 @@ def evaluate(
     """
     from gemel import evaluations
     from gemel.evaluations.closing import judge
-    from gemel.evaluations.features import see
+    from gemel.evaluations.features import printed, see
     from gemel.train.checkpoints import load_method
 
     run = load(run)
@@ -185,8 +185,8 @@ def evaluate(
     source = _source(run, images, labels)
     test_source = None if test is None else _source(run, test, labels)
     method = load_method(run)
-    seen = see(method, run.backbone_facts, source, progress=_progress(quiet))
-    tested = None if test_source is None else see(method, run.backbone_facts, test_source, progress=_progress(quiet))
+    seen = see(method, run.backbone_facts, source, progress=printed(quiet))
+    tested = None if test_source is None else see(method, run.backbone_facts, test_source, progress=printed(quiet))
     return judge(run, evaluation, seen, tested)
 
 
@@ -197,7 +197,7 @@ def report(runs: Sequence[Run | str | Path], out: str | Path | None = None) -> P
         runs: runs or their folders.
         out: the file; left out: report.html in the first run's folder.
     """
-    from gemel.report import build_report
+    from gemel.reports import build_report
 
     if isinstance(runs, Run | str | Path):
         runs = [runs]
@@ -234,9 +234,12 @@ def views(
 
 
 def _pretrain(*layers: Any, quiet: bool) -> Run:
-    from gemel.train.prepare import prepare, start
+    from gemel.train.asked import asked_for
 
-    prepared = prepare(layers, _say(quiet))
+    asked = asked_for(layers)
+    from gemel.train.prepare import prepare, start  # brings torch: after the mistakes that need none
+
+    prepared = prepare(asked, _say(quiet))
     return _complete(prepared, start(prepared), quiet=quiet)
 
 
@@ -244,6 +247,7 @@ def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
     """Train to the end, then the closing pass and the report."""
     from gemel.distributed import rank
     from gemel.evaluations.closing import close
+    from gemel.evaluations.features import printed
     from gemel.train.pretrain import train
 
     say = _say(quiet)
@@ -251,7 +255,7 @@ def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
         train(prepared, run, say, quiet=quiet)
     if rank() != 0:
         return run
-    close(run, prepared.source, _progress(quiet))
+    close(run, prepared.source, printed(quiet))
     path = report([run])
     for result in run.evaluations():
         say(f"{result['protocol']}: " + ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()))
@@ -289,19 +293,3 @@ def _say(quiet: bool) -> Any:
     from gemel.distributed import rank
 
     return (lambda text: None) if quiet or rank() != 0 else lambda text: print(text, flush=True)
-
-
-def _progress(quiet: bool) -> Any:
-    from time import monotonic
-
-    if quiet:
-        return None
-    shown = monotonic()
-
-    def tell(done: int, count: int) -> None:
-        nonlocal shown
-        if monotonic() - shown > 10.0:
-            shown = monotonic()
-            print(f"{done} of {count} images", flush=True)
-
-    return tell

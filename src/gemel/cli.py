@@ -198,9 +198,12 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
 
 def _dry_run(layer: Any) -> None:
     from gemel.settings import render
-    from gemel.train.prepare import prepare
+    from gemel.train.asked import asked_for
 
-    prepared = prepare([layer], print)
+    asked = asked_for([layer])
+    from gemel.train.prepare import prepare  # brings torch: after the mistakes that need none
+
+    prepared = prepare(asked, print)
     print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
 
 

@@ -75,7 +75,7 @@ def test_metrics_tell_every_term(digits_run: Run) -> None:
     expected = (
         "stage epoch step progress loss consistency sharpness diversity lr images_per_second embedding_std rankme"
     )
-    assert {*expected.split(), "classes_used", "agreement", "knn"} <= set(table.column_names)
+    assert {*expected.split(), "embedding_std", "classes_used", "agreement", "knn"} <= set(table.column_names)
     steps = table.column("step").to_pylist()
     assert steps == sorted(set(steps))
     assert steps[-1] == 3 * (1797 // 64)

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from gemel.backbones.base import Backbone
+from gemel.errors import UserError
 
 Stride = Annotated[int, Field(ge=1, le=4)]
 
@@ -26,7 +27,7 @@ def convnet(
         pool: the last map is averaged to this side; width = widths[-1] · pool²
     """
     if len(widths) != len(strides) or not widths:
-        raise ValueError(f"{len(widths)} widths and {len(strides)} strides; give one stride for each width")
+        raise UserError(f"{len(widths)} widths and {len(strides)} strides; give one stride for each width")
     layers: list[nn.Module] = []
     for before, after, stride in zip((3, *widths[:-1]), widths, strides, strict=True):
         layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]

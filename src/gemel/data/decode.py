@@ -145,12 +145,13 @@ def _visible(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint
     Such files declare no white, so it is the lowest customary one that holds every pixel: 1 (floats), 255 or
     65,535. Pictures outside of that (negative, or brighter) are stretched from their darkest to their brightest pixel.
     """
-    exact = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        exact = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     black, white = float(exact.min()), float(exact.max())
     if black >= 0 and white <= 65535:
         black = 0.0
         white = 1.0 if white <= 1 and values.dtype.kind == "f" else 255.0 if white <= 255 else 65535.0
-    return np.rint((exact - black) * (255.0 / max(white - black, np.finfo(np.float32).tiny))).astype(np.uint8)
+    return np.rint((exact - black) / ((white - black) or 1.0) * 255).astype(np.uint8)
 
 
 _lock = threading.Lock()

@@ -1,6 +1,7 @@
 """One pass over a data set: features, and class probabilities where the method has classes."""
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,21 @@ def see(
     features, probabilities, places = zip(*found, strict=True)
     classes = None if probabilities[0] is None else torch.cat(probabilities)
     return Seen(source, torch.cat(places).numpy(), torch.cat(features), classes, loader.rejected)
+
+
+def printed(quiet: bool) -> Progress | None:
+    """A line every ten seconds; None where nothing is to be printed."""
+    if quiet:
+        return None
+    shown = monotonic()
+
+    def tell(done: int, count: int) -> None:
+        nonlocal shown
+        if monotonic() - shown > 10.0:
+            shown = monotonic()
+            print(f"{done} of {count} images", flush=True)
+
+    return tell
 
 
 def _look(network: Method | nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -16,8 +16,8 @@ from gemel.distributed import world_size
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow", "scikit-learn")
 
 
-def environment() -> dict[str, Any]:
-    """What environment.json holds."""
+def environment(images: int) -> dict[str, Any]:
+    """What environment.json holds; `images` is how many there are."""
     commit = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -31,5 +31,6 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "processes": world_size(),
+        "images": images,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

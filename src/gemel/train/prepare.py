@@ -1,7 +1,7 @@
-"""From the user's words to a run that is ready to start: everything checked and chosen, nothing written."""
+"""From what was asked to a run that is ready to start: everything chosen, nothing written."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from gemel.data.batches import Loader, Plan
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError
 from gemel.methods.base import Method
-from gemel.runs import Run, claim_folder, create
-from gemel.schema import convert, mistakes_in, schema_of
-from gemel.settings import Launch, Layer, Settings, common_mistakes, layer_of_file, merge, render
+from gemel.runs import Run, create
+from gemel.schema import convert, schema_of
+from gemel.settings import Settings, render
 from gemel.train import checkpoints
+from gemel.train.asked import Asked
 from gemel.train.build import build_method
 from gemel.train.choices import fill, look, recipe_of
 from gemel.train.environment import environment
@@ -61,84 +62,17 @@ class Prepared:
         )
 
 
-def prepare(layers: Sequence[Layer], say: Say) -> Prepared:
-    """Check every layer, look at the images, choose what is open, measure a few steps.
+def prepare(asked: Asked, say: Say) -> Prepared:
+    """Look at the images, choose what is open, measure a few steps.
 
     Args:
-        layers: flags, or the settings of a call; a file that they name goes below them.
+        asked: what the user asked for, checked.
         say: is told each choice with its reason, and the estimate.
 
     Raises:
-        UserError: with every mistake found.
+        UserError: the images can't be read, are too few for a batch, or something does not fit together.
     """
-    named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
-    layers = [*(layer_of_file(path) for path in named), *layers]
-    given = merge({"method": {"name": "twist"}}, *(layer.values for layer in layers))
-    launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
-    mistakes = [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]
-    mistakes += _section_mistakes(layers, given)
-    folder = _collect(
-        mistakes, claim_folder, launch.get("out"), _stem(given), overwrite=_is_true(launch.get("overwrite"))
-    )
-    rescan = _is_true(launch.get("rescan"))
-    source = _collect(mistakes, open_source, given.get("images", "digits"), labels=given.get("labels"), rescan=rescan)
-    if mistakes or source is None or folder is None:
-        raise UserError(*dict.fromkeys(mistakes))
-    return _resolve(given, source, folder, say)
-
-
-def start(prepared: Prepared) -> Run:
-    """Make the run's folder: run.yaml and environment.json."""
-    run = create(prepared.folder, render(prepared.settings.model_dump()))
-    run.write_json("environment.json", environment())
-    return run
-
-
-def continued(run: Run) -> Prepared:
-    """What `prepare` gave when the run began, from its run.yaml."""
-    settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
-    source = open_source(settings.images, labels=settings.labels)
-    return Prepared(settings, source, run.path, _built(settings))
-
-
-def _built(settings: Settings) -> Method:
-    method = build_method(settings)
-    if settings.weights not in (None, "timm"):
-        checkpoints.start_from(method.backbone, str(settings.weights))
-    return method
-
-
-def _collect(mistakes: list[str], check: Callable[..., Any], *given: Any, **options: Any) -> Any:
-    """What the check returns; its mistakes join the others, so that all are told at once."""
-    try:
-        return check(*given, **options)
-    except UserError as error:
-        mistakes += error.mistakes
-        return None
-
-
-def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list[str]:
-    """Check the options of the method and of the backbone, which only their own files know."""
-    mistakes: list[str] = []
-    for section, find in (("method", methods.find), ("backbone", backbones.find)):
-        asked = [layer for layer in layers if isinstance(layer.values.get(section), Mapping)]
-        options = [layer for layer in asked if set(layer.values[section]) - {"name", "recipe"}]
-        name = given[section].get("name") if isinstance(given.get(section), Mapping) else None
-        # The file brings torch, seconds: it is imported where there is something to check, and not for a bare name
-        # of a method, which the folder's list has answered.
-        if name is None or not (options or (asked and section == "backbone")):
-            continue
-        constructor = _collect(mistakes if section == "backbone" else [], find, str(name))
-        if constructor is not None:
-            fields = schema_of(constructor).model_fields
-            for layer in options:
-                mistakes += mistakes_in(
-                    layer.values[section], fields, layer.spell, section=section, title=name, also=("name", "recipe")
-                )
-    return mistakes
-
-
-def _resolve(given: dict[str, Any], source: Source, folder: Path, say: Say) -> Prepared:
+    given, source = asked.settings, asked.source
     method = methods.find(given["method"]["name"])
     recipe_name = given["method"].get("recipe")
     facts = look(source)
@@ -154,10 +88,31 @@ def _resolve(given: dict[str, Any], source: Source, folder: Path, say: Say) -> P
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
     for choice in (*choices, *more):
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
-    prepared = Prepared(settings, source, folder, _built(settings))
+    prepared = Prepared(settings, source, asked.folder, _built(settings))
     Loader(prepared.plan, epochs=1)  # too few images for a batch are told before anything is written
     _fit_epochs(prepared, say)
     return prepared
+
+
+def start(prepared: Prepared) -> Run:
+    """Make the run's folder: run.yaml and environment.json."""
+    run = create(prepared.folder, render(prepared.settings.model_dump()))
+    run.write_json("environment.json", environment(len(prepared.source)))
+    return run
+
+
+def continued(run: Run) -> Prepared:
+    """What `prepare` gave when the run began, from its run.yaml."""
+    settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
+    source = open_source(settings.images, labels=settings.labels)
+    return Prepared(settings, source, run.path, _built(settings))
+
+
+def _built(settings: Settings) -> Method:
+    method = build_method(settings)
+    if settings.weights not in (None, "timm"):
+        checkpoints.start_from(method.backbone, str(settings.weights))
+    return method
 
 
 def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
@@ -199,12 +154,12 @@ def _fit_epochs(prepared: Prepared, say: Say) -> None:
 
 def _threads(prepared: Prepared) -> tuple[int, float, str]:
     """Threads, the seconds of a step with them, and the reason: small networks are faster on one."""
-    settings, plan = prepared.settings, prepared.plan
-    assert settings.optimizer is not None
+    settings, plan, optimizer = prepared.settings, prepared.plan, prepared.settings.optimizer
+    assert optimizer is not None
 
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
-        return seconds_a_step(prepared.method, settings.optimizer, plan, settings.workers or 0)
+        return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0)
 
     cores = len(os.sched_getaffinity(0))
     if settings.threads is not None:
@@ -222,15 +177,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _stem(given: Mapping[str, Any]) -> str:
-    method = given["method"]
-    return Path(str(method.get("name", "run"))).stem if isinstance(method, Mapping) else "run"
-
-
-def _is_true(value: Any) -> bool:
-    return str(value).lower() in ("true", "yes", "1", "on")
 
 
 def _short(value: Any) -> str:

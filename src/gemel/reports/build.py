@@ -1,0 +1,64 @@
+"""Build the page of one run, or of several side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gemel.errors import UserError
+from gemel.reports.charts import style
+from gemel.reports.curves import charts
+from gemel.reports.sections import differences, figure_table, run_names, story
+from gemel.runs import Run, write_text
+
+CHARTS_AT_ONCE = 6
+"""Further curves wait in a fold: who has a folder of photos wants to see the classes before the learning rate."""
+CLASSES_AT_ONCE = 24
+
+
+def build_report(runs: Sequence[Run], out: Path | None = None) -> Path:
+    """Write one HTML file that needs nothing else: no network, no script, no other file.
+
+    Args:
+        runs: one run is told in full; several are compared, each told in a fold
+        out: the file; the first run's report.html, if left out
+
+    Returns:
+        The file's path.
+
+    Raises:
+        UserError: there is no run to report on, or the file can't be written.
+    """
+    if not runs:
+        raise UserError("no run was given; name at least one folder of a run")
+    path = runs[0].report_path if out is None else Path(out)
+    page = _page(runs)
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise UserError(f"the report {path} can't be written: {error}; name another file") from error
+    return path
+
+
+def _page(runs: Sequence[Run]) -> str:
+    # Paths, class names and reasons are other people's text: everything is escaped but our own drawings.
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = run_names([run.path for run in runs])
+    stories = [story(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True))]
+    heads, rows = figure_table(stories)
+    return environment.get_template("page.html.j2").render(
+        stories=stories,
+        charts=charts([each.log for each in stories]),
+        heads=heads,
+        rows=rows,
+        differences=differences(stories),
+        style=style,
+        charts_at_once=CHARTS_AT_ONCE,
+        classes_at_once=CLASSES_AT_ONCE,
+    )

@@ -1,0 +1,85 @@
+"""From the user's words to checked settings, a source and a place: every mistake told at once, nothing written."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gemel import backbones, methods
+from gemel.data.sources import Source, open_source
+from gemel.errors import UserError
+from gemel.runs import claim_folder
+from gemel.schema import mistakes_in, schema_of
+from gemel.settings import Launch, Layer, common_mistakes, layer_of_file, merge
+
+
+class Asked(NamedTuple):
+    """What the user asked for; gaps are still open."""
+
+    settings: dict[str, Any]
+    source: Source
+    folder: Path
+    """the run's, not made yet"""
+
+
+def asked_for(layers: Sequence[Layer]) -> Asked:
+    """Check every layer; a typo in a common setting is answered without torch, in a moment.
+
+    Args:
+        layers: flags, or the settings of a call; a file that they name goes below them.
+
+    Raises:
+        UserError: with every mistake found.
+    """
+    named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
+    layers = [*(layer_of_file(path) for path in named), *layers]
+    given = merge({"method": {"name": "twist"}}, *(layer.values for layer in layers))
+    launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
+    mistakes = [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]
+    mistakes += _section_mistakes(layers, given)
+    folder = _collect(
+        mistakes, claim_folder, launch.get("out"), _stem(given), overwrite=_is_true(launch.get("overwrite"))
+    )
+    rescan = _is_true(launch.get("rescan"))
+    source = _collect(mistakes, open_source, given.get("images", "digits"), labels=given.get("labels"), rescan=rescan)
+    if mistakes or source is None or folder is None:
+        raise UserError(*dict.fromkeys(mistakes))
+    return Asked(given, source, folder)
+
+
+def _collect(mistakes: list[str], check: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """What the check returns; its mistakes join the others, so that all are told at once."""
+    try:
+        return check(*given, **options)
+    except UserError as error:
+        mistakes += error.mistakes
+        return None
+
+
+def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list[str]:
+    """Check the options of the method and of the backbone, which only their own files know."""
+    mistakes: list[str] = []
+    for section, find in (("method", methods.find), ("backbone", backbones.find)):
+        asked = [layer for layer in layers if isinstance(layer.values.get(section), Mapping)]
+        options = [layer for layer in asked if set(layer.values[section]) - {"name", "recipe"}]
+        name = given[section].get("name") if isinstance(given.get(section), Mapping) else None
+        # The file brings torch, seconds: it is imported where there is something to check, and not for a bare name
+        # of a method, which the folder's list has answered.
+        if name is None or not (options or (asked and section == "backbone")):
+            continue
+        constructor = _collect(mistakes if section == "backbone" else [], find, str(name))
+        if constructor is not None:
+            fields = schema_of(constructor).model_fields
+            for layer in options:
+                mistakes += mistakes_in(
+                    layer.values[section], fields, layer.spell, section=section, title=name, also=("name", "recipe")
+                )
+    return mistakes
+
+
+def _stem(given: Mapping[str, Any]) -> str:
+    method = given["method"]
+    return Path(str(method.get("name", "run"))).stem if isinstance(method, Mapping) else "run"
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() in ("true", "yes", "1", "on")
