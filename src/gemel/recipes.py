@@ -78,7 +78,7 @@ class PhotoViews(Description):
 
 
 class GlyphViews(Description):
-    """One affine sampling (rotate, scale, shear, shift), no flip, no colour: digits, characters, symbols."""
+    """One affine sampling (rotate, scale, shear, shift) and the weight of the strokes; no flip, no colour."""
 
     name: Literal["glyph"] = "glyph"
     rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
@@ -87,8 +87,10 @@ class GlyphViews(Description):
     """smallest and largest magnification"""
     shear: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
     """slanted by ± this: x moves by this share of y"""
-    shift: Probability = 0.06
+    shift: Probability = 0.03
     """moved by ± this share of the side, in x and in y"""
+    gamma: Annotated[float, Field(ge=0.0, le=3.0)] = 0.7
+    """values v in [0, 1] become v^γ, log γ within ± this: thin and bold strokes"""
     mean: Colour = (0.5, 0.5, 0.5)
     """subtracted from the channels, as shares of 255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)

@@ -12,6 +12,9 @@ from gemel.data.views import Draw, GlyphDraw, PhotoDraw
 Pixels = NDArray[np.uint8]
 """(H, W) of a grey image or (H, W, 3)"""
 
+LEVELS = np.arange(256) / 255
+"""values that a byte can hold, in [0, 1]"""
+
 
 def apply(image: Pixels, draw: Draw) -> Pixels:
     """The view that `draw` describes, (size, size) of a grey image or (size, size, 3)."""
@@ -85,7 +88,8 @@ def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     sampled = picture.transform(
         (draw.size, draw.size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_background(image)
     )
-    return np.asarray(sampled)
+    view = np.asarray(sampled)
+    return view if draw.gamma == 1.0 else ((LEVELS**draw.gamma) * 255).round().astype(np.uint8)[view]
 
 
 def _background(image: Pixels) -> Any:

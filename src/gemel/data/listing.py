@@ -116,8 +116,8 @@ def cache_folder() -> Path | None:
 def printable(path: str) -> str:
     r"""A path that every table and terminal can take: bytes of a name that are not UTF-8 become `\udcXX`.
 
-    >>> printable("caf\udce9.jpg")
-    'caf\\udce9.jpg'
+    >>> printable("\udcfcber.jpg")
+    '\\udcfcber.jpg'
     """
     return path.encode("utf-8", "backslashreplace").decode()
 

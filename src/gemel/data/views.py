@@ -46,6 +46,8 @@ class GlyphDraw(NamedTuple):
     """side of the view, pixels"""
     matrix: tuple[float, float, float, float, float, float]
     """a, b, c, d, e, f: x_image = a x + b y + c, y_image = d x + e y + f; all in [-1, 1] inside"""
+    gamma: float = 1.0
+    """values v in [0, 1] become v^gamma"""
 
 
 Draw = PhotoDraw | GlyphDraw
@@ -130,7 +132,7 @@ def _crop(views: PhotoViews, u: list[float], height: int, width: int) -> tuple[i
 
 
 def _draw_glyph(views: GlyphViews, numbers: NDArray[np.float64], size: int) -> GlyphDraw:
-    u: list[float] = numbers[:5].tolist()
+    u: list[float] = numbers[:6].tolist()
     angle = radians(_between(u[0], -views.rotate, views.rotate))
     zoom = 1.0 / _between(u[1], *views.scale)
     shear = _between(u[2], -views.shear, views.shear)
@@ -138,7 +140,7 @@ def _draw_glyph(views: GlyphViews, numbers: NDArray[np.float64], size: int) -> G
     x, y = (2.0 * _between(one, -views.shift, views.shift) for one in u[3:5])
     a, b = zoom * cos(angle), zoom * (shear * cos(angle) - sin(angle))
     d, e = zoom * sin(angle), zoom * (shear * sin(angle) + cos(angle))
-    return GlyphDraw(size, (a, b, x, d, e, y))
+    return GlyphDraw(size, (a, b, x, d, e, y), exp(_between(u[5], -views.gamma, views.gamma)))
 
 
 def _between(u: float, low: float, high: float) -> float:

@@ -132,11 +132,11 @@ class Twist(Method):
             views=PhotoViews(),
             backbone={"name": "resnet18"},
             image_size=64,
-            epochs=15,
-            batch_size=64,
+            epochs=22,
+            batch_size=128,
             images=1797,
-            optimizer=AdamWOptimizer(lr=4e-3, weight_decay=0.01),
-            method={"hidden": 512, "alpha": 1.2},
+            optimizer=AdamWOptimizer(lr=2e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
+            method={"hidden": 128, "alpha": 1.2, "heads": 8},
         ),
     }
 
