@@ -248,6 +248,7 @@ def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
     from gemel.distributed import rank
     from gemel.evaluations.closing import close
     from gemel.evaluations.features import printed
+    from gemel.metrics.health import health
     from gemel.train.pretrain import train
 
     say = _say(quiet)
@@ -257,6 +258,8 @@ def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
         return run
     close(run, prepared.source, printed(quiet))
     path = report([run])
+    for finding in health(run.metrics().to_pydict()):
+        say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")
     for result in run.evaluations():
         say(f"{result['protocol']}: " + ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()))
     say(f"run: {run.path}   report: {path}")

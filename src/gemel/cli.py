@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemel.errors import UserError
+from gemel.errors import Diverged, Interrupted, UserError
 
 app = typer.Typer(
     name="gemel",
@@ -184,16 +184,14 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("gemel: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
+    except Interrupted as error:
+        print(f"gemel: {error}", file=sys.stderr)
+        return 130
+    except (Diverged, OSError) as error:
         if debug:
             raise
         print(f"gemel: {error}", file=sys.stderr)
         return 1
-    except RuntimeError as error:
-        if debug or type(error).__name__ != "Interrupted":
-            raise
-        print(f"gemel: {error}", file=sys.stderr)
-        return 130
 
 
 def _dry_run(layer: Any) -> None:

@@ -1,4 +1,4 @@
-"""The one exception for mistakes of the user; every room may raise it."""
+"""The exceptions that end a command without a traceback; every room may raise them."""
 
 
 class UserError(ValueError):
@@ -11,3 +11,11 @@ class UserError(ValueError):
     def __init__(self, *mistakes: str) -> None:
         self.mistakes = mistakes
         super().__init__("\n".join(mistakes))
+
+
+class Interrupted(RuntimeError):
+    """A signal ended the training, the checkpoint is written: the command line leaves with 130."""
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number; the last good checkpoint is kept: the command line leaves with 1."""

@@ -78,7 +78,7 @@ class PhotoViews(Description):
 
 
 class GlyphViews(Description):
-    """One affine sampling (rotate, scale, shear, shift) and the weight of the strokes; no flip, no colour."""
+    """One sampling: rotate, scale, shear, shift, bend; then the weight of the strokes. No flip, no colour."""
 
     name: Literal["glyph"] = "glyph"
     rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
@@ -89,6 +89,8 @@ class GlyphViews(Description):
     """slanted by ± this: x moves by this share of y"""
     shift: Probability = 0.03
     """moved by ± this share of the side, in x and in y"""
+    elastic: Annotated[float, Field(ge=0.0, le=0.5)] = 0.025
+    """bent: standard deviation of the moves of a 4 x 4 grid, as a share of the side"""
     gamma: Annotated[float, Field(ge=0.0, le=3.0)] = 0.7
     """values v in [0, 1] become v^γ, log γ within ± this: thin and bold strokes"""
     mean: Colour = (0.5, 0.5, 0.5)

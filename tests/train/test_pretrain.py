@@ -19,10 +19,10 @@ import gemel
 from conftest import TINY, write_photos
 from gemel import methods
 from gemel.data.sources import open_source
+from gemel.errors import Diverged, Interrupted
 from gemel.runs import Run
 from gemel.train import checkpoints
 from gemel.train.choices import Facts, fill, look, recipe_of
-from gemel.train.pretrain import Interrupted
 
 SMALL: dict[str, dict[str, Any]] = {
     "twist": {"name": "twist", "hidden": 16},
@@ -78,7 +78,7 @@ def test_metrics_tell_every_term(digits_run: Run) -> None:
     assert {*expected.split(), "embedding_std", "classes_used", "agreement", "knn"} <= set(table.column_names)
     steps = table.column("step").to_pylist()
     assert steps == sorted(set(steps))
-    assert steps[-1] == 3 * (1797 // 64)
+    assert steps[-1] == 3 * (1797 // 128)
     assert table.column("epoch").to_pylist()[-1] == 2
     loss = [row["consistency"] + 1.2 * row["sharpness"] - row["diversity"] for row in table.to_pylist()]
     assert loss == pytest.approx(table.column("loss").to_pylist(), abs=1e-5)
@@ -258,7 +258,8 @@ FACTS = Facts(images=1000, side=300, gray=False, stated_classes=None, in_memory=
         ({"side": 28, "gray": True}, {"image_size": 16, "backbone": {"name": "convnet"}}),
         ({"stated_classes": 10}, {"classes": 10}),
         ({"images": 40}, {"batch_size": 8}),
-        ({"in_memory": True}, {"workers": 0}),
+        ({"in_memory": True}, {"workers": 1}),
+        ({"in_memory": True, "cores": 1}, {"workers": 0}),
         ({"gpu": True, "cores": 64}, {"image_size": 224, "backbone": {"name": "resnet50"}, "workers": 8}),
     ],
 )
@@ -291,6 +292,23 @@ def test_papers_recipe_on_a_large_set_with_a_gpu() -> None:
 def test_look(photos: Path) -> None:
     assert look(open_source(photos))[:3] == (40, 120, False)
     assert look(open_source("digits"))[:4] == (1797, 8, True, 10)
+
+
+def test_divergence_stops_the_run(tmp_path: Path, photos: Path) -> None:
+    options: dict[str, Any] = {"method": SMALL["barlow_twins"], "epochs": 9, "image_size": 16, "batch_size": 8, **TINY}
+    optimizer = {"name": "sgd", "lr": 1e30, "momentum": 0}
+    with pytest.raises(Diverged, match=r"became no number at step \d+ \(images"):
+        gemel.pretrain(photos, out=tmp_path / "run", optimizer=optimizer, **options)
+
+
+def test_collapse_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without sharpness and batch norm, every image gets the same answer (TWIST's Table 8)."""
+    method = {"name": "twist", "hidden": 16, "alpha": 0.0, "beta": 0.0, "norm": False}
+    gemel.pretrain("digits", out=tmp_path / "run", method=method, epochs=4, **{**TINY, "quiet": False})
+    printed = capsys.readouterr().out
+    assert "warning at step" in printed
+    assert "health: " in printed
+    assert "to try: " in printed
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:

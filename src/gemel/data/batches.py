@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gemel.data.augment import Pixels, apply, center
 from gemel.data.decode import Unreadable, load
-from gemel.data.sources import Source
+from gemel.data.sources import ArraySource, Source
 from gemel.data.views import draw, order
 from gemel.errors import UserError
 from gemel.recipes import GlyphViews, Views
@@ -170,9 +170,10 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
     return Drawn(Batch([torch.from_numpy(view) for view in views], places, label), rejected)
 
 
-def default_workers(in_memory: bool) -> int:
-    """Workers beside the training process: none for small images in memory, else one for each core but one."""
-    return 0 if in_memory else max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+def default_workers(source: Source) -> int:
+    """Workers of a pass over the images: none for images in memory or few, else one for each core but one."""
+    few = isinstance(source, ArraySource) or len(source) < 512
+    return 0 if few else max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
 
 class _Steps(Dataset[Drawn]):

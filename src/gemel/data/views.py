@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from gemel.recipes import GlyphViews, PhotoViews, Views
 
+GRID = 4
+"""points along a side of the grid that bends a glyph"""
+
 TRIES = 10
 """crops that are tried before the centred one is taken, as in torchvision"""
 
@@ -40,12 +43,14 @@ class PhotoDraw(NamedTuple):
 
 
 class GlyphDraw(NamedTuple):
-    """One affine sampling: from a place in the view to one in the image, both in half sides from the centre."""
+    """One sampling: from a place in the view to one in the image, both in half sides from the centre."""
 
     size: int
     """side of the view, pixels"""
     matrix: tuple[float, float, float, float, float, float]
     """a, b, c, d, e, f: x_image = a x + b y + c, y_image = d x + e y + f; all in [-1, 1] inside"""
+    bends: tuple[float, ...] = ()
+    """moves of a GRID x GRID grid over the view, in half sides of the image: first all in x, then all in y"""
     gamma: float = 1.0
     """values v in [0, 1] become v^gamma"""
 
@@ -66,10 +71,10 @@ def draw(views: Views, *, seed: int, epoch: int, index: int, view: int, height: 
         width: of the image, pixels.
         size: side of the view, pixels.
     """
-    numbers = _generator(seed, epoch, view, index).random(64)
+    generator = _generator(seed, epoch, view, index)
     if isinstance(views, GlyphViews):
-        return _draw_glyph(views, numbers, size)
-    return _draw_photo(views, numbers, view, height, width, size)
+        return _draw_glyph(views, generator, size)
+    return _draw_photo(views, generator.random(64), view, height, width, size)
 
 
 @lru_cache(maxsize=2)
@@ -131,8 +136,8 @@ def _crop(views: PhotoViews, u: list[float], height: int, width: int) -> tuple[i
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def _draw_glyph(views: GlyphViews, numbers: NDArray[np.float64], size: int) -> GlyphDraw:
-    u: list[float] = numbers[:6].tolist()
+def _draw_glyph(views: GlyphViews, generator: np.random.Generator, size: int) -> GlyphDraw:
+    u: list[float] = generator.random(6).tolist()
     angle = radians(_between(u[0], -views.rotate, views.rotate))
     zoom = 1.0 / _between(u[1], *views.scale)
     shear = _between(u[2], -views.shear, views.shear)
@@ -140,7 +145,9 @@ def _draw_glyph(views: GlyphViews, numbers: NDArray[np.float64], size: int) -> G
     x, y = (2.0 * _between(one, -views.shift, views.shift) for one in u[3:5])
     a, b = zoom * cos(angle), zoom * (shear * cos(angle) - sin(angle))
     d, e = zoom * sin(angle), zoom * (shear * sin(angle) + cos(angle))
-    return GlyphDraw(size, (a, b, x, d, e, y), exp(_between(u[5], -views.gamma, views.gamma)))
+    moves = 2.0 * views.elastic * generator.standard_normal(2 * GRID**2)  # shares of the side, in half sides
+    bends: tuple[float, ...] = tuple(moves.tolist()) if views.elastic else ()
+    return GlyphDraw(size, (a, b, x, d, e, y), bends, exp(_between(u[5], -views.gamma, views.gamma)))
 
 
 def _between(u: float, low: float, high: float) -> float:

@@ -16,7 +16,7 @@ from gemel.train.checkpoints import load_method
 
 def close(run: Run, source: Source, progress: Progress | None = None) -> Seen:
     """Open every image of the run once, and write what follows from it; an interrupted pass is simply done again."""
-    seen = see(load_method(run), run.backbone_facts, source, in_memory=run.settings["workers"] == 0, progress=progress)
+    seen = see(load_method(run), run.backbone_facts, source, progress=progress)
     rejected = {row["path"]: row["reason"] for row in run.rejected().to_pylist()}
     rejected |= {printable(source.path(place)): reason for place, reason in seen.rejected.items()}
     run.write_rejected(rejected)

@@ -42,7 +42,6 @@ def see(
     facts: dict[str, Any],
     source: Source,
     *,
-    in_memory: bool = False,
     progress: Progress | None = None,
 ) -> Seen:
     """Run the inference crop of every image through a network in evaluation mode.
@@ -51,14 +50,13 @@ def see(
         network: a method (features by its encoder, probabilities by its classes) or a backbone alone.
         facts: of backbone.json: size, mean, std, views.
         source: the images.
-        in_memory: the images need no decoding.
         progress: told after each batch.
 
     Raises:
         UserError: no image can be read.
     """
     loader = InferenceLoader(
-        source, size=int(facts["size"]), glyph=facts["views"] == "glyph", workers=default_workers(in_memory)
+        source, size=int(facts["size"]), glyph=facts["views"] == "glyph", workers=default_workers(source)
     )
     mean, std = (torch.tensor(facts[key]).view(3, 1, 1) for key in ("mean", "std"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

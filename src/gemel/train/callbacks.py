@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from gemel.data.batches import Loader
 from gemel.data.listing import printable
 from gemel.distributed import rank
-from gemel.errors import UserError
+from gemel.errors import Diverged, UserError
+from gemel.metrics.health import health
 from gemel.runs import MetricsLog, Run
 from gemel.train import checkpoints
 from gemel.train.module import Pretrainer
@@ -33,6 +34,7 @@ class Recorder(Callback):
         probe_every: steps between probes.
         board: a TensorBoard writer, or None.
         start: steps done already; later rows are cut off.
+        say: is told, once, when the probes find that the run has failed.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Recorder(Callback):
         probe_every: int,
         board: Any,
         start: int,
+        say: Say,
     ) -> None:
+        self.run, self.say, self._alarmed = run, say, False
         self.rows = MetricsLog(run.metrics_path, until=start)
         self.probe = probe
         self.steps_per_epoch, self.every, self.probe_every = steps_per_epoch, every, probe_every
@@ -81,10 +85,19 @@ class Recorder(Callback):
             self._since = (time.perf_counter(), step)  # a probe's time is not training's
         self.last = {**self.last, **row}
         self.rows.append(row)
+        if probing and not self._alarmed and self.run.metrics_path.is_file():
+            self._alarm(step)
         if self.board is not None:
             for name, value in row.items():
                 if isinstance(value, float | int):
                     self.board.add_scalar(name, value, step)
+
+    def _alarm(self, step: int) -> None:
+        """Say it when the run has failed, while there is time to stop it."""
+        for finding in health(self.run.metrics().to_pydict()):
+            if finding.level == "bad" and step > 1:
+                self._alarmed = True
+                self.say(f"warning at step {step}: {finding.message}; to try: {finding.advice}")
 
     def _speed(self, module: Pretrainer) -> float:
         now, (then, since) = time.perf_counter(), self._since
@@ -120,6 +133,13 @@ class Keeper(Callback):
     ) -> None:
         """After the step, so that what is saved is whole."""
         module = _pretrainer(pl_module)
+        broken = [name for name, value in module.terms.items() if not torch.isfinite(value)]
+        if broken:
+            place = ", ".join(str(one) for one in batch.index[:8].tolist())
+            raise Diverged(
+                f"{', '.join(broken)} became no number at step {module.done} (images {place}, ...); the checkpoint "
+                f"before it is kept in {self.run.path}; try a smaller --optimizer.lr or --precision 32"
+            )
         if self.interrupted is not None:
             trainer.should_stop = True
         if self.interrupted is not None or time.monotonic() - self._saved >= self.seconds:

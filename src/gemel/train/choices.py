@@ -204,6 +204,6 @@ def _classes(facts: Facts) -> Choice:
 
 def _workers(facts: Facts) -> Choice:
     if facts.in_memory:
-        return Choice("workers", 0, "small images in memory")
+        return Choice("workers", min(1, facts.cores - 1), f"small images in memory, {facts.cores} cores")
     workers = max(1, min(8, facts.cores - 1))
     return Choice("workers", workers, f"{facts.cores} cores")

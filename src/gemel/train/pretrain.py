@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 
 from gemel.data.batches import Loader
 from gemel.distributed import rank
-from gemel.errors import UserError
+from gemel.errors import Interrupted, UserError
 from gemel.runs import Run
 from gemel.settings import Settings
 from gemel.train import checkpoints
@@ -34,16 +34,13 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 }
 
 
-class Interrupted(RuntimeError):
-    """A signal ended the training; the checkpoint is written."""
-
-
 def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> None:
     """Train from the run's checkpoint, or from the start, to the end; write backbone.safetensors.
 
     Raises:
         Interrupted: by SIGINT or SIGTERM, checkpoint written.
         UserError: too many unreadable images; the checkpoint is kept.
+        Diverged: the loss is no longer a number; the last good checkpoint is kept.
     """
     settings, plan = prepared.settings, prepared.plan
     assert settings.epochs is not None and settings.threads is not None
@@ -61,12 +58,13 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
         probe_every=max(plan.steps_per_epoch, module.steps // PROBES),
         board=_board(settings, run),
         start=start,
+        say=say,
     )
     keeper = Keeper(run, seconds=settings.checkpoint_seconds, name=settings.method["name"])
     guard = RejectionGuard(run, loader, share=settings.max_rejected)
     extra: list[Callback] = [] if quiet else [Reporter(recorder, steps_per_epoch=plan.steps_per_epoch, say=say)]
     with _lightning_is_quiet():
-        trainer = _trainer(settings, run, [recorder, guard, keeper, *extra])
+        trainer = _trainer(settings, run, [keeper, recorder, guard, *extra])
         if state:
             _restore(state, module, trainer)
         if start < module.steps:

@@ -53,6 +53,8 @@ class Probe:
             "embedding_std": collapse.spread(features),
             "rankme": collapse.rankme(features),
             "rankme_limit": min(features.shape),
+            "probe_images": len(self.index),
+            "pairs": len(one[0]),
             "agreement": collapse.pair_agreement(one[0], two[0]),
         }
         if probabilities is not None and one[1] is not None and two[1] is not None:
