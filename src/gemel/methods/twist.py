@@ -132,7 +132,7 @@ class Twist(Method):
             views=PhotoViews(),
             backbone={"name": "resnet18"},
             image_size=64,
-            epochs=26,
+            epochs=24,
             batch_size=128,
             images=1797,
             optimizer=AdamWOptimizer(lr=2e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),

@@ -13,29 +13,35 @@ from gemel.methods.base import Method
 from gemel.recipes import Optimizer
 from gemel.train.module import Pretrainer
 
+WARM = 2
+"""first steps that don't count"""
+
+LONG_ENOUGH = 1.0
+"""seconds of steps that are measured, if three of them take no longer"""
+
 
 def seconds_a_step(method: Method, description: Optimizer, plan: Plan, workers: int) -> float:
-    """Median of a few real steps on a copy of the method, views included: nothing of the run is touched."""
-    copied = copy.deepcopy(method)
-    module = Pretrainer(copied, description, plan.views, batch_size=plan.batch_size, steps=100, warmup=0.5)
+    """Median of some real steps on a copy of the method, views and workers included: nothing of the run is touched."""
+    module = Pretrainer(
+        copy.deepcopy(method), description, plan.views, batch_size=plan.batch_size, steps=100, warmup=0.5
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module.to(device)
     times: list[float] = []
-    for batch, _ in zip(Loader(plan, epochs=1), range(4), strict=False):
-        begin = time.perf_counter()
-        views = [view.to(device) for view in batch.views]
-        loss = module.training_step(batch._replace(views=views), 0)
+    begin = time.perf_counter()
+    for batch in Loader(plan, epochs=1, workers=workers):
+        loss = module.training_step(batch._replace(views=[view.to(device) for view in batch.views]), 0)
         loss.backward()
         module.optimizer.step()
         module.optimizer.zero_grad()
         float(loss.detach())
-        times.append(time.perf_counter() - begin)
-    started = time.perf_counter()
-    plan_batches = iter(Loader(plan, epochs=1))
-    next(plan_batches)
-    views_seconds = (time.perf_counter() - started) / max(1, workers)
-    step = sorted(times[1:] or times)[len(times[1:]) // 2]
-    return max(step, views_seconds) if workers else step + views_seconds
+        now = time.perf_counter()
+        times.append(now - begin)
+        begin = now
+        if len(times) > WARM + 2 and sum(times[WARM:]) > LONG_ENOUGH:
+            break
+    late = sorted(times[WARM:] or times)
+    return late[len(late) // 2]
 
 
 def seconds_an_image(backbone: Mapping[str, Any], size: int) -> float:

@@ -30,6 +30,9 @@ Say = Callable[[str], None]
 SMALL_STEP = 0.3
 """seconds of a step on one thread, above which all cores are used without trying"""
 
+WORTH = 1.3
+"""a gain from all cores below this is left to the workers and to other programs"""
+
 OVERHEAD = 1.1
 """of probes, checkpoints and the closing pass, as a share of the steps' time"""
 
@@ -167,8 +170,9 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
     alone = seconds(1) if not torch.cuda.is_available() else SMALL_STEP
     if alone < SMALL_STEP:
         together = seconds(cores)
-        if alone < together:
+        if alone < WORTH * together:
             return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {cores} it takes {1000 * together:.0f}"
+        return cores, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
     return cores, seconds(cores), f"{cores} cores"
 
 
