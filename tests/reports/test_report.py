@@ -308,7 +308,7 @@ def test_many_classes_stay_readable(tmp_path: Path) -> None:
 
 def test_no_torch_for_a_report() -> None:
     code = (
-        "import sys, gemel.report; print([name for name in ('torch', 'lightning', 'sklearn') if name in sys.modules])"
+        "import sys, gemel.reports; print([name for name in ('torch', 'lightning', 'sklearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -254,7 +254,7 @@ FACTS = Facts(images=1000, side=300, gray=False, stated_classes=None, in_memory=
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({}, {"image_size": 64, "classes": 22, "precision": "32", "workers": 1, "batch_size": 64}),
+        ({}, {"image_size": 64, "classes": 22, "precision": "32", "workers": 1, "batch_size": 128}),
         ({"side": 28, "gray": True}, {"image_size": 16, "backbone": {"name": "convnet"}}),
         ({"stated_classes": 10}, {"classes": 10}),
         ({"images": 40}, {"batch_size": 8}),

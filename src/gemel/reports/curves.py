@@ -19,7 +19,7 @@ LIMITS = {"classes_used": "classes", "rankme": "rankme_limit"}
 """Columns that say how far another can go: drawn with it, not for themselves."""
 LOG_FROM = 50.0
 """Positive values that span more than this factor are drawn on a log scale, and the axis says so."""
-UNDRAWN = {*PLACES, *LIMITS.values(), "probe_images"}
+UNDRAWN = {*PLACES, *LIMITS.values(), "probe_images", "pairs"}
 FAR = 2.5
 """A limit farther than this many times the highest value is not drawn."""
 

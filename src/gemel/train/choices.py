@@ -24,7 +24,7 @@ GLYPH_SIDE = 64
 LARGE_SET = 200_000
 """images from which a paper's recipe is worth its epochs"""
 
-PATIENCE = 1800.0
+PATIENCE = 600.0
 """seconds that an unasked-for better network may cost"""
 
 Seconds = Callable[[Mapping[str, Any], int], float]

@@ -1,0 +1,38 @@
+"""Make the tables of docs/settings.md from the schemas:  python docs/make.py"""
+
+from pathlib import Path
+
+from gemel import methods
+from gemel.recipes import OPTIMIZERS, VIEWS
+from gemel.schema import describe, schema_of
+from gemel.settings import Launch, Settings
+
+PAGE = Path(__file__).parent / "settings.md"
+
+
+def page() -> str:
+    """The whole page; tests/test_docs.py holds the file against it."""
+    sections = [("Common settings", describe(Settings)), ("Of the call, not of the run", describe(Launch))]
+    sections += [(f"Method {name}", describe(schema_of(methods.find(name)), "method.")) for name in methods.available()]
+    sections += [(f"Views {name}", describe(schema, "views.")) for name, schema in VIEWS.items()]
+    sections += [(f"Optimizer {name}", describe(schema, "optimizer.")) for name, schema in OPTIMIZERS.items()]
+    lines = [
+        "# Settings",
+        "",
+        "Made by `python docs/make.py`. On the command line `--batch-size 64` or `--optimizer.lr 0.1`; in YAML and in",
+        "Python `batch_size: 64` and `optimizer: {lr: 0.1}`. An empty default means: chosen from the images and the",
+        "machine, and printed with its reason. Order: default < recipe < `--config` < flags.",
+    ]
+    for title, rows in sections:
+        lines += ["", f"## {title}", "", "| key | values | default | meaning |", "|---|---|---|---|"]
+        lines += [
+            "| "
+            + " | ".join(f"`{cell}`" if place == 0 else cell.replace("|", "\\|") for place, cell in enumerate(row))
+            + " |"
+            for row in rows
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

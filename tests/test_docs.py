@@ -1,0 +1,128 @@
+"""What the documents say is so: README commands run, tables are current, examples run."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gemel
+from conftest import write_photos
+from gemel import methods
+from gemel.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FAST = [
+    "--epochs",
+    "1",
+    "--image-size",
+    "16",
+    "--backbone",
+    "convnet",
+    "--method.hidden",
+    "16",
+    "--workers",
+    "0",
+    "--threads",
+    "1",
+    "--batch-size",
+    "8",
+]
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("gemel ")]
+
+
+def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, in a folder that holds `photos`; training is shortened."""
+    write_photos(tmp_path / "photos", 24)
+    monkeypatch.chdir(tmp_path)
+    assert len(commands()) >= 3
+    for command in commands():
+        words = shlex.split(command)[1:]
+        words += FAST if words[0] == "pretrain" else []
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 0, command
+    assert (tmp_path / "classes.csv").is_file()
+    assert (tmp_path / "sorted").is_dir()
+
+
+def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photos(tmp_path / "photos", 24)
+    write_photos(tmp_path / "more_photos", 5, seed=1)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    settings = "image_size=16, backbone={'name': 'convnet'}, workers=0, threads=1, batch_size=8, quiet=True"
+    exec(code.replace("classes=20, minutes=30", f"classes=20, epochs=1, {settings}"), {})
+
+
+def test_readme_error_is_the_real_one(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```text\n\$ (.*?)```", README, re.DOTALL)
+    command, *lines = block.strip().splitlines()
+    with pytest.raises(SystemExit):
+        main(shlex.split(command)[1:])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(lines)
+    for line, real in zip(lines, told, strict=True):
+        assert real.startswith(line.removesuffix("...")), real
+
+
+def test_readme_names_what_exists() -> None:
+    for path in re.findall(r"\]\(((?!https?:)[^)#]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"^\| `([a-z_]+/)`", README, re.MULTILINE):
+        assert (ROOT / "src" / "gemel" / name).is_dir() or (ROOT / name).is_dir(), name
+
+
+def test_settings_page_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("make", ROOT / "docs" / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python docs/make.py"
+
+
+def run_example(*words: str, folder: Path) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_plain_torch_learns(tmp_path: Path) -> None:
+    lines = run_example(str(ROOT / "examples" / "plain_torch.py"), folder=tmp_path).splitlines()
+    losses = [float(re.findall(r"'loss': ([-\d.]+)", line)[0]) for line in lines]
+    assert len(losses) == 14
+    assert losses[-1] < losses[0]
+
+
+def test_own_method_trains(tmp_path: Path) -> None:
+    file = ROOT / "examples" / "own_method.py"
+    run = gemel.pretrain("digits", method=str(file), epochs=1, out=tmp_path / "run", quiet=True, workers=0, threads=1)
+    assert "alignment" in run.metrics().column_names
+    assert run.settings["method"]["name"] == str(file)
+    assert methods.find(str(file)).__name__ == "AlignAndSpread"
+
+
+def test_use_backbone(digits_run: gemel.Run, tmp_path: Path) -> None:
+    out = run_example(str(ROOT / "examples" / "use_backbone.py"), str(digits_run.path), folder=tmp_path)
+    assert "features: (2, 16)" in out
+    assert out.count("is most like") == 3
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "types", "bench"])
+def test_makefile_has_the_targets(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
