@@ -97,7 +97,7 @@ class Run:
         with self.metrics_path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         names = list(rows[0]) if rows else []
-        return pa.table({name: [_number(row[name]) for row in rows] for name in names})
+        return pa.table({name: _column(name, [row[name] for row in rows]) for name in names})
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Results of the evaluations: protocol, metrics, settings; in the order of their names."""
@@ -232,10 +232,9 @@ def _complete(row: Mapping[str | None, str | None]) -> bool:
     return None not in row and None not in row.values() and (row.get("step") or "").isdigit()
 
 
-def _number(text: str) -> float | int | str | None:
-    if text == "":
-        return None
-    try:
-        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
-    except ValueError:
-        return text
+def _column(name: str, cells: list[str]) -> pa.Array:
+    """Cells of metrics.csv in the column's type: text, counts, else numbers; an empty cell is null."""
+    if name == "stage":
+        return pa.array(cells, pa.string())
+    kind, read = (pa.int64(), int) if name in ("epoch", "step") else (pa.float64(), float)
+    return pa.array([read(cell) if cell else None for cell in cells], kind)
