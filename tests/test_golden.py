@@ -89,3 +89,13 @@ def test_schedule(golden: Golden) -> None:
         factor = warmup_cosine(step / 2000, warmup=0.1, final=1e-3)
         assert_close(torch.tensor(0.2 * 2048 / 256 * factor), torch.tensor(weights), rtol=1e-5, atol=1e-8)
         assert_close(torch.tensor(0.0048 * 2048 / 256 * factor), torch.tensor(biases), rtol=1e-5, atol=1e-8)
+
+
+def test_twist_without_epsilon_has_no_nan() -> None:
+    """A class that no row takes underflows to probability 0: its gradient is a number all the same."""
+    logits = torch.randn(8, 5)
+    logits[:, 2] = -300.0
+    one, two = logits.clone().requires_grad_(), (logits + 0.1).requires_grad_()
+    twist_loss(one, two, epsilon=0)["loss"].backward()
+    assert one.grad is not None
+    assert torch.isfinite(one.grad).all()

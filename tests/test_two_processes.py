@@ -1,5 +1,6 @@
 """Several processes on contiguous parts of a batch equal one on the whole, in loss and gradient."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from gemel.methods.barlow_twins import barlow_twins_loss
 from gemel.methods.twist import twist_loss
 
 ROWS, WIDTH = 12, 7
-LOSSES = {"twist": twist_loss, "barlow_twins": barlow_twins_loss}
+LOSSES = {
+    "twist": twist_loss,
+    "barlow_twins": partial(barlow_twins_loss, form="correlation"),
+    "barlow_twins_gram": partial(barlow_twins_loss, form="gram"),
+}
 
 
 def inputs() -> tuple[Tensor, Tensor]:

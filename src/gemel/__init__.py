@@ -59,17 +59,13 @@ def pretrain(
     Raises:
         UserError: with every mistake in what was given; nothing is written then.
     """
-    from gemel.settings import layer_of_call
+    from gemel.settings import Launch, layer_of_call
 
-    values = {
-        "images": str(images) if images is not None else None,
-        "out": str(out) if out is not None else None,
-        "config": str(config) if config is not None else None,
-        "overwrite": overwrite or None,
-        "rescan": rescan or None,
-        **settings,
-    }
-    return _pretrain(layer_of_call(values), quiet=quiet)
+    strange = [key for key in settings if key in Launch.model_fields]
+    if strange:
+        raise UserError(f"{', '.join(strange)}: for the command line, gemel pretrain --{strange[0].replace('_', '-')}")
+    launch = {"out": out, "config": config, "overwrite": overwrite or None, "rescan": rescan or None}
+    return _pretrain(layer_of_call({"images": images, **launch, **settings}), quiet=quiet)
 
 
 def resume(run: Run | str | Path, *, quiet: bool = False) -> Run:
@@ -184,10 +180,12 @@ def evaluate(
     evaluation = evaluations.make(protocol, options)
     source = _source(run, images, labels)
     test_source = None if test is None else _source(run, test, labels)
+    if test_source is not None:
+        test_source.rename_labels(source.label_names)
     method = load_method(run)
     seen = see(method, run.backbone_facts, source, progress=printed(quiet))
     tested = None if test_source is None else see(method, run.backbone_facts, test_source, progress=printed(quiet))
-    return judge(run, evaluation, seen, tested)
+    return judge(run, evaluation, seen, tested, labels=labels or "own")
 
 
 def report(runs: Sequence[Run | str | Path], out: str | Path | None = None) -> Path:
@@ -276,20 +274,22 @@ def _source(run: Run, images: str | Path | None, labels: str | None) -> Any:
     return open_source(settings["images"] if own else str(images), labels=labels)
 
 
-def _views_of(recipe: str | Mapping[str, Any]) -> tuple[Any, int]:
+def _views_of(recipe: Any) -> tuple[Any, int]:
     from gemel import methods
     from gemel.recipes import VIEWS
-    from gemel.schema import convert, nearest
+    from gemel.schema import convert
 
     if isinstance(recipe, str):
         found = methods.find_recipe(recipe)[1]
         return found.views, found.image_size
-    values = dict(recipe.get("views", recipe))
-    size = values.pop("size", recipe.get("image_size", 224))
-    name = values.get("name", "photo")
-    if name not in VIEWS:
-        raise UserError(f"views {name!r} are unknown; there are {', '.join(VIEWS)}{nearest(name, VIEWS)}")
-    return VIEWS[name](**convert(VIEWS[name], values, "views")), int(size)
+    views = recipe.get("views", recipe) if isinstance(recipe, Mapping) else None
+    name = views.get("name", "photo") if isinstance(views, Mapping) else None
+    if not isinstance(views, Mapping) or not isinstance(name, str) or name not in VIEWS:
+        raise UserError(f"{recipe!r} names no views; give METHOD, METHOD/RECIPE or a mapping with `name`: photo, glyph")
+    size = views.get("size", recipe.get("image_size", 224))
+    if not isinstance(size, int) or not 4 <= size <= 4096:
+        raise UserError(f"size must be a number of pixels from 4 to 4096, not {size!r}")
+    return VIEWS[name](**convert(VIEWS[name], {k: v for k, v in views.items() if k != "size"}, "views")), size
 
 
 def _say(quiet: bool) -> Any:

@@ -36,9 +36,10 @@ def pretrain(context: typer.Context) -> None:
         return
     import gemel
     from gemel.settings import Launch, Settings, layer_of_flags
+    from gemel.train.asked import is_true
 
     layer = layer_of_flags(context.args, ["images"], Settings, Launch)
-    if layer.values.get("dry_run"):
+    if is_true(layer.values.get("dry_run")):
         _dry_run(layer)
     else:
         gemel._pretrain(layer, quiet=False)  # pyright: ignore[reportPrivateUsage]
@@ -58,7 +59,7 @@ def evaluate(context: typer.Context) -> None:
     from gemel import evaluations as room
     from gemel.settings import layer_of_flags
 
-    if _asks_help(context.args) or len(context.args) < 2:
+    if _asks_help(context.args):
         print(_evaluate_help(room.available()))
         return
     import gemel
@@ -67,6 +68,8 @@ def evaluate(context: typer.Context) -> None:
     missing = [word for word in ("run", "protocol") if word not in values]
     if missing:
         raise UserError(f"{' and '.join(missing)} missing; gemel evaluate RUN PROTOCOL [IMAGES]")
+    if "quiet" in values:
+        raise UserError("--quiet is not an option of evaluate")
     result = gemel.evaluate(**values, quiet=False)
     for name, value in result.metrics.items():
         print(f"{name:16} {value:.4f}")
@@ -95,6 +98,8 @@ def classify(
 ) -> None:
     """Write the discovered class of images: path, class, probability, and the next likely ones."""
     _check_suffix(out, ".parquet", ".csv")
+    if into is not None:
+        _check_links(images, into)
     import gemel
 
     table = gemel.classify(run, images, top=top, quiet=False)
@@ -164,7 +169,9 @@ def recipe(method: Annotated[str, typer.Argument(metavar="METHOD[/RECIPE]")]) ->
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; 0 done, 2 the user's words or files are at fault, 130 interrupted, 1 anything else."""
     words = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_guarded(lambda: app(words, standalone_mode=False), debug="--debug" in words))
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]  # for every command, wherever it stands
+    sys.exit(_guarded(lambda: app(words, standalone_mode=False), debug=debug))
 
 
 def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
@@ -264,14 +271,18 @@ def _write_table(table: Any, out: Path) -> None:
     write_atomically(out, write)
 
 
-def _link(table: Any, into: Path) -> None:
-    """A folder for each class, in it links to its images; the images stay where they are."""
+def _check_links(images: str, into: Path) -> None:
+    """Before the images are looked at: is there something to link, and room for it?"""
+    if not Path(images).expanduser().exists():
+        raise UserError(f"--into needs files; {images} is a data set")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"--into {into} is not empty; name a new folder")
+
+
+def _link(table: Any, into: Path) -> None:
+    """A folder for each class, in it links to its images; the images stay where they are."""
     for path, number in zip(table.column("path").to_pylist(), table.column("class").to_pylist(), strict=True):
         image = Path(path).absolute()
-        if not image.exists():
-            raise UserError(f"--into needs files; {path} is an image inside a data set")
         folder = into / f"{number:04}"
         folder.mkdir(parents=True, exist_ok=True)
         link, copy = folder / image.name, 1

@@ -18,6 +18,7 @@ from pydantic import (
 
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Side = Annotated[int, Field(ge=4, le=4096)]
 Ordered = tuple[PositiveFloat, PositiveFloat]
 Colour = tuple[Probability, Probability, Probability]
@@ -144,7 +145,7 @@ class AdamWOptimizer(_Optimizer):
     """rate at a batch of 256; the rate used is lr · batch_size / 256"""
     weight_decay: NonNegativeFloat = 0.05
     """decay of matrices and kernels; biases and norms do not decay"""
-    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     """decay of the means of gradient and of squared gradient"""
 
 

@@ -55,10 +55,19 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @property
     def settings(self) -> dict[str, Any]:
         """Every setting of the run, as in run.yaml."""
-        return yaml.safe_load((self.path / RUN_FILE).read_text(encoding="utf-8"))
+        try:
+            found = yaml.safe_load((self.path / RUN_FILE).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.path / RUN_FILE} is damaged: {' '.join(str(error).split())}") from error
+        if not isinstance(found, dict):
+            raise UserError(f"{self.path / RUN_FILE} is damaged: it holds no settings")
+        return found
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -77,8 +86,15 @@ class Run:
 
     @property
     def backbone_facts(self) -> dict[str, Any]:
-        """Name, options, width, size, mean and std of the backbone."""
-        return self._json("backbone.json") or {}
+        """Name, options, width, size, mean and std of the backbone.
+
+        Raises:
+            UserError: the run has not ended yet.
+        """
+        facts = self._json("backbone.json")
+        if not facts or not self.backbone_path.is_file():
+            raise UserError(f"{self.path} has no backbone yet; gemel resume {self.path} brings the run to its end")
+        return facts
 
     @property
     def report_path(self) -> Path:

@@ -4,7 +4,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -55,7 +56,7 @@ def mistakes_in(
         if key in also:
             continue
         if key not in fields:
-            mistakes.append(_unknown(spell, dotted, [*fields, *also], section, title))
+            mistakes.append(_unknown(spell, dotted, list(dict.fromkeys([*fields, *also])), section, title))
         else:
             mistakes += _value_mistakes(spell(dotted), fields[key], value)
     return mistakes
@@ -125,12 +126,30 @@ def _readable(field: FieldInfo, value: Any) -> Any:
     """Text of a flag in a form that the type understands: `0.1,2` as a list, `none` as None."""
     if not isinstance(value, str):
         return value
-    kind = str(field.annotation)
-    if "None" in kind and value.lower() in ("none", "null") and "str" not in kind:
+    kinds = _kinds(field.annotation)
+    if type(None) in kinds and str not in kinds and value.lower() in ("none", "null"):
         return None
-    if "tuple" in kind or "list" in kind:
+    if tuple in kinds or list in kinds:
         return [part.strip() for part in value.strip("[]()").split(",") if part.strip()]
     return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation allows: `Annotated[float, ...] | None` gives float and None's type."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return {kind for one in get_args(annotation) for kind in _kinds(one)}
+    return {origin or annotation}
+
+
+def typed(values: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    """Values, known to be right, in their fields' types; other keys as they are."""
+    return {
+        key: _adapter(fields[key]).validate_python(_readable(fields[key], value)) if key in fields else value
+        for key, value in values.items()
+    }
 
 
 def _message(name: str, location: tuple[int | str, ...], error: Any) -> str:

@@ -4,6 +4,7 @@ Three doors, one checker: each door gives a nested mapping (a `Layer`), every la
 mistakes are told at once with the name as it was typed. Knows no method: their schemas are handed in.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -147,7 +148,10 @@ def layer_of_file(path: str) -> Layer:
 
 def layer_of_call(values: Mapping[str, Any]) -> Layer:
     """Settings of a Python call; None means not given."""
-    return Layer(nest({key: value for key, value in values.items() if value is not None}), "call")
+    given = {key: value for key, value in values.items() if value is not None}
+    return Layer(
+        nest({key: os.fspath(one) if isinstance(one, os.PathLike) else one for key, one in given.items()}), "call"
+    )
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +162,8 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         if not dot and key in SECTIONS:
             if isinstance(value, str):
                 value = _named(section, value)
-            nested[section] = {**nested.get(section, {}), **value} if isinstance(value, Mapping) else value
+            if value is not None:
+                nested[section] = {**nested.get(section, {}), **value} if isinstance(value, Mapping) else value
         elif dot and isinstance(nested.get(section, {}), dict):
             nested.setdefault(section, {})[rest] = value
         else:
@@ -172,7 +177,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             old = merged.get(key)
-            if isinstance(value, Mapping) and isinstance(old, dict) and value.get("name", old["name"]) == old["name"]:
+            if isinstance(value, Mapping) and isinstance(old, dict) and value.get("name") in (None, old.get("name")):
                 merged[key] = {**old, **value}
             elif isinstance(value, Mapping) and key in SECTIONS:
                 merged[key] = dict(value)
@@ -185,10 +190,19 @@ def common_mistakes(layer: Layer, methods: Sequence[str]) -> list[str]:
     """Check everything that needs no method's file: common settings, names of sections, views and optimisers."""
     fields = {**Settings.model_fields, **Launch.model_fields}
     mistakes = mistakes_in(layer.values, fields, layer.spell, also=SECTIONS)
-    for section, table in (("method", methods), ("views", VIEWS), ("optimizer", OPTIMIZERS)):
+    if layer.door != "file" and {"epochs", "minutes"} <= set(layer.values):
+        mistakes.append(f"{layer.spell('epochs')} and {layer.spell('minutes')} both say how long; give one of them")
+    for section, table in (("method", methods), ("backbone", None), ("views", VIEWS), ("optimizer", OPTIMIZERS)):
         given = layer.values.get(section)
         name = given.get("name") if isinstance(given, Mapping) else None
-        if name is not None and name not in table and not (section == "method" and str(name).endswith(".py")):
+        if (given is not None and not isinstance(given, Mapping)) or not isinstance(name, str | None):
+            mistakes.append(f"{layer.spell(section)} is {given!r}; give a name or a mapping with `name`")
+        elif (
+            table is not None
+            and name is not None
+            and name not in table
+            and not (section == "method" and str(name).endswith(".py"))
+        ):
             near = nearest(name, table)
             mistakes.append(f"{layer.spell(section)} {name!r} is unknown; there are {', '.join(table)}{near}")
         elif given is not None and isinstance(table, Mapping):

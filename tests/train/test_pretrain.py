@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor
 
 import gemel
@@ -21,8 +22,11 @@ from gemel import methods
 from gemel.data.sources import open_source
 from gemel.errors import Diverged, Interrupted
 from gemel.runs import Run
+from gemel.settings import Launch, Settings, layer_of_flags
 from gemel.train import checkpoints
+from gemel.train.asked import asked_for
 from gemel.train.choices import Facts, fill, look, recipe_of
+from gemel.train.prepare import prepare
 
 SMALL: dict[str, dict[str, Any]] = {
     "twist": {"name": "twist", "hidden": 16},
@@ -193,6 +197,15 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"labels": "missing.csv"}, "missing.csv"),
     ({"config": "missing.yaml"}, "missing.yaml"),
     ({"out": "texts"}, "a folder that is not a run"),
+    ({"method": 3}, "give a name or a mapping"),
+    ({"backbone": [1]}, "give a name or a mapping"),
+    ({"optimizer": {"name": ["a"]}}, "give a name or a mapping"),
+    ({"images": 3}, "must be a valid string"),
+    ({"views": {"flip": 0}}, "views.flip is not an option of glyph, which was chosen"),
+    ({"optimizer": {"momentum": 0.5}}, "optimizer.momentum is not an option of adamw, which was chosen"),
+    ({"optimizer": {"name": "adamw", "betas": [0.9, 1.0]}}, "less than 1"),
+    ({"minutes": 3}, "both say how long"),
+    ({"dry_run": True}, "for the command line"),
 ]
 
 
@@ -209,6 +222,92 @@ def test_mistakes_are_told_and_nothing_is_written(
         gemel.pretrain(**{"epochs": 1, "quiet": True, **given})
     assert message in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_tuples_and_none_as_flags(tmp_path: Path, photos: Path) -> None:
+    words = "--views photo --views.scale 0.5,0.9 --optimizer lars --optimizer.bias_lr none --epochs 1 --batch-size 8"
+    layer = layer_of_flags([str(photos), *words.split()], ["images"], Settings, Launch)
+    prepared = prepare(asked_for([layer]), lambda text: None)
+    assert prepared.settings.views is not None
+    assert prepared.settings.views.scale == (0.5, 0.9)
+    assert prepared.settings.optimizer is not None
+    assert prepared.settings.optimizer.name == "lars"
+
+
+def test_another_method_over_a_runs_settings(digits_run: Run, tmp_path: Path) -> None:
+    """Naming a section anew starts it afresh: TWIST's options and classes do not stick to Barlow Twins."""
+    words = f"--config {digits_run.path / 'run.yaml'} --method barlow_twins --out {tmp_path / 'b'}"
+    layer = layer_of_flags(words.split(), ["images"], Settings, Launch)
+    prepared = prepare(asked_for([layer]), lambda text: None)
+    assert prepared.settings.method["name"] == "barlow_twins"
+    assert prepared.settings.classes is None
+    assert prepared.settings.epochs == 3, "what is common stays"
+
+
+def test_two_layers_with_a_part_each(tmp_path: Path) -> None:
+    part = tmp_path / "part.yaml"
+    part.write_text("optimizer: {lr: 0.1}\nviews: {rotate: 5}\n")
+    layer = layer_of_flags(["--config", str(part), "--optimizer.lr", "0.2"], ["images"], Settings, Launch)
+    prepared = prepare(asked_for([layer]), lambda text: None)
+    assert prepared.settings.optimizer is not None
+    assert prepared.settings.optimizer.lr == 0.2
+    assert prepared.settings.views is not None
+    assert prepared.settings.views.rotate == 5  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def broken_run(folder: Path, photos: Path) -> Run:
+    """A run that was killed after its checkpoint, before its end."""
+    options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 2, "image_size": 16, "batch_size": 8, **TINY}
+    run = gemel.pretrain(photos, out=folder, **options)
+    for name in ("backbone.safetensors", "backbone.json", "report.html"):
+        (run.path / name).unlink()
+    return run
+
+
+@pytest.mark.parametrize("damage", ["other data", "other settings", "no settings", "a gap", "foreign", "cut short"])
+def test_a_damaged_run_says_so(damage: str, tmp_path: Path, photos: Path) -> None:
+    run = broken_run(tmp_path / "run", photos)
+    settings = run.path / "run.yaml"
+    text = settings.read_text()
+    if damage == "other data":
+        write_photos(tmp_path / "other", 24)
+        settings.write_text(text.replace(str(photos), str(tmp_path / "other")))
+    elif damage == "other settings":
+        settings.write_text(text.replace("batch_size: 8", "batch_size: 4"))
+    elif damage == "no settings":
+        settings.write_text("")
+    elif damage == "a gap":
+        settings.write_text(text.replace("epochs: 2", "epochs: null"))
+    elif damage == "foreign":
+        torch.save({}, run.checkpoint_path)
+    else:
+        run.checkpoint_path.write_bytes(run.checkpoint_path.read_bytes()[:1000])
+    with pytest.raises(gemel.UserError):
+        gemel.resume(run, quiet=True)
+    with pytest.raises(gemel.UserError):
+        gemel.classify(run, photos)
+
+
+def test_mended_files_leave_the_list(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "photos", 24)
+    whole = paths[3].read_bytes()
+    paths[3].write_bytes(whole[:500])
+    run = broken_run(tmp_path / "run", tmp_path / "photos")
+    assert run.rejected().num_rows == 1
+    paths[3].write_bytes(whole)
+    assert gemel.resume(run, quiet=True).rejected().num_rows == 0
+
+
+def test_a_test_set_numbers_its_labels_alike(tmp_path: Path, photos_run: Run) -> None:
+    """Folders b, c of a test set are the b, c of the training set, though they come first and second there."""
+    for name in ("train", "test"):
+        for kind, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
+            folder = tmp_path / name / kind
+            folder.mkdir(parents=True)
+            for number in range(4 if (name, kind) != ("test", "a") else 0):
+                Image.new("RGB", (20, 20), colour).save(folder / f"{number}.png")
+    result = gemel.evaluate(photos_run, "knn", tmp_path / "train", test=tmp_path / "test", labels="folders", k=3)
+    assert result.metrics["top1"] == 1.0
 
 
 def test_a_standing_run_is_not_replaced_unasked(tmp_path: Path, photos: Path) -> None:

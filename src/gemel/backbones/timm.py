@@ -9,6 +9,7 @@ from torch import nn
 
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
+from gemel.recipes import Side
 
 
 @cache
@@ -24,7 +25,7 @@ def timm_backbone(
     stem: Literal["standard", "small"] = "standard",
     zero_init: bool = True,
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
-    image_size: int | None = None,
+    image_size: Side | None = None,
     pretrained: bool = False,
 ) -> Backbone:
     """A network of timm without its classifier, in training mode.

@@ -151,23 +151,20 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
     places = torch.empty(len(indices), dtype=torch.int64)
     for row, wanted in enumerate(indices):
         index, image = _readable(plan.source, int(wanted), rejected)
-        height, width = image.shape[:2]
         places[row] = index
-        for number, out in enumerate(views):
-            numbers = draw(
-                plan.views,
-                seed=plan.seed,
-                epoch=epoch,
-                index=index,
-                view=number,
-                height=height,
-                width=width,
-                size=plan.size,
-            )
-            _put(apply(image, numbers), out[row])
+        put_views(plan.views, image, [out[row] for out in views], seed=plan.seed, epoch=epoch, index=index)
     labels = plan.source.labels
     label = torch.full_like(places, -1) if labels is None else torch.from_numpy(labels[places.numpy()])
     return Drawn(Batch([torch.from_numpy(view) for view in views], places, label), rejected)
+
+
+def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, epoch: int, index: int) -> None:
+    """Draw and apply the views of one image into `out`, one (3, size, size) each."""
+    height, width = image.shape[:2]
+    for number, view in enumerate(out):
+        size = view.shape[-1]
+        numbers = draw(views, seed=seed, epoch=epoch, index=index, view=number, height=height, width=width, size=size)
+        _put(apply(image, numbers), view)
 
 
 def default_workers(source: Source) -> int:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemel.data.augment import Pixels, apply
+from gemel.data.augment import Pixels
+from gemel.data.batches import put_views
 from gemel.data.decode import Unreadable, decode
-from gemel.data.views import draw
 from gemel.errors import UserError
 from gemel.recipes import Views
 
@@ -24,26 +24,27 @@ def views_of(
     Raises:
         UserError: an image can't be read, or there are more or fewer places than images.
     """
+    if isinstance(images, str | bytes | Path):
+        raise UserError("images must be a list: of files, of bytes, or of arrays")
     places = range(len(images)) if index is None else index
     if len(places) != len(images):
         raise UserError(f"{len(images)} images and {len(places)} places in index; give one place for each image")
+    if min([seed, epoch, *places], default=0) < 0:
+        raise UserError(f"seed {seed}, epoch {epoch} and the places in index must be at least 0")
     out = np.empty((views.count, len(images), 3, size, size), np.uint8)
     for row, (given, place) in enumerate(zip(images, places, strict=True)):
-        image = _pixels(given)
-        height, width = image.shape[:2]
-        for number in range(views.count):
-            numbers = draw(
-                views, seed=seed, epoch=epoch, index=int(place), view=number, height=height, width=width, size=size
-            )
-            view = apply(image, numbers)
-            out[number, row] = view if view.ndim == 2 else view.transpose(2, 0, 1)
+        put_views(views, _pixels(given), list(out[:, row]), seed=seed, epoch=epoch, index=int(place))
     return [torch.from_numpy(one) for one in out]
 
 
 def _pixels(given: Given) -> Pixels:
     if isinstance(given, np.ndarray):
-        if given.dtype != np.uint8 or not (given.ndim == 2 or (given.ndim == 3 and given.shape[2] == 3)):
-            raise UserError(f"an array must be uint8 (H, W) or (H, W, 3), not {given.dtype} {given.shape}")
+        if (
+            given.size == 0
+            or given.dtype != np.uint8
+            or not (given.ndim == 2 or (given.ndim == 3 and given.shape[2] == 3))
+        ):
+            raise UserError(f"an array must be uint8, not empty, (H, W) or (H, W, 3), not {given.dtype} {given.shape}")
         return given
     try:
         return decode(given if isinstance(given, bytes) else Path(given).read_bytes())

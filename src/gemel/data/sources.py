@@ -40,6 +40,14 @@ class Source(ABC):
         self.label_names = label_names or []
         self.stated_classes = stated_classes
 
+    def rename_labels(self, names: list[str]) -> None:
+        """Number the labels as another source does; a name that it has not becomes unknown, -1."""
+        if self.labels is not None:
+            place = {name: number for number, name in enumerate(names)}
+            table = np.array([*(place.get(name, -1) for name in self.label_names), -1], np.int64)
+            self.labels = table[self.labels]
+            self.label_names = list(names)
+
     @abstractmethod
     def __len__(self) -> int: ...
 

@@ -17,20 +17,18 @@ from gemel.train.checkpoints import load_method
 def close(run: Run, source: Source, progress: Progress | None = None) -> Seen:
     """Open every image of the run once, and write what follows from it; an interrupted pass is simply done again."""
     seen = see(load_method(run), run.backbone_facts, source, progress=progress)
-    rejected = {row["path"]: row["reason"] for row in run.rejected().to_pylist()}
-    rejected |= {printable(source.path(place)): reason for place, reason in seen.rejected.items()}
-    run.write_rejected(rejected)
+    run.write_rejected({printable(source.path(place)): reason for place, reason in seen.rejected.items()})
     if seen.probabilities is not None:
         run.write_classes(class_table(seen, top=1))
     known = 0 if seen.labels is None else int((seen.labels >= 0).sum())
     if known >= 2:
         for evaluation in (Knn(k=min(20, known - 1)), Cluster()):
-            judge(run, evaluation, seen, None)
+            judge(run, evaluation, seen, None, labels=run.settings["labels"])
     run.write_json("evaluations/gallery.json", gallery(seen))
     return seen
 
 
-def judge(run: Run, evaluation: Evaluation, train: Seen, test: Seen | None) -> Result:
+def judge(run: Run, evaluation: Evaluation, train: Seen, test: Seen | None, *, labels: str) -> Result:
     """Run a protocol and keep its result with everything that it depends on."""
     metrics, defaults = evaluation.run(train, test)
     facts = run.backbone_facts
@@ -38,7 +36,7 @@ def judge(run: Run, evaluation: Evaluation, train: Seen, test: Seen | None) -> R
     settings: dict[str, Any] = {
         **defaults,
         "data": train.source.name,
-        "label_names": len(train.source.label_names),
+        "labels": labels,
         "image_size": facts["size"],
         "crop": crop,
         "mean": facts["mean"],

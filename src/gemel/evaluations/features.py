@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gemel.data.batches import InferenceLoader, default_workers
+from gemel.data.normalise import Normalise
 from gemel.data.sources import Source
 from gemel.errors import UserError
 from gemel.methods.base import Method
@@ -58,14 +59,13 @@ def see(
     loader = InferenceLoader(
         source, size=int(facts["size"]), glyph=facts["views"] == "glyph", workers=default_workers(source)
     )
-    mean, std = (torch.tensor(facts[key]).view(3, 1, 1) for key in ("mean", "std"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    normalise = Normalise(facts["mean"], facts["std"]).to(device)
     found: list[tuple[Tensor, Tensor | None, Tensor]] = []
     with torch.inference_mode():
         for views, index in loader:
-            images = (views.to(device, torch.float32) / 255 - mean.to(device)) / std.to(device)
-            found.append((*_look(network, images.to(memory_format=torch.channels_last)), index.clone()))
+            found.append((*_look(network, normalise(views.to(device))), index.clone()))
             if progress is not None:
                 progress(int(index[-1]) + 1, len(source))
     network.cpu()

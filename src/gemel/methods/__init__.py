@@ -58,9 +58,13 @@ def find_recipe(words: str) -> "tuple[str, Recipe]":
 def _import_file(path: Path):
     if not path.is_file():
         raise UserError(f"--method {path} is not a file; give a method's name or a Python file that holds one")
-    spec = spec_from_file_location(path.stem, path)
+    name = f"gemel_user_{path.stem}"  # a file called random.py must not stand in for Python's own
+    spec = spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[path.stem] = module  # so that classes of the file can be pickled for worker processes
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # so that classes of the file can be pickled for worker processes
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, TypeError) as error:
+        raise UserError(f"--method {path} can't be imported: {type(error).__name__}: {error}") from error
     return module

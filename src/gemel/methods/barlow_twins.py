@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from gemel.data.batches import Batch
-from gemel.distributed import mean_over_processes, world_size
+from gemel.distributed import gather, mean_over_processes, world_size
 from gemel.methods.base import Method
 from gemel.methods.parts.heads import mlp
 from gemel.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe
@@ -46,12 +46,9 @@ def barlow_twins_loss(
         first, second = _standardise(one), _standardise(two)
         n, width = len(first), first.shape[1]
         diagonal = mean_over_processes((first * second).mean(0))  # (D,)
-        # The Gram form needs every process's rows; until it gathers them it serves one process.
-        gram = form == "gram" or (form == "auto" and n < width and world_size() == 1)
-        if gram and world_size() > 1:
-            raise ValueError("form gram is for one process; use correlation or auto")
-        if gram:
-            total = ((first @ first.T) * (second @ second.T)).sum() / n**2
+        if form == "gram" or (form == "auto" and n * world_size() < width):
+            all_first, all_second = gather(first), gather(second)
+            total = ((all_first @ all_first.T) * (all_second @ all_second.T)).sum() / len(all_first) ** 2
             redundancy = total - diagonal.square().sum()
         else:
             correlation = mean_over_processes(first.T @ second / n)  # (D, D)

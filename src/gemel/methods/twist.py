@@ -75,7 +75,8 @@ def _softmax(logits: Tensor, temperature: float, epsilon: float) -> tuple[Tensor
 
 def _entropy(p: Tensor, epsilon: float) -> Tensor:
     """-Σ p log(p + ε) over all rows; at ε = 0, 0 log 0 = 0."""
-    return -(p * (p + epsilon).log()).sum() if epsilon else -torch.special.xlogy(p, p).sum()
+    # clamped where ε is 0: a class that no row takes gives 0, and no gradient that is not a number
+    return -(p * (p + epsilon if epsilon else p.clamp_min(torch.finfo(p.dtype).tiny)).log()).sum()
 
 
 class ClassHead(nn.Module):

@@ -1,5 +1,6 @@
 """From the user's words to checked settings, a source and a place: every mistake told at once, nothing written."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +9,8 @@ from gemel import backbones, methods
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError
 from gemel.runs import claim_folder
-from gemel.schema import mistakes_in, schema_of
-from gemel.settings import Launch, Layer, common_mistakes, layer_of_file, merge
+from gemel.schema import mistakes_in, schema_of, typed
+from gemel.settings import SECTIONS, Launch, Layer, Settings, common_mistakes, layer_of_file, merge
 
 
 class Asked(NamedTuple):
@@ -30,20 +31,51 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     Raises:
         UserError: with every mistake found.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("gemel was started as several processes, which it can't do yet; start one process")
     named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
     layers = [*(layer_of_file(path) for path in named), *layers]
-    given = merge({"method": {"name": "twist"}}, *(layer.values for layer in layers))
-    launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
     mistakes = [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]
-    mistakes += _section_mistakes(layers, given)
-    folder = _collect(
-        mistakes, claim_folder, launch.get("out"), _stem(given), overwrite=_is_true(launch.get("overwrite"))
-    )
-    rescan = _is_true(launch.get("rescan"))
-    source = _collect(mistakes, open_source, given.get("images", "digits"), labels=given.get("labels"), rescan=rescan)
+    layers = [_of_other_methods_cleared(layer, layers[place + 1 :]) for place, layer in enumerate(layers)]
+    given = merge({"method": {"name": "twist"}}, *(layer.values for layer in layers))
+    mistakes += _section_mistakes(layers, given) if not mistakes else []
+    launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
+    words = {key: given.get(key) for key in ("images", "labels")} | {key: launch.get(key) for key in ("out",)}
+    wrong = [key for key, word in words.items() if not isinstance(word, str | None)]
+    folder = source = None
+    if not wrong:
+        overwrite, rescan = (is_true(launch.get(key)) for key in ("overwrite", "rescan"))
+        folder = _collect(mistakes, claim_folder, words["out"], _stem(given), overwrite=overwrite)
+        # Written out in full: a run goes on, and is evaluated, from any working folder.
+        path = Path(words["images"] or "digits").expanduser()
+        given["images"] = str(path.absolute() if path.exists() else words["images"] or "digits")
+        source = _collect(mistakes, open_source, given["images"], labels=words["labels"], rescan=rescan)
     if mistakes or source is None or folder is None:
         raise UserError(*dict.fromkeys(mistakes))
-    return Asked(given, source, folder)
+    return Asked(
+        typed(given, {key: field for key, field in Settings.model_fields.items() if key not in SECTIONS}),
+        source,
+        folder,
+    )
+
+
+def is_true(value: Any) -> bool:
+    """A switch as flags, YAML or Python give it."""
+    return str(value).lower() in ("true", "yes", "1", "on")
+
+
+def _of_other_methods_cleared(layer: Layer, later: Sequence[Layer]) -> Layer:
+    """A layer without the options of a method or backbone that a later layer names anew, nor its classes."""
+    values = dict(layer.values)
+    for section in ("method", "backbone"):
+        own = values.get(section)
+        names = [one.values[section].get("name") for one in later if isinstance(one.values.get(section), Mapping)]
+        renamed = [name for name in names if name is not None]
+        if renamed and isinstance(own, Mapping) and own.get("name") != renamed[-1]:
+            del values[section]
+            if section == "method":
+                values.pop("classes", None)
+    return layer._replace(values=values)
 
 
 def _collect(mistakes: list[str], check: Callable[..., Any], *given: Any, **options: Any) -> Any:
@@ -71,7 +103,12 @@ def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list
             fields = schema_of(constructor).model_fields
             for layer in options:
                 mistakes += mistakes_in(
-                    layer.values[section], fields, layer.spell, section=section, title=name, also=("name", "recipe")
+                    layer.values[section],
+                    fields,
+                    layer.spell,
+                    section=section,
+                    title=name,
+                    also=("name", "recipe") if section == "method" else ("name",),
                 )
     return mistakes
 
@@ -79,7 +116,3 @@ def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list
 def _stem(given: Mapping[str, Any]) -> str:
     method = given["method"]
     return Path(str(method.get("name", "run"))).stem if isinstance(method, Mapping) else "run"
-
-
-def _is_true(value: Any) -> bool:
-    return str(value).lower() in ("true", "yes", "1", "on")

@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -111,11 +112,11 @@ class Keeper(Callback):
     Args:
         run: where to.
         seconds: between checkpoints.
-        name: the method's.
+        facts: what the checkpoint is of: name, stage, settings, images.
     """
 
-    def __init__(self, run: Run, *, seconds: float, name: str) -> None:
-        self.run, self.seconds, self.name = run, seconds, name
+    def __init__(self, run: Run, *, seconds: float, facts: Mapping[str, str | int]) -> None:
+        self.run, self.seconds, self.facts = run, seconds, facts
         self.interrupted: int | None = None
         self._saved = time.monotonic()
         self._handlers: dict[int, Any] = {}
@@ -164,8 +165,7 @@ class Keeper(Callback):
             return
         scaler = trainer.precision_plugin.state_dict()
         state = {
-            "name": self.name,
-            "stage": 0,
+            **self.facts,
             "step": module.done,
             "method": module.method.state_dict(),
             "optimizer": module.optimizer.state_dict(),

@@ -19,6 +19,9 @@ from gemel.schema import convert
 from gemel.settings import Settings
 from gemel.train.build import build_method
 
+KEYS = ("name", "stage", "step", "settings", "images", "method", "optimizer", "precision", "random")
+"""what a checkpoint holds"""
+
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
     """Write checkpoints/last.ckpt; tensors, numbers and strings only, so that reading can refuse all else."""
@@ -33,7 +36,13 @@ def load(run: Run) -> dict[str, Any] | None:
     """
     if not run.checkpoint_path.is_file():
         return None
-    return read_tensors(run.checkpoint_path)
+    state = read_tensors(run.checkpoint_path)
+    missing = [key for key in KEYS if key not in state]
+    if missing:
+        raise UserError(f"{run.checkpoint_path} is no checkpoint of gemel: {', '.join(missing)} missing")
+    if state["name"] != run.settings["method"]["name"]:
+        raise UserError(f"{run.checkpoint_path} is of {state['name']}, the run of {run.settings['method']['name']}")
+    return state
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -59,8 +68,9 @@ def read_tensors(path: Path) -> dict[str, Any]:
 def save_backbone(run: Run, backbone: Backbone, facts: Mapping[str, Any]) -> None:
     """Write backbone.safetensors and backbone.json (name, options, width, size, mean, std)."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in backbone.network.state_dict().items()}
-    write_atomically(run.backbone_path, lambda temporary: save_file(tensors, temporary))
+    # The tensors last: where they stand, the run has ended.
     run.write_json("backbone.json", dict(facts))
+    write_atomically(run.backbone_path, lambda temporary: save_file(tensors, temporary))
 
 
 def load_backbone(run: Run) -> Backbone:
@@ -70,10 +80,8 @@ def load_backbone(run: Run) -> Backbone:
         UserError: the run has not ended yet.
     """
     facts = run.backbone_facts
-    if not facts or not run.backbone_path.is_file():
-        raise UserError(f"{run.path} has no backbone yet; gemel resume {run.path} brings the run to its end")
     backbone = backbones.find(facts["name"])(**facts["options"])
-    load_strictly(backbone.network, load_file(run.backbone_path), str(run.backbone_path))
+    load_strictly(backbone.network, read_tensors(run.backbone_path), str(run.backbone_path))
     return backbone.eval()
 
 

@@ -14,8 +14,9 @@ from gemel.data.batches import Loader, Plan
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError
 from gemel.methods.base import Method
+from gemel.recipes import OPTIMIZERS, VIEWS
 from gemel.runs import Run, create
-from gemel.schema import convert, schema_of
+from gemel.schema import convert, mistakes_in, schema_of
 from gemel.settings import Settings, render
 from gemel.train import checkpoints
 from gemel.train.asked import Asked
@@ -26,6 +27,9 @@ from gemel.train.measure import seconds_a_step, seconds_an_image
 
 Say = Callable[[str], None]
 """where lines for the user go"""
+
+MAY_BE_EMPTY = ("minutes", "weights", "classes")
+"""settings of a run that may say: none"""
 
 SMALL_STEP = 0.3
 """seconds of a step on one thread, above which all cores are used without trying"""
@@ -78,6 +82,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     given, source = asked.settings, asked.source
     method = methods.find(given["method"]["name"])
     recipe_name = given["method"].get("recipe")
+    if len(source) < 2:
+        raise UserError(f"{source.name} holds one image; two at least are needed to learn from")
     facts = look(source)
     recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts)
     schema = schema_of(method)
@@ -107,8 +113,13 @@ def start(prepared: Prepared) -> Run:
 def continued(run: Run) -> Prepared:
     """What `prepare` gave when the run began, from its run.yaml."""
     settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
+    gaps = [key for key, value in settings.model_dump().items() if value is None and key not in MAY_BE_EMPTY]
+    if gaps:
+        raise UserError(f"{run.path / 'run.yaml'} leaves {', '.join(gaps)} open; it was changed since the run began")
     source = open_source(settings.images, labels=settings.labels)
-    return Prepared(settings, source, run.path, _built(settings))
+    # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
+    weights = None if run.checkpoint_path.is_file() else settings.weights
+    return Prepared(settings, source, run.path, _built(settings.model_copy(update={"weights": weights})))
 
 
 def _built(settings: Settings) -> Method:
@@ -130,6 +141,16 @@ def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, 
         if section == "method" and "classes" in found:
             full["classes"] = found.pop("classes")
         full[section] = named | found
+    tables: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
+    for section, table in tables.items():
+        name = str(values[section]["name"])
+        fields = table[name].model_fields
+        wrong = mistakes_in(
+            values[section], fields, lambda key: f"--{key}", section=section, title=f"{name}, which was chosen"
+        )
+        if wrong:
+            raise UserError(*(f"{one}; or name another with --{section}" for one in wrong))
+        full[section] = convert(table[name], values[section], section)
     return full
 
 

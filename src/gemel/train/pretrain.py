@@ -14,7 +14,7 @@ from gemel.data.batches import Loader
 from gemel.distributed import rank
 from gemel.errors import Interrupted, UserError
 from gemel.runs import Run
-from gemel.settings import Settings
+from gemel.settings import Settings, render
 from gemel.train import checkpoints
 from gemel.train.callbacks import Keeper, Recorder, RejectionGuard, Reporter
 from gemel.train.module import Pretrainer
@@ -47,6 +47,8 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     # Sums over other numbers of threads round otherwise: the same run again, bit for bit, needs the same number.
     torch.set_num_threads(settings.threads)
     state = checkpoints.load(run)
+    if state is not None:
+        _check(state, prepared, run)
     start = int(state["step"]) if state else 0
     loader = Loader(plan, epochs=settings.epochs, start=start, workers=settings.workers or 0)
     module = _module(prepared, start)
@@ -60,7 +62,7 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
         start=start,
         say=say,
     )
-    keeper = Keeper(run, seconds=settings.checkpoint_seconds, name=settings.method["name"])
+    keeper = Keeper(run, seconds=settings.checkpoint_seconds, facts=_facts(prepared))
     guard = RejectionGuard(run, loader, share=settings.max_rejected)
     extra: list[Callback] = [] if quiet else [Reporter(recorder, steps_per_epoch=plan.steps_per_epoch, say=say)]
     with _lightning_is_quiet():
@@ -90,6 +92,24 @@ def _module(prepared: Prepared, start: int) -> Pretrainer:
         warmup=min(settings.optimizer.warmup_epochs / settings.epochs, 0.1),
         start=start,
     )
+
+
+def _facts(prepared: Prepared) -> dict[str, str | int]:
+    """What a checkpoint is of; the number of workers may change, nothing else."""
+    settings = prepared.settings
+    kept = render(settings.model_dump(exclude={"workers", "checkpoint_seconds", "log", "images", "max_rejected"}))
+    return {"name": settings.method["name"], "stage": 0, "settings": kept, "images": len(prepared.source)}
+
+
+def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
+    facts = _facts(prepared)
+    if state["images"] != facts["images"]:
+        raise UserError(
+            f"{prepared.settings.images} holds {facts['images']} images, and held {state['images']} when {run.path} "
+            "began; a run goes on with the same images only"
+        )
+    if state["settings"] != facts["settings"]:
+        raise UserError(f"{run.path / 'run.yaml'} was changed since the run began; start a new run with --config")
 
 
 def _trainer(settings: Settings, run: Run, callbacks: list[Callback]) -> Trainer:

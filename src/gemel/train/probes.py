@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from gemel.data.batches import Drawn, InferenceLoader, Plan, draw_views, is_glyph
+from gemel.data.normalise import Normalise
 from gemel.methods.base import Method
 from gemel.metrics import clustering, collapse, neighbours
-from gemel.train.module import Normalise
 
 SAMPLE = 1024
 """images that a probe looks at"""
