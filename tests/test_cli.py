@@ -123,10 +123,10 @@ def test_embed_writes_both_formats(
         assert code == 0
         assert "40 images, 16 numbers each" in out
     one = parquet.read_table(tmp_path / "f.parquet")
-    two = np.load(tmp_path / "f.npz")
-    assert one.column("path").to_pylist() == two["path"].tolist()
-    assert np.allclose(np.stack(one.column("vector").to_pylist()), two["vector"])
-    assert two["vector"].std() > 0
+    with np.load(tmp_path / "f.npz") as two:
+        assert one.column("path").to_pylist() == two["path"].tolist()
+        assert np.allclose(np.stack(one.column("vector").to_pylist()), two["vector"])
+        assert two["vector"].std() > 0
 
 
 def test_a_method_without_classes_says_so(
