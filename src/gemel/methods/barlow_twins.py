@@ -94,7 +94,7 @@ class BarlowTwins(Method):
             optimizer=LarsOptimizer(lr=0.2, bias_lr=0.0048, weight_decay=1e-6, flavour="L1"),
         ),
         "small": Recipe(
-            source="gemel's experiments on small sets of small images; table in the README",
+            source="gemel's experiments on digits; results in the README",
             views=PhotoViews(),
             backbone={"name": "resnet18"},
             image_size=64,

@@ -129,7 +129,7 @@ class Twist(Method):
             method={"classes": 32768},
         ),
         "small": Recipe(
-            source="gemel's experiments on small sets of small images; table in the README",
+            source="gemel's experiments on digits; results in the README",
             views=PhotoViews(),
             backbone={"name": "resnet18"},
             image_size=64,

@@ -32,7 +32,7 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
         UserError: with every mistake found.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError("gemel was started as several processes, which it can't do yet; start one process")
+        raise UserError("gemel was started as several processes, which its training does not serve; start one process")
     named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
     layers = [*(layer_of_file(path) for path in named), *layers]
     mistakes = [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]
