@@ -85,6 +85,8 @@ def describe(schema: type[BaseModel], prefix: str = "") -> list[tuple[str, str, 
         if name == "name":
             continue
         default = "" if field.is_required() or field.default is None else str(plain(field.default))
+        if isinstance(field.default, Mapping) and set(field.default) == {"name"}:
+            default = str(field.default["name"])
         rows.append((f"{prefix}{name}", _range_of(field), default, (field.description or "").strip()))
     return rows
 

@@ -27,11 +27,11 @@ LONG_AGO = 1_600_000_000
 
 @pytest.fixture(autouse=True)
 def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches and data sets of each test for itself; relative paths are below `work`."""
+    """Caches and data sets of each test for itself; relative paths are below `here`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("GEMEL_DATA", raising=False)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
 
 def fill(*names: str, folder: str = "photos") -> None:
@@ -71,7 +71,7 @@ def test_a_folder() -> None:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [("photos", "photos/"), ("photos/", "photos/"), ("./photos", "./photos/"), (Path("photos"), "photos/"),
-     ("../work/photos", "../work/photos/")],
+     ("../here/photos", "../here/photos/")],
 )  # fmt: skip
 def test_paths_are_shown_as_the_folder_was_given(given: str | Path, shown: str) -> None:
     fill("a/b.jpg")

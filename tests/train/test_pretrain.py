@@ -393,6 +393,13 @@ def test_look(photos: Path) -> None:
     assert look(open_source("digits"))[:4] == (1797, 8, True, 10)
 
 
+def test_tensorboard_gets_the_rows(tmp_path: Path, photos: Path) -> None:
+    options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 1, "image_size": 16, "batch_size": 8, **TINY}
+    run = gemel.pretrain(photos, out=tmp_path / "run", log="tensorboard", **options)
+    (events,) = (run.path / "tensorboard").iterdir()
+    assert b"consistency" in events.read_bytes()
+
+
 def test_divergence_stops_the_run(tmp_path: Path, photos: Path) -> None:
     options: dict[str, Any] = {"method": SMALL["barlow_twins"], "epochs": 9, "image_size": 16, "batch_size": 8, **TINY}
     optimizer = {"name": "sgd", "lr": 1e30, "momentum": 0}

@@ -93,6 +93,11 @@ class Recorder(Callback):
                 if isinstance(value, float | int):
                     self.board.add_scalar(name, value, step)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Flush what TensorBoard has been told."""
+        if self.board is not None:
+            self.board.close()
+
     def _alarm(self, step: int) -> None:
         """Say it when the run has failed, while there is time to stop it."""
         for finding in health(self.run.metrics().to_pydict()):
