@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gemel.data.batches import Loader
 from gemel.data.listing import printable
@@ -238,8 +238,8 @@ class Reporter(Callback):
         module = _pretrainer(pl_module)
         self._clock = (time.monotonic(), module.done)
         if sys.stdout.isatty():
-            columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[terms]}"))
-            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console())
+            columns = (TextColumn("{task.fields[epoch]}"), BarColumn(10), TextColumn("{task.fields[terms]}"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console())
             self._bar.start()
             self._task = self._bar.add_task("", total=module.steps, completed=module.done, epoch="0", terms="")
 
@@ -251,7 +251,7 @@ class Reporter(Callback):
         epochs = module.steps // self.steps_per_epoch
         epoch = f"{(module.done - 1) // self.steps_per_epoch + 1}/{epochs}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=module.done, epoch=epoch, terms=self._terms())
+            self._bar.update(self._task, completed=module.done, epoch=epoch, terms=self._short(module))
             return
         now, (then, start) = time.monotonic(), self._clock
         if now >= self._next or module.done == module.steps:
@@ -268,6 +268,12 @@ class Reporter(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the terminal as it was."""
         self.on_train_end(trainer, pl_module)
+
+    def _short(self, module: Pretrainer) -> str:
+        """The loss and its terms by four letters each: a terminal of 80 columns holds them beside the time left."""
+        names = [name for name in module.terms if not name.startswith("std_")]
+        shown = " ".join(f"{name[:4]} {self.recorder.last.get(name, 0.0):.2f}" for name in names[:4])
+        return f"{shown} {self.recorder.last.get('images_per_second', 0.0):.0f} images/s"
 
     def _terms(self) -> str:
         shown = {
