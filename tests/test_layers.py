@@ -14,6 +14,8 @@ LAYERS: dict[str, set[str]] = {
     "runs": {"errors"},
     "schedules": set(),
     "distributed": set(),
+    "launched": {"errors"},
+    "pretraining": {""},
     "schema": {"errors"},
     "settings": {"errors", "recipes", "schema"},
     "metrics": {"errors", "metrics"},
@@ -21,8 +23,8 @@ LAYERS: dict[str, set[str]] = {
     "backbones": {"errors", "recipes", "distributed", "backbones"},
     "methods": {"errors", "recipes", "schedules", "distributed", "backbones.base", "data.batches", "methods"},
     "train": {
-        "__init__", "errors", "recipes", "schedules", "distributed", "runs", "schema", "settings", "metrics", "data",
-        "backbones", "methods", "train",
+        "__init__", "errors", "launched", "recipes", "schedules", "distributed", "runs", "schema", "settings",
+        "metrics", "data", "backbones", "methods", "train",
     },
     "evaluations": {
         "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
@@ -47,6 +49,8 @@ WITHOUT_TORCH = {
     "recipes",
     "runs",
     "schedules",
+    "launched",
+    "pretraining",
     "schema",
     "settings",
     "cli",

@@ -59,13 +59,14 @@ def pretrain(
     Raises:
         UserError: with every mistake in what was given; nothing is written then.
     """
+    from gemel.pretraining import pretrain as begin
     from gemel.settings import Launch, layer_of_call
 
     strange = [key for key in settings if key in Launch.model_fields]
     if strange:
         raise UserError(f"{', '.join(strange)}: for the command line, gemel pretrain --{strange[0].replace('_', '-')}")
     launch = {"out": out, "config": config, "overwrite": overwrite or None, "rescan": rescan or None}
-    return _pretrain(layer_of_call({"images": images, **launch, **settings}), quiet=quiet)
+    return begin(layer_of_call({"images": images, **launch, **settings}), quiet=quiet)
 
 
 def resume(run: Run | str | Path, *, quiet: bool = False) -> Run:
@@ -74,13 +75,9 @@ def resume(run: Run | str | Path, *, quiet: bool = False) -> Run:
     Raises:
         UserError: it is not a run, or its files are damaged.
     """
-    from gemel.train.prepare import continued
+    from gemel.pretraining import resume as go_on
 
-    run = load(run)
-    if run.backbone_path.is_file() and run.report_path.is_file():
-        _say(quiet)(f"{run.path} has ended already; its report is {run.report_path}")
-        return run
-    return _complete(continued(run), run, quiet=quiet)
+    return go_on(load(run), quiet=quiet)
 
 
 def load(run: Run | str | Path) -> Run:
@@ -231,39 +228,6 @@ def views(
     return views_of(images, *_views_of(recipe), seed=seed, epoch=epoch, index=index)
 
 
-def _pretrain(*layers: Any, quiet: bool) -> Run:
-    from gemel.train.asked import asked_for
-
-    asked = asked_for(layers)
-    from gemel.train.prepare import prepare, start  # brings torch: after the mistakes that need none
-
-    prepared = prepare(asked, _say(quiet))
-    return _complete(prepared, start(prepared), quiet=quiet)
-
-
-def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
-    """Train to the end, then the closing pass and the report."""
-    from gemel.distributed import rank
-    from gemel.evaluations.closing import close
-    from gemel.evaluations.features import printed
-    from gemel.metrics.health import health
-    from gemel.train.pretrain import train
-
-    say = _say(quiet)
-    if not run.backbone_path.is_file():
-        train(prepared, run, say, quiet=quiet)
-    if rank() != 0:
-        return run
-    close(run, prepared.source, printed(quiet))
-    path = report([run])
-    for finding in health(run.metrics().to_pydict()):
-        say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")
-    for result in run.evaluations():
-        say(f"{result['protocol']}: " + ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()))
-    say(f"run: {run.path}   report: {path}")
-    return run
-
-
 def _source(run: Run, images: str | Path | None, labels: str | None) -> Any:
     from gemel.data.sources import open_source
 
@@ -290,9 +254,3 @@ def _views_of(recipe: Any) -> tuple[Any, int]:
     if not isinstance(size, int) or not 4 <= size <= 4096:
         raise UserError(f"size must be a number of pixels from 4 to 4096, not {size!r}")
     return VIEWS[name](**convert(VIEWS[name], {k: v for k, v in views.items() if k != "size"}, "views")), size
-
-
-def _say(quiet: bool) -> Any:
-    from gemel.distributed import rank
-
-    return (lambda text: None) if quiet or rank() != 0 else lambda text: print(text, flush=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gemel.errors import Diverged, Interrupted, UserError
+from gemel.launched import launched
 
 app = typer.Typer(
     name="gemel",
@@ -34,7 +35,7 @@ def pretrain(context: typer.Context) -> None:
     if _asks_help(context.args):
         print(_pretrain_help())
         return
-    import gemel
+    from gemel import pretraining
     from gemel.settings import Launch, Settings, layer_of_flags
     from gemel.train.asked import is_true
 
@@ -42,7 +43,7 @@ def pretrain(context: typer.Context) -> None:
     if is_true(layer.values.get("dry_run")):
         _dry_run(layer)
     else:
-        gemel._pretrain(layer, quiet=False)  # pyright: ignore[reportPrivateUsage]
+        pretraining.pretrain(layer, quiet=False)
 
 
 @app.command()
@@ -180,7 +181,7 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
     except UserError as error:
         if debug:
             raise
-        for mistake in error.mistakes:
+        for mistake in error.mistakes if launched().rank == 0 else ():  # one of several processes speaks for all
             print(f"gemel: {mistake}", file=sys.stderr)
         return 2
     except typer.Exit as leave:

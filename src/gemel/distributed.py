@@ -1,10 +1,11 @@
-"""The two collectives that losses need, with gradients; on one process they are the identity.
+"""The two collectives that losses need, with gradients, and how processes agree; the identity on one process.
 
 DDP takes the mean of the processes' gradients. A loss over the global batch, evaluated on every process, then gives
 the gradient of one process on the joined batch if each collective's backward is the collective's own adjoint
 (a sum over processes) and nothing else.
 """
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -35,6 +36,24 @@ def gather(rows: Tensor) -> Tensor:
     if world_size() == 1:
         return rows
     return cast(Tensor, _Gather.apply(rows))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is up on some process; all of them must ask."""
+    if world_size() == 1:
+        return flag
+    raised = torch.tensor(int(flag))
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return bool(raised)
+
+
+def merged(found: Mapping[int, str]) -> dict[int, str]:
+    """The entries of all processes; all of them must ask."""
+    if world_size() == 1:
+        return dict(found)
+    parts: list[dict[int, str]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(parts, dict(found))
+    return {key: value for part in parts for key, value in part.items()}
 
 
 class _Mean(Function):

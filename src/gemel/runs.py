@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,29 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """What the system still holds in memory goes to the disk: a file's bytes, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_whole(archive: Path) -> bool:
+    """Whether a zip archive, as torch writes checkpoints, stands there with every byte as it was written."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return opened.testzip() is None  # reads all and compares the sums
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError):
+        return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -80,6 +100,11 @@ class Run:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def previous_path(self) -> Path:
+        """The checkpoint before the newest: what is left if that one is damaged."""
+        return self.path / "checkpoints" / "previous.ckpt"
+
+    @property
     def backbone_path(self) -> Path:
         """The trained backbone's tensors."""
         return self.path / "backbone.safetensors"
@@ -105,6 +130,16 @@ class Run:
     def metrics_path(self) -> Path:
         """One row a logged step."""
         return self.path / "metrics.csv"
+
+    def clear(self) -> None:
+        """Remove what a process that was killed left half-written."""
+        for part in self.path.glob("**/.*.part"):
+            part.unlink(missing_ok=True)
+
+    def flush_metrics(self) -> None:
+        """Rows of metrics.csv reach the disk: a checkpoint on it never knows of rows that are lost."""
+        if self.metrics_path.is_file():
+            _flush(self.metrics_path)
 
     def metrics(self) -> pa.Table:
         """metrics.csv as a table; cells that were not measured are null."""

@@ -168,7 +168,7 @@ class Twist(Method):
         terms = [self._loss(after.chunk(len(batch.views))) for _, after in logits]
         losses = torch.stack([term["loss"] for term in terms])
         if self.training:
-            self.head_losses.lerp_(losses.detach().float(), 0.02)  # about the last 50 steps
+            self.head_losses.lerp_(losses.detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
         best = self._best()
         mean = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         return mean | _spread(*(one.detach() for one in logits[best]))

@@ -1,6 +1,5 @@
 """From the user's words to checked settings, a source and a place: every mistake told at once, nothing written."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +30,6 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     Raises:
         UserError: with every mistake found.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError("gemel was started as several processes, which its training does not serve; start one process")
     named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
     layers = [*(layer_of_file(path) for path in named), *layers]
     mistakes = [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]

@@ -1,25 +1,20 @@
-"""What happens beside the steps: rows of metrics.csv, probes, checkpoints, signals, progress."""
+"""What happens beside the steps: rows of metrics.csv, probes, unreadable images, progress."""
 
-import signal
 import sys
 import time
-from collections.abc import Mapping
-from types import FrameType
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gemel.data.batches import Loader
 from gemel.data.listing import printable
-from gemel.distributed import rank
-from gemel.errors import Diverged, UserError
+from gemel.distributed import any_of, merged, rank
+from gemel.errors import UserError
 from gemel.metrics.health import health
 from gemel.runs import MetricsLog, Run
-from gemel.train import checkpoints
-from gemel.train.module import Pretrainer
+from gemel.train.module import Pretrainer, pretrainer
 from gemel.train.prepare import Say, clock
 from gemel.train.probes import Probe
 
@@ -60,14 +55,14 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The clock of images a second starts here."""
-        module = _pretrainer(pl_module)
+        module = pretrainer(pl_module)
         self._since = (time.perf_counter(), module.done)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """`done` counts the step that has just ended."""
-        module = _pretrainer(pl_module)
+        module = pretrainer(pl_module)
         step = module.done
         probing = self.probe is not None and (step % self.probe_every == 0 or step == module.steps)
         if not (probing or step % self.every == 0 or step == module.steps or step == 1):
@@ -111,83 +106,6 @@ class Recorder(Callback):
         return (module.done - since) * module.batch_size / max(now - then, 1e-9)
 
 
-class Keeper(Callback):
-    """Writes checkpoints: every `seconds`, at the end, and when a signal asks the run to stop.
-
-    Args:
-        run: where to.
-        seconds: between checkpoints.
-        facts: what the checkpoint is of: name, stage, settings, images.
-    """
-
-    def __init__(self, run: Run, *, seconds: float, facts: Mapping[str, str | int]) -> None:
-        self.run, self.seconds, self.facts = run, seconds, facts
-        self.interrupted: int | None = None
-        self._saved = time.monotonic()
-        self._handlers: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over: Lightning would leave with 1 and without a checkpoint."""
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._interrupt)
-        except ValueError:  # not in the main thread: its handlers stay as they are
-            self._handlers.clear()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """After the step, so that what is saved is whole."""
-        module = _pretrainer(pl_module)
-        broken = [name for name, value in module.terms.items() if not torch.isfinite(value)]
-        if broken:
-            place = ", ".join(str(one) for one in batch.index[:8].tolist())
-            raise Diverged(
-                f"{', '.join(broken)} became no number at step {module.done} (images {place}, ...); the checkpoint "
-                f"before it is kept in {self.run.path}; try a smaller --optimizer.lr or --precision 32"
-            )
-        if self.interrupted is not None:
-            trainer.should_stop = True
-        if self.interrupted is not None or time.monotonic() - self._saved >= self.seconds:
-            self.save(trainer, module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last checkpoint; and the signals go back to whoever had them."""
-        if self.interrupted is None:
-            self.save(trainer, _pretrainer(pl_module))
-        self._give_back()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """A run that stops for the user's files keeps what it has learned."""
-        if isinstance(exception, UserError):
-            self.save(trainer, _pretrainer(pl_module))
-        self._give_back()
-
-    def save(self, trainer: Trainer, module: Pretrainer) -> None:
-        """Write checkpoints/last.ckpt."""
-        self._saved = time.monotonic()
-        if rank() != 0:
-            return
-        scaler = trainer.precision_plugin.state_dict()
-        state = {
-            **self.facts,
-            "step": module.done,
-            "method": module.method.state_dict(),
-            "optimizer": module.optimizer.state_dict(),
-            "precision": scaler,
-            "random": torch.get_rng_state(),
-        }
-        checkpoints.save(self.run, state)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.interrupted = number
-        self._give_back()  # a second signal ends the process at once
-
-    def _give_back(self) -> None:
-        while self._handlers:
-            signal.signal(*self._handlers.popitem())
-
-
 class RejectionGuard(Callback):
     """Stops the run when too many of the images that it met can't be read.
 
@@ -206,10 +124,12 @@ class RejectionGuard(Callback):
     ) -> None:
         """Keep the list on disk as it grows."""
         rejected, source = self.loader.rejected, self.loader.plan.source
-        if len(rejected) == self._told or rank() != 0:
+        if not any_of(len(rejected) > self._told):
             return
+        rejected.update(merged(rejected))  # each process meets its own rows' files
         self._told = len(rejected)
-        self.run.write_rejected({printable(source.path(index)): reason for index, reason in rejected.items()})
+        if rank() == 0:
+            self.run.write_rejected({printable(source.path(index)): reason for index, reason in rejected.items()})
         if self._told > self.share * len(source):
             raise UserError(
                 f"{self._told} of {len(source)} images can't be read, above --max-rejected {self.share:g}; "
@@ -235,7 +155,7 @@ class Reporter(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
-        module = _pretrainer(pl_module)
+        module = pretrainer(pl_module)
         self._clock = (time.monotonic(), module.done)
         if sys.stdout.isatty():
             columns = (TextColumn("{task.fields[epoch]}"), BarColumn(10), TextColumn("{task.fields[terms]}"))
@@ -247,7 +167,7 @@ class Reporter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar; without a terminal a line about every 10 seconds and at the end."""
-        module = _pretrainer(pl_module)
+        module = pretrainer(pl_module)
         epochs = module.steps // self.steps_per_epoch
         epoch = f"{(module.done - 1) // self.steps_per_epoch + 1}/{epochs}"
         if self._bar is not None:
@@ -283,8 +203,3 @@ class Reporter(Callback):
         }
         speed = shown.pop("images_per_second", 0.0)
         return " ".join(f"{name} {value:.3f}" for name, value in list(shown.items())[:5]) + f"  {speed:.0f} images/s"
-
-
-def _pretrainer(module: LightningModule) -> Pretrainer:
-    assert isinstance(module, Pretrainer)
-    return module

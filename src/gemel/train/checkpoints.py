@@ -1,7 +1,7 @@
 """Checkpoints of a run, and its backbone: saved whole or not at all, read without running code."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,61 @@ from gemel import backbones
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
 from gemel.methods.base import Method
-from gemel.runs import Run, write_atomically
+from gemel.runs import Run, is_whole, write_atomically
 from gemel.schema import convert
 from gemel.settings import Settings
 from gemel.train.build import build_method
 
-KEYS = ("name", "stage", "step", "settings", "images", "method", "optimizer", "precision", "random")
-"""what a checkpoint holds"""
+KEYS = ("name", "stage", "step", "settings", "images", "processes", "method", "optimizer", "precision")
+"""what a checkpoint holds; no random state, as every step draws from its own number"""
 
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
-    """Write checkpoints/last.ckpt; tensors, numbers and strings only, so that reading can refuse all else."""
-    write_atomically(run.checkpoint_path, lambda temporary: torch.save(dict(state), temporary))
+    """Write checkpoints/last.ckpt; tensors, numbers and strings only, so that reading can refuse all else.
+
+    The one before becomes previous.ckpt, and stays until the next one is whole on the disk.
+    """
+
+    def write(temporary: Path) -> None:
+        torch.save(dict(state), temporary)
+        if run.checkpoint_path.is_file():
+            run.checkpoint_path.replace(run.previous_path)
+
+    write_atomically(run.checkpoint_path, write)
 
 
-def load(run: Run) -> dict[str, Any] | None:
+def load(run: Run, say: Callable[[str], None] | None = None) -> dict[str, Any] | None:
     """The run's last checkpoint; None if it has none yet.
+
+    Args:
+        run: where it lies.
+        say: is told if the one before has to do, as the last one is damaged or missing; None: it must not.
 
     Raises:
         UserError: the file is damaged or holds more than tensors, numbers and strings.
     """
-    if not run.checkpoint_path.is_file():
+    last, previous = run.checkpoint_path, run.previous_path
+    if not last.is_file() and not previous.is_file():
         return None
-    state = read_tensors(run.checkpoint_path)
+    if not is_whole(last):
+        why = f"{last} is {'damaged' if last.is_file() else 'missing'}"
+        if not is_whole(previous):
+            raise UserError(f"{why}, and none before it is whole; gemel pretrain --overwrite begins anew")
+        if say is None:
+            raise UserError(f"{why}; gemel resume {run.path} goes on from the one before it")
+        state = _checked(run, previous)
+        say(f"{why}: going on from {previous.name}, step {state['step']}")
+        return state
+    return _checked(run, last)
+
+
+def _checked(run: Run, path: Path) -> dict[str, Any]:
+    state = read_tensors(path)
     missing = [key for key in KEYS if key not in state]
     if missing:
-        raise UserError(f"{run.checkpoint_path} is no checkpoint of gemel: {', '.join(missing)} missing")
+        raise UserError(f"{path} is no checkpoint of gemel: {', '.join(missing)} missing")
     if state["name"] != run.settings["method"]["name"]:
-        raise UserError(f"{run.checkpoint_path} is of {state['name']}, the run of {run.settings['method']['name']}")
+        raise UserError(f"{path} is of {state['name']}, the run of {run.settings['method']['name']}")
     return state
 
 

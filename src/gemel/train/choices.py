@@ -11,6 +11,7 @@ import torch
 from gemel.data.decode import Unreadable, load
 from gemel.data.sources import Source
 from gemel.errors import UserError
+from gemel.launched import launched
 from gemel.methods import find, find_recipe
 from gemel.recipes import VIEWS, GlyphViews, Recipe
 from gemel.settings import merge
@@ -42,6 +43,7 @@ class Facts(NamedTuple):
     in_memory: bool
     gpu: bool
     cores: int
+    """for this process"""
 
 
 class Choice(NamedTuple):
@@ -81,7 +83,7 @@ def look(source: Source) -> Facts:
         stated_classes=source.stated_classes,
         in_memory=in_memory,
         gpu=torch.cuda.is_available(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=max(1, len(os.sched_getaffinity(0)) // launched().local_processes),
     )
 
 

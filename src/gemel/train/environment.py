@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gemel import __version__
-from gemel.distributed import world_size
+from gemel.launched import launched
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow", "scikit-learn")
 
@@ -30,7 +30,7 @@ def environment(images: int) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "processes": world_size(),
+        "processes": launched().processes,
         "images": images,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -2,17 +2,21 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from gemel.data.batches import Batch
 from gemel.data.normalise import Normalise
+from gemel.distributed import rank
+from gemel.launched import launched
 from gemel.methods.base import Method
 from gemel.recipes import Optimizer as OptimizerDescription
 from gemel.recipes import Views
 from gemel.schedules import warmup_cosine
 from gemel.train import optimizers
+from gemel.train.synced_norm import synchronise
 
 
 class Pretrainer(LightningModule):
@@ -26,6 +30,7 @@ class Pretrainer(LightningModule):
         steps: of the stage, all epochs together.
         warmup: share of the steps that warm up.
         start: steps done already.
+        seed: of the run; whatever a network draws at a step follows from it and the step's number.
     """
 
     def __init__(
@@ -38,13 +43,16 @@ class Pretrainer(LightningModule):
         steps: int,
         warmup: float,
         start: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        if launched().processes > 1:
+            synchronise(method)
         self.method = method.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.normalise = Normalise(views.mean, views.std)
         self.description = description
         self.batch_size, self.steps, self.warmup = batch_size, steps, warmup
-        self.done = start
+        self.done, self.seed = start, seed
         self.terms: dict[str, Tensor] = {}
         self.optimizer = optimizers.build(description, method.parameter_groups())
 
@@ -64,6 +72,9 @@ class Pretrainer(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch of uint8 views."""
+        # Dropout and the like draw from the step's own number: no random state needs keeping, and no two processes
+        # drop the same.
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.done, rank())).generate_state(1)[0]))
         batch = batch._replace(views=[self.normalise(view) for view in batch.views])
         terms = self.method(batch, self.progress)
         self.terms = {name: value.detach() for name, value in terms.items()}
@@ -77,3 +88,9 @@ class Pretrainer(LightningModule):
         super().optimizer_step(*given, **options)
         self.method.after_step(self.progress)
         self.done += 1
+
+
+def pretrainer(module: LightningModule) -> Pretrainer:
+    """The module of the trainer's hooks by its own type."""
+    assert isinstance(module, Pretrainer)
+    return module

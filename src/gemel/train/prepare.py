@@ -13,6 +13,7 @@ from gemel import backbones, methods
 from gemel.data.batches import Loader, Plan
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError
+from gemel.launched import launched
 from gemel.methods.base import Method
 from gemel.recipes import OPTIMIZERS, VIEWS
 from gemel.runs import Run, create
@@ -62,10 +63,16 @@ class Prepared:
         """What this process draws at every step."""
         chosen = self.settings
         assert chosen.views is not None and chosen.image_size is not None and chosen.batch_size is not None
-        # The launcher's word: the process group is formed by the trainer, later.
-        rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        # The launcher's word: here the processes need not have met yet.
+        here = launched()
         return Plan(
-            self.source, chosen.views, chosen.image_size, chosen.seed, chosen.batch_size, rank=rank, processes=processes
+            self.source,
+            chosen.views,
+            chosen.image_size,
+            chosen.seed,
+            chosen.batch_size,
+            rank=here.rank,
+            processes=here.processes,
         )
 
 
@@ -93,6 +100,7 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     values, more = fill(
         given, recipe, facts, fitted=recipe_name is None, has_classes=has_classes, seconds=seconds_an_image
     )
+    values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
     for choice in (*choices, *more):
@@ -110,6 +118,17 @@ def start(prepared: Prepared) -> Run:
     return run
 
 
+def follow(settings: Mapping[str, Any], folder: str) -> Prepared:
+    """What `prepare` gave the first of several processes, made on another from its settings.
+
+    Raises:
+        UserError: the images are not the first process's.
+    """
+    chosen = Settings.model_validate(settings)
+    source = open_source(chosen.images, labels=chosen.labels)
+    return Prepared(chosen, source, Path(folder), _built(chosen))
+
+
 def continued(run: Run) -> Prepared:
     """What `prepare` gave when the run began, from its run.yaml."""
     settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
@@ -117,9 +136,23 @@ def continued(run: Run) -> Prepared:
     if gaps:
         raise UserError(f"{run.path / 'run.yaml'} leaves {', '.join(gaps)} open; it was changed since the run began")
     source = open_source(settings.images, labels=settings.labels)
+    if launched().rank == 0:
+        run.clear()
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
-    weights = None if run.checkpoint_path.is_file() else settings.weights
+    begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
+    weights = None if begun else settings.weights
     return Prepared(settings, source, run.path, _built(settings.model_copy(update={"weights": weights})))
+
+
+def _shared_evenly(batch_size: int, say: Say) -> int:
+    """The batch that every process has an equal part of."""
+    processes = launched().processes
+    rest = batch_size % processes
+    if rest == batch_size:
+        raise UserError(f"a batch of {batch_size} has no row for each of {processes} processes; raise --batch-size")
+    if rest:
+        say(f"batch_size: {batch_size - rest} ({batch_size} can't be shared evenly by {processes} processes)")
+    return batch_size - rest
 
 
 def _built(settings: Settings) -> Method:
@@ -185,7 +218,7 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
         torch.set_num_threads(threads)
         return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0)
 
-    cores = len(os.sched_getaffinity(0))
+    cores = max(1, len(os.sched_getaffinity(0)) // launched().local_processes)
     if settings.threads is not None:
         return settings.threads, seconds(settings.threads), "as asked"
     alone = seconds(1) if not torch.cuda.is_available() else SMALL_STEP

@@ -1,22 +1,24 @@
 """Pretraining: backbone, method, data and trainer make a run."""
 
 import logging
-import os
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from gemel.data.batches import Loader
-from gemel.distributed import rank
 from gemel.errors import Interrupted, UserError
-from gemel.runs import Run
+from gemel.launched import launched
+from gemel.runs import Run, is_whole
 from gemel.settings import Settings, render
 from gemel.train import checkpoints
-from gemel.train.callbacks import Keeper, Recorder, RejectionGuard, Reporter
+from gemel.train.callbacks import Recorder, RejectionGuard, Reporter
+from gemel.train.keeper import Finite, Keeper
 from gemel.train.module import Pretrainer
 from gemel.train.prepare import Prepared, Say
 from gemel.train.probes import Probe
@@ -46,12 +48,39 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     assert settings.epochs is not None and settings.threads is not None
     # Sums over other numbers of threads round otherwise: the same run again, bit for bit, needs the same number.
     torch.set_num_threads(settings.threads)
-    state = checkpoints.load(run)
+    state = checkpoints.load(run, say)
     if state is not None:
         _check(state, prepared, run)
     start = int(state["step"]) if state else 0
     loader = Loader(plan, epochs=settings.epochs, start=start, workers=settings.workers or 0)
     module = _module(prepared, start)
+    keeper = Keeper(run, seconds=settings.checkpoint_seconds, facts=_facts(prepared))
+    guard = RejectionGuard(run, loader, share=settings.max_rejected)
+    writers = _writers(prepared, run, module, say, quiet=quiet) if launched().rank == 0 else []
+    with _lightning_is_quiet():
+        # rows before the checkpoint that counts them
+        trainer = _trainer(settings, run, [Finite(run, plan.source), *writers, guard, keeper])
+        if state:
+            _restore(state, module, trainer)
+        if start < module.steps:
+            trainer.fit(module, train_dataloaders=loader)
+    if keeper.interrupted:
+        raise Interrupted(
+            f"interrupted after step {module.done} of {module.steps}; gemel resume {run.path} continues it"
+        )
+    if launched().rank == 0:
+        module.cpu()
+        _save_backbone(prepared, run)
+
+
+def ended(run: Run) -> bool:
+    """Whether the training has come to its end; the closing pass may not."""
+    return run.backbone_path.is_file() and is_whole(run.checkpoint_path)
+
+
+def _writers(prepared: Prepared, run: Run, module: Pretrainer, say: Say, *, quiet: bool) -> list[Callback]:
+    """What writes rows and lines: for the first of several processes alone."""
+    settings, plan = prepared.settings, prepared.plan
     recorder = Recorder(
         run,
         Probe(plan, module.normalise),
@@ -59,25 +88,10 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
         every=max(1, module.steps // ROWS),
         probe_every=max(plan.steps_per_epoch, module.steps // PROBES),
         board=_board(settings, run),
-        start=start,
+        start=module.done,
         say=say,
     )
-    keeper = Keeper(run, seconds=settings.checkpoint_seconds, facts=_facts(prepared))
-    guard = RejectionGuard(run, loader, share=settings.max_rejected)
-    extra: list[Callback] = [] if quiet else [Reporter(recorder, steps_per_epoch=plan.steps_per_epoch, say=say)]
-    with _lightning_is_quiet():
-        trainer = _trainer(settings, run, [keeper, recorder, guard, *extra])
-        if state:
-            _restore(state, module, trainer)
-        if start < module.steps:
-            trainer.fit(module, train_dataloaders=loader)
-    if keeper.interrupted is not None:
-        raise Interrupted(
-            f"interrupted after step {module.done} of {module.steps}; gemel resume {run.path} continues it"
-        )
-    if rank() == 0:
-        module.cpu()
-        _save_backbone(prepared, run)
+    return [recorder] if quiet else [recorder, Reporter(recorder, steps_per_epoch=plan.steps_per_epoch, say=say)]
 
 
 def _module(prepared: Prepared, start: int) -> Pretrainer:
@@ -91,6 +105,7 @@ def _module(prepared: Prepared, start: int) -> Pretrainer:
         steps=settings.epochs * plan.steps_per_epoch,
         warmup=min(settings.optimizer.warmup_epochs / settings.epochs, 0.1),
         start=start,
+        seed=settings.seed,
     )
 
 
@@ -98,7 +113,13 @@ def _facts(prepared: Prepared) -> dict[str, str | int]:
     """What a checkpoint is of; the number of workers may change, nothing else."""
     settings = prepared.settings
     kept = render(settings.model_dump(exclude={"workers", "checkpoint_seconds", "log", "images", "max_rejected"}))
-    return {"name": settings.method["name"], "stage": 0, "settings": kept, "images": len(prepared.source)}
+    return {
+        "name": settings.method["name"],
+        "stage": 0,
+        "settings": kept,
+        "images": len(prepared.source),
+        "processes": launched().processes,
+    }
 
 
 def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
@@ -108,19 +129,26 @@ def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
             f"{prepared.settings.images} holds {facts['images']} images, and held {state['images']} when {run.path} "
             "began; a run goes on with the same images only"
         )
+    if state["processes"] != facts["processes"]:
+        raise UserError(
+            f"{run.path} was begun by {state['processes']} processes, and there are {facts['processes']} now; start as "
+            "many again: sums over other parts round otherwise"
+        )
     if state["settings"] != facts["settings"]:
         raise UserError(f"{run.path / 'run.yaml'} was changed since the run began; start a new run with --config")
 
 
 def _trainer(settings: Settings, run: Run, callbacks: list[Callback]) -> Trainer:
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    here = launched()
+    alone = here.processes == 1
     return Trainer(
         max_epochs=1,  # the loader runs through all epochs: a run can start at any step by itself
         accelerator="auto",
-        devices=local,
-        num_nodes=max(1, processes // local),
-        strategy="ddp" if processes > 1 else "auto",
+        devices=here.local_processes,
+        num_nodes=here.processes // here.local_processes,
+        # Buffers are alike on all processes, as batch norms are synchronised: they need no sending.
+        strategy="auto" if alone else DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
+        plugins=None if alone else [_Processes()],
         precision=PRECISIONS[settings.precision or "32"],
         callbacks=callbacks,
         logger=False,
@@ -131,6 +159,29 @@ def _trainer(settings: Settings, run: Run, callbacks: list[Callback]) -> Trainer
         num_sanity_val_steps=0,
         default_root_dir=run.path,
     )
+
+
+class _Processes(LightningEnvironment):
+    """Tells the trainer what the launcher said: the group stands before the trainer is made."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    def world_size(self) -> int:
+        return launched().processes
+
+    def global_rank(self) -> int:
+        return launched().rank
+
+    def local_rank(self) -> int:
+        return launched().local_rank
+
+    def node_rank(self) -> int:
+        return launched().rank // launched().local_processes
+
+    def teardown(self) -> None:
+        """The launcher's variables stay: what comes after the training asks them too."""
 
 
 @contextmanager
@@ -150,7 +201,7 @@ def _lightning_is_quiet() -> Generator[None]:
 
 
 def _board(settings: Settings, run: Run) -> Any:
-    if settings.log != "tensorboard" or rank() != 0:
+    if settings.log != "tensorboard":
         return None
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -163,7 +214,6 @@ def _restore(state: dict[str, Any], module: Pretrainer, trainer: Trainer) -> Non
     checkpoints.load_strictly(module.method, state["method"], "the checkpoint")
     module.optimizer.load_state_dict(state["optimizer"])
     trainer.precision_plugin.load_state_dict(state["precision"])
-    torch.set_rng_state(cast(torch.Tensor, state["random"]))
 
 
 def _save_backbone(prepared: Prepared, run: Run) -> None:

@@ -1,0 +1,49 @@
+"""How many processes a launcher started, and which one this is; no torch."""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gemel.errors import UserError
+
+
+class Launched(NamedTuple):
+    """This process among those that a launcher started together."""
+
+    rank: int
+    """from 0, over all machines"""
+    processes: int
+    """over all machines"""
+    local_rank: int
+    """from 0, on this machine"""
+    local_processes: int
+    """on this machine"""
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> Launched:
+    """What torchrun's variables say, else those of a SLURM step; a process started by hand is alone.
+
+    Raises:
+        UserError: the variables are no numbers, or contradict each other.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    # Only a step's own processes (srun) have this one; in a batch script SLURM_NTASKS speaks of steps to come.
+    if "WORLD_SIZE" not in environment and "SLURM_STEP_NUM_TASKS" in environment:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE")
+    rank, processes, local_rank = (_number(environment, name, "01"[name == names[1]]) for name in names[:3])
+    # SLURM writes 4(x2): four on each of two machines
+    per_machine = environment.get(names[3], str(processes)).partition("(")[0]
+    local_processes = _number({names[3]: per_machine}, names[3], "1")
+    if not 0 <= rank < processes or not 0 <= local_rank < local_processes or processes % local_processes:
+        raise UserError(
+            f"the launcher's variables contradict each other: {names[0]} {rank} of {names[1]} {processes}, "
+            f"{names[2]} {local_rank} of {local_processes} on this machine; every machine runs equally many"
+        )
+    return Launched(rank, processes, local_rank, local_processes)
+
+
+def _number(environment: Mapping[str, str], name: str, default: str) -> int:
+    try:
+        return int(environment.get(name, default))
+    except ValueError as error:
+        raise UserError(f"the launcher's variable {name} is {environment[name]!r}, not a number") from error

@@ -1,0 +1,88 @@
+"""The main job, from the user's words to a report: what `gemel.pretrain` and `gemel.resume` do."""
+
+from typing import Any
+
+from gemel.errors import UserError
+from gemel.launched import launched
+from gemel.runs import Run, is_whole
+
+
+def pretrain(*layers: Any, quiet: bool) -> Run:
+    """Check, choose, train, close and report; several processes do it as one.
+
+    Raises:
+        UserError: with every mistake in what was given; nothing is written then.
+    """
+    from gemel.train.asked import asked_for
+
+    if launched().processes > 1:
+        return _pretrain_together(*layers, quiet=quiet)
+    asked = asked_for(layers)
+    from gemel.train.prepare import prepare, start  # brings torch: after the mistakes that need none
+
+    prepared = prepare(asked, speaker(quiet))
+    return _complete(prepared, start(prepared), quiet=quiet)
+
+
+def resume(run: Run, *, quiet: bool) -> Run:
+    """Continue to the same end; a run that has ended is left as it is."""
+    say = speaker(quiet)
+    if run.backbone_path.is_file() and run.report_path.is_file() and is_whole(run.checkpoint_path):
+        say(f"{run.path} has ended already; its report is {run.report_path}")
+        return run
+    from gemel.train.prepare import continued
+    from gemel.train.processes import joined
+
+    with joined():
+        return _complete(continued(run), run, quiet=quiet)
+
+
+def speaker(quiet: bool) -> Any:
+    """Prints a line for the user; the first of several processes speaks for all."""
+    return (lambda text: None) if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
+
+
+def _pretrain_together(*layers: Any, quiet: bool) -> Run:
+    """The first process checks, chooses and makes the folder while the others wait; then all train."""
+    from gemel.train.asked import asked_for
+    from gemel.train.prepare import follow, prepare, start
+    from gemel.train.processes import first_says, joined
+
+    prepared, mistakes = None, ()
+    if launched().rank == 0:
+        try:
+            prepared = prepare(asked_for(layers), speaker(quiet))
+            start(prepared)
+        except UserError as error:
+            mistakes = error.mistakes
+    with joined():
+        chosen = None if prepared is None else (prepared.settings.model_dump(), str(prepared.folder))
+        mistakes, chosen = first_says((mistakes, chosen))
+        if mistakes:
+            raise UserError(*mistakes)
+        if prepared is None:
+            prepared = follow(*chosen)
+        return _complete(prepared, Run(prepared.folder), quiet=quiet)
+
+
+def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
+    """Train to the end, then the closing pass and the report."""
+    from gemel.evaluations.closing import close
+    from gemel.evaluations.features import printed
+    from gemel.metrics.health import health
+    from gemel.reports import build_report
+    from gemel.train.pretrain import ended, train
+
+    say = speaker(quiet)
+    if not ended(run):
+        train(prepared, run, say, quiet=quiet)
+    if launched().rank != 0:
+        return run
+    close(run, prepared.source, printed(quiet))
+    path = build_report([run], None)
+    for finding in health(run.metrics().to_pydict()):
+        say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")
+    for result in run.evaluations():
+        say(f"{result['protocol']}: " + ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()))
+    say(f"run: {run.path}   report: {path}")
+    return run

@@ -1,0 +1,138 @@
+"""What keeps a run's work: checkpoints, signals, and a stop where the numbers end."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gemel.data.listing import printable
+from gemel.data.sources import Source
+from gemel.distributed import any_of, rank
+from gemel.errors import Diverged, UserError
+from gemel.runs import Run
+from gemel.train import checkpoints
+from gemel.train.module import Pretrainer, pretrainer
+
+REQUEUE = signal.SIGUSR1
+"""what a SLURM job asks for shortly before its time is over: sbatch --signal=USR1@120"""
+
+
+class Finite(Callback):
+    """Stops a run whose loss is no longer a number, before anything of that step is kept.
+
+    Args:
+        run: told in the message.
+        source: names the images of the batch.
+    """
+
+    def __init__(self, run: Run, source: Source) -> None:
+        self.run, self.source = run, source
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The terms are of the global batch: every process stops at the same step."""
+        module = pretrainer(pl_module)
+        broken = [name for name, value in module.terms.items() if not torch.isfinite(value)]
+        if broken:
+            names = ", ".join(printable(self.source.path(place)) for place in batch.index[:4].tolist())
+            raise Diverged(
+                f"{', '.join(broken)} became no number at step {module.done} (images {names}, ...); the checkpoint "
+                f"before it is kept in {self.run.path}; try a smaller --optimizer.lr or --precision 32"
+            )
+
+
+class Keeper(Callback):
+    """Writes checkpoints: every `seconds`, at the end, and when a signal asks the run to stop.
+
+    Args:
+        run: where to.
+        seconds: between checkpoints.
+        facts: what the checkpoint is of: name, stage, settings, images, processes.
+
+    Attributes:
+        interrupted: a signal has stopped the run.
+    """
+
+    def __init__(self, run: Run, *, seconds: float, facts: Mapping[str, str | int]) -> None:
+        self.run, self.seconds, self.facts = run, seconds, facts
+        self.interrupted = False
+        self._signal: int | None = None
+        self._saved = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over: Lightning would leave with 1, and save in the midst of a step."""
+        asked = (signal.SIGINT, signal.SIGTERM, *((REQUEUE,) if "SLURM_JOB_ID" in os.environ else ()))
+        try:
+            for number in asked:
+                self._handlers[number] = signal.signal(number, self._interrupt)
+        except ValueError:  # not in the main thread: its handlers stay as they are
+            self._handlers.clear()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After the step, and after its row is written, so that what is saved is whole."""
+        module = pretrainer(pl_module)
+        # A signal reaches the processes at different steps: they stop together, at the first that all have done.
+        self.interrupted = any_of(self._signal is not None)
+        trainer.should_stop = trainer.should_stop or self.interrupted
+        if self.interrupted or time.monotonic() - self._saved >= self.seconds:
+            self.save(trainer, module)
+        if self.interrupted and any_of(self._signal == REQUEUE) and rank() == 0:
+            _requeue()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last checkpoint; and the signals go back to whoever had them."""
+        if not self.interrupted:
+            self.save(trainer, pretrainer(pl_module))
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A run that stops for the user's files keeps what it has learned."""
+        if isinstance(exception, UserError):
+            self.save(trainer, pretrainer(pl_module))
+        self._give_back()
+
+    def save(self, trainer: Trainer, module: Pretrainer) -> None:
+        """Write checkpoints/last.ckpt; the processes hold the same, the first one writes."""
+        self._saved = time.monotonic()
+        if rank() != 0:
+            return
+        state = {
+            **self.facts,
+            "step": module.done,
+            "method": module.method.state_dict(),
+            "optimizer": module.optimizer.state_dict(),
+            "precision": trainer.precision_plugin.state_dict(),
+        }
+        self.run.flush_metrics()
+        checkpoints.save(self.run, state)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        self._give_back()  # a second signal ends the process at once
+
+    def _give_back(self) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+
+def _requeue() -> None:
+    """Put the SLURM job back in the queue; its script goes on with gemel resume."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        failed = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        failed = str(error)
+    print(f"requeue of job {job}: {failed or 'asked for'}", flush=True)

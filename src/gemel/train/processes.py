@@ -1,0 +1,56 @@
+"""Several processes as one: how they meet, and how the first one's words reach all."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+from gemel.launched import launched
+
+WAIT = timedelta(minutes=30)
+"""for the first process to look at the images and choose, and for any process that lags"""
+
+
+@contextmanager
+def joined() -> Generator[None]:
+    """The group of the processes that a launcher started, left at the end; nothing where there is one process."""
+    here = launched()
+    if here.processes == 1 or dist.is_initialized():
+        yield
+        return
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(here.local_rank)
+    # What processes agree on lies in the CPU's memory: it never waits for a GPU's queue.
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpu else "gloo",
+        init_method=_meeting_point(),
+        rank=here.rank,
+        world_size=here.processes,
+        timeout=WAIT,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def first_says(value: Any) -> Any:
+    """The first process's value, on every process; numbers, strings and lists or mappings of them."""
+    if not dist.is_initialized():
+        return value
+    words = [value]
+    dist.broadcast_object_list(words, src=0)
+    return words[0]
+
+
+def _meeting_point() -> str:
+    if "MASTER_ADDR" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
+        slurm = SLURMEnvironment(auto_requeue=False)
+        return f"tcp://{slurm.main_address}:{slurm.main_port}"
+    return "env://"

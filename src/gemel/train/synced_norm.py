@@ -1,0 +1,103 @@
+"""Batch normalisation over the rows of all processes, on any device."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+
+from gemel.distributed import gather, mean_over_processes, world_size
+
+
+class SyncedBatchNorm(_BatchNorm):
+    """Batch norm whose statistics in training are those of the joined batch; every process gives equally many rows.
+
+    y = γ x̂ + β,  x̂ = (x - μ) / √(σ² + ε),  μ, σ² over the rows and places of all processes. torch's SyncBatchNorm
+    works on GPUs only: it does the work there, and elsewhere its equations are followed here. (DDP refuses a network
+    with its subclasses on a CPU: hence its forward is borrowed.)
+
+    Args:
+        norm: whose parameters and buffers are taken over, the very tensors, so that optimisers keep theirs.
+    """
+
+    process_group = None
+    _check_input_dim = nn.SyncBatchNorm._check_input_dim  # pyright: ignore
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels  # pyright: ignore
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+        self.training = norm.training
+        # timm's norms carry what follows them, dropout and activation; the names of their tensors stay as they were.
+        self.drop: nn.Module | None = getattr(norm, "drop", None)
+        self.act: nn.Module | None = getattr(norm, "act", None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, C, ...) of this process to the same shape."""
+        if not self.training or world_size() == 1:
+            normed = super().forward(input)
+        else:
+            normed = nn.SyncBatchNorm.forward(cast(Any, self), input) if input.is_cuda else self._together(input)
+        for then in (self.drop, self.act):
+            normed = normed if then is None else then(normed)
+        return normed
+
+    def _together(self, rows: Tensor) -> Tensor:
+        normed, mean, variance = cast(
+            tuple[Tensor, Tensor, Tensor], _Normalise.apply(rows, self.weight, self.bias, self.eps)
+        )
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            share = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            count = rows.numel() // rows.shape[1] * world_size()
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+            self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var.dtype), share)
+        return normed
+
+
+class _Normalise(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        precise = rows if rows.dtype == torch.float64 else rows.float()
+        own_variance, own_mean = torch.var_mean(precise, _places(rows), correction=0)
+        means, variances = gather(torch.stack((own_mean, own_variance))[None]).unbind(1)  # each (W, C)
+        mean = means.mean(0)
+        variance = (variances + (means - mean).square()).mean(0)  # no difference of large squares
+        normed = functional.batch_norm(rows, mean, variance, weight, bias, training=False, eps=epsilon)
+        ctx.save_for_backward(rows, weight, mean, (variance + epsilon).rsqrt())
+        ctx.mark_non_differentiable(mean, variance)
+        return normed, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        rows, weight, mean, scale = cast(tuple[Tensor, Tensor | None, Tensor, Tensor], ctx.saved_tensors)
+        shape = (1, -1) + (1,) * (rows.dim() - 2)
+        grad = grads[0].to(mean.dtype)
+        normed = (rows.to(mean.dtype) - mean.view(shape)) * scale.view(shape)
+        sums = torch.stack((grad.sum(_places(rows)), (grad * normed).sum(_places(rows))))  # (2, C)
+        along, across = mean_over_processes(sums / (rows.numel() // rows.shape[1])).unbind(0)
+        inward = grad - along.view(shape) - normed * across.view(shape)
+        inward *= (scale if weight is None else scale * weight).view(shape)
+        # The parameters' gradients stay this process's own: DDP takes their mean, as of every other parameter's.
+        slope, shift = (None, None) if weight is None else sums.to(weight.dtype).flip(0).unbind(0)
+        return inward.to(rows.dtype), slope, shift, None
+
+
+def _places(rows: Tensor) -> list[int]:
+    """All dimensions but the channels'."""
+    return [0, *range(2, rows.dim())]
+
+
+def synchronise(network: nn.Module) -> None:
+    """Replace every batch norm below `network` by its synchronised form; names and tensors stay."""
+    for name, child in network.named_children():
+        if isinstance(child, _BatchNorm) and not isinstance(child, SyncedBatchNorm):
+            setattr(network, name, SyncedBatchNorm(child))
+        else:
+            synchronise(child)
