@@ -3,9 +3,11 @@
 import csv
 import io
 import os
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,9 @@ TINY = [
     "--backbone.strides", "2", "--method.hidden", "8", "--classes", "4", "--workers", "2", "--threads", "1",
 ]  # fmt: skip
 """a run that takes seconds"""
+
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""of an interlaced PNG: first column and row, steps across and down"""
 
 SLOPE_LIMIT = 2000.0
 """bytes of memory a file, above which it is not called flat: a leak of the smallest image here would be more"""
@@ -64,13 +69,10 @@ def _file(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _interlaced(picture: Image.Image) -> bytes:
-    """Pillow writes no interlaced PNG; OpenCV and others do not either, so the seven passes are laid out here."""
-    import struct
-    import zlib
-
+    """Pillow writes no interlaced PNG, so the seven passes are laid out here."""
     pixels = np.asarray(picture)
     rows: list[bytes] = []
-    for x, y, across, down in ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)):  # fmt: skip  # noqa: E501
+    for x, y, across, down in PASSES:
         rows += [b"\0" + row.tobytes() for row in pixels[y::down, x::across] if row.size]
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -81,17 +83,17 @@ def _interlaced(picture: Image.Image) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def _cut(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
+def _cut(data: bytearray, random: Random, _others: list[bytes]) -> bytearray:
     return data[: int(random.integers(0, len(data)))]
 
 
-def _flip(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
+def _flip(data: bytearray, random: Random, _others: list[bytes]) -> bytearray:
     for place in random.integers(0, len(data), int(random.integers(1, 9))):
         data[int(place)] ^= 1 << int(random.integers(8))
     return data
 
 
-def _zeros(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
+def _zeros(data: bytearray, random: Random, _others: list[bytes]) -> bytearray:
     start = int(random.integers(0, len(data)))
     run = min(len(data) - start, int(random.integers(1, 400)))
     data[start : start + run] = bytes(run)
@@ -108,11 +110,11 @@ def _splice(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
     return data[: int(random.integers(0, len(data)))] + other[int(random.integers(0, len(other))) :]
 
 
-def _noise(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
+def _noise(_data: bytearray, random: Random, _others: list[bytes]) -> bytearray:
     return bytearray(random.bytes(int(random.integers(0, 3000))))
 
 
-def _sizes(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
+def _sizes(data: bytearray, random: Random, _others: list[bytes]) -> bytearray:
     """The first fields of all formats hold sizes: one of them becomes huge, zero or negative."""
     place = int(random.integers(4, min(len(data), 200) - 4))
     length = int(random.choice([2, 4]))
@@ -121,7 +123,7 @@ def _sizes(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
     return data
 
 
-def _whole(data: bytearray, random: Random, others: list[bytes]) -> bytearray:
+def _whole(data: bytearray, _random: Random, _others: list[bytes]) -> bytearray:
     return data
 
 
@@ -177,7 +179,7 @@ def campaign(folder: Path, count: int, seed: int, found: Findings) -> list[tuple
     found.rows.append(("memory a file, second pass over all of them", f"{slope:+.0f} bytes"))
     found.check(slope < SLOPE_LIMIT, f"memory grows by {slope:.0f} bytes a file")
     take_through_loaders(source, reasons, found)
-    take_through_runs(images, folder, {source.path(place): reason for place, reason in reasons.items()}, count, found)
+    take_through_runs(images, folder, {source.path(place): reason for place, reason in reasons.items()}, found)
     total, bad = Counter(kinds.values()), Counter(kinds[source.path(place)] for place in reasons)
     return [(kind, total[kind] - bad[kind], bad[kind]) for kind in DAMAGES]
 
@@ -225,14 +227,16 @@ def take_through_loaders(source: Source, reasons: dict[int, str], found: Finding
     found.rows.append(("workers that died in two loaders with two workers each", "0"))
 
 
-def take_through_runs(images: Path, folder: Path, reasons: dict[str, str], count: int, found: Findings) -> None:
+def take_through_runs(images: Path, folder: Path, reasons: dict[str, str], found: Findings) -> None:
     """Two runs in processes of their own: one that accepts every loss, one with the default limit of 5 %."""
     for words, code in ((["--max-rejected", "1"], 0), ([], 2)):
         out = folder / f"run-{code}"
         command = [sys.executable, "-m", "gemel", "pretrain", str(images), "--out", str(out), *TINY, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         shown = "\n".join(done.stderr.splitlines()[-3:])
-        found.rows.append((f"gemel pretrain {' '.join(words) or '(at most 5 % rejected)'}", f"leaves with {done.returncode}"))
+        found.rows.append(
+            (f"gemel pretrain {' '.join(words) or '(at most 5 % rejected)'}", f"leaves with {done.returncode}")
+        )
         found.check(done.returncode == code, f"pretrain left with {done.returncode}, not {code}: {shown}")
         found.check("Traceback" not in done.stdout + done.stderr, f"pretrain showed a traceback: {shown}")
         half = [str(path) for path in out.rglob("*.part")]

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from gemel import backbones, methods
 from gemel.cli import main
-from gemel.errors import UserError
+from gemel.errors import UserError, is_out_of_memory
 from gemel.recipes import OPTIMIZERS, VIEWS
-from gemel.schema import describe, schema_of
+from gemel.schema import plain, schema_of
 from gemel.settings import Launch, Settings, layer_of_call
 from gemel.train.asked import asked_for
 from gemel.train.prepare import prepare
@@ -36,6 +36,9 @@ IN_A_PROCESS = 50
 SMALL = {"image_size": 32, "workers": 1, "threads": 2, "batch_size": 24}
 """right values above these are made small: they would only take long"""
 
+LARGE = [1e6, 10**6, 2**31, 2**63, 2**64, 10**12, 10**18, 10**400, -(10**400), 1e308, [10**6, 10**6], [10**18]]
+"""numbers, some of them allowed, at which arithmetic or memory may end"""
+
 CHEAP = {
     "epochs": 1, "image_size": 16, "batch_size": 8, "classes": 4, "workers": 0, "threads": 1, "method.hidden": 8,
     "backbone": "convnet", "backbone.widths": [8], "backbone.strides": [2],
@@ -43,13 +46,15 @@ CHEAP = {
 """below every random setting, so that what is right is quick"""
 
 
-def known_keys() -> list[str]:
-    """Every setting of gemel, of its methods, views, optimisers and of one network."""
+def known_keys() -> dict[str, Any]:
+    """Every setting of gemel, of its methods, views, optimisers and of one network, with its default."""
     schemas = [("", Settings), ("", Launch), ("backbone.", schema_of(backbones.find("convnet")))]
     schemas += [("method.", schema_of(methods.find(name))) for name in methods.available()]
-    schemas += [(f"{section}.", one) for section, table in (("views", VIEWS), ("optimizer", OPTIMIZERS)) for one in table.values()]  # fmt: skip  # noqa: E501
-    keys = [row[0] for prefix, schema in schemas for row in describe(schema, prefix)]
-    return sorted(set(keys) - {"debug", "dry_run", "images", "rescan"})
+    for section, table in (("views", VIEWS), ("optimizer", OPTIMIZERS)):
+        schemas += [(f"{section}.", schema) for schema in table.values()]
+    fields = {f"{prefix}{name}": field for prefix, schema in schemas for name, field in schema.model_fields.items()}
+    left_out = ("debug", "dry_run", "images", "rescan", "name", "backbone.name")
+    return {key: plain(field.default) for key, field in sorted(fields.items()) if key not in left_out}
 
 
 def scalars() -> st.SearchStrategy[Any]:
@@ -61,7 +66,7 @@ def scalars() -> st.SearchStrategy[Any]:
         st.sampled_from(words),
         st.integers(-3, 40),
         st.integers(),
-        st.sampled_from([2**31, 2**63, 2**64, 10**12, 10**18, 10**400, -(10**400)]),
+        st.sampled_from(LARGE),
         st.floats(),
         st.floats(0, 1),
         st.booleans(),
@@ -81,13 +86,27 @@ def values() -> st.SearchStrategy[Any]:
     return scalars() | nested
 
 
+def near(default: Any) -> st.SearchStrategy[Any]:
+    """Values that are mostly right: the default, or a number like it."""
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        return st.just(default)
+    return st.just(default) | (st.integers(1, 9) if isinstance(default, int) else st.floats(0.01, 0.99))
+
+
 def cases() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
     """(door, settings by dotted key): one to four of them, mostly known ones."""
-    known = st.sampled_from(known_keys())
-    strange = st.text(max_size=8) | st.sampled_from(["accumulate", "epohcs", "views.flp", "optimizer", "a.b.c", "method.x"])
-    one = st.tuples(st.one_of(known, known, known, strange), values())
+    defaults = known_keys()
+    known = st.sampled_from(list(defaults))
+    strange = st.text(max_size=8) | st.sampled_from(
+        ["accumulate", "epohcs", "views.flp", "optimizer", "a.b.c", "method.x"]
+    )
+    right = known.flatmap(lambda key: st.tuples(st.just(key), near(defaults[key])))
+    one = st.one_of(
+        right, right, st.tuples(known, values()), st.tuples(known, st.sampled_from(LARGE)), st.tuples(strange, values())
+    )
     return st.tuples(
-        st.sampled_from(["flags", "YAML", "Python"]), st.lists(one, min_size=1, max_size=4).map(lambda rows: tame(dict(rows)))
+        st.sampled_from(["flags", "YAML", "Python"]),
+        st.lists(one, min_size=1, max_size=4).map(lambda rows: tame(dict(rows))),
     )
 
 
@@ -109,7 +128,11 @@ def campaign(folder: Path, count: int, seed: int, found: Findings) -> dict[str, 
 
     @hypothesis_seed(seed)
     @hypothesis_settings(
-        max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     @given(cases())
     def run(case: tuple[str, dict[str, Any]]) -> None:
@@ -154,8 +177,10 @@ def words_of(door: str, settings: dict[str, Any], images: Path, config: Path) ->
 
 def flag_text(value: Any) -> str:
     """A value as a shell would hand it over: no zero bytes, halves of characters only as bytes."""
-    text = ",".join(map(flag_text, value)) if isinstance(value, list) else str(value) if type(value) is not int else f"{value:d}"
-    return os.fsdecode(text.replace("\0", "").encode("utf-8", "surrogateescape" if "\udcff" in text else "replace"))
+    if isinstance(value, list):
+        return ",".join(map(flag_text, value))
+    text = str(value).replace("\0", "")
+    return os.fsdecode(text.encode("utf-8", "surrogateescape" if "\udcff" in text else "replace"))
 
 
 def answer(door: str, settings: dict[str, Any], images: Path, config: Path) -> tuple[int, str]:
@@ -170,6 +195,8 @@ def answer(door: str, settings: dict[str, Any], images: Path, config: Path) -> t
             return int(left.code or 0), told.getvalue() if left.code else ""
         except UserError as error:
             return 2, str(error)
+        except (MemoryError, RuntimeError) as error:
+            return (2 if is_out_of_memory(error) else 1), f"{type(error).__name__}: {error}"
         except BaseException as error:  # noqa: BLE001  that there is none is what is tested
             return 1, f"{type(error).__name__}: {error}"
     return 0, ""
@@ -187,7 +214,7 @@ def captured() -> Generator[io.StringIO]:
 def deadline() -> Generator[None]:
     """A case that hangs is a fault, not a campaign that hangs."""
 
-    def late(number: int, frame: object) -> None:
+    def late(_number: int, _frame: object) -> None:
         raise AssertionError(f"more than {SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, late)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gemel.errors import Diverged, Interrupted, UserError, system_words
+from gemel.errors import Diverged, Interrupted, UserError, brief, is_out_of_memory, system_words
 
 app = typer.Typer(
     name="gemel",
@@ -213,6 +213,12 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
             raise
         print(f"gemel: {system_words(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2 if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG else 1
+    except (MemoryError, RuntimeError) as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        advice = "choose a smaller network, --batch-size or --image-size"
+        print(f"gemel: not enough memory ({brief(str(error))}); {advice}", file=sys.stderr)
+        return 2
 
 
 def _dry_run(layer: Any) -> None:

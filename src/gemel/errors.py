@@ -53,6 +53,14 @@ def system_words(error: OSError) -> str:
     return f"{place}{error.strerror or error}{advice.get(error.errno or 0, '')}"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch on a CPU or torch on a GPU found no room; torch has no one exception for it."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        one in words for one in ("allocate memory", "out of memory", "storage size calculation overflowed")
+    )
+
+
 class _Brief(Repr):
     def __init__(self) -> None:
         super().__init__()
