@@ -36,7 +36,7 @@ IN_A_PROCESS = 50
 SMALL = {"image_size": 32, "workers": 1, "threads": 2, "batch_size": 24}
 """right values above these are made small: they would only take long"""
 
-LARGE = [1e6, 10**6, 2**31, 2**63, 2**64, 10**12, 10**18, 10**400, -(10**400), 1e308, [10**6, 10**6], [10**18]]
+LARGE = [2e6, 2 * 10**6, 2**31, 2**63, 2**64, 10**12, 10**18, 10**400, -(10**400), 1e308, [10**7, 10**7], [10**18]]
 """numbers, some of them allowed, at which arithmetic or memory may end"""
 
 CHEAP = {

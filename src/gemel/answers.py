@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from gemel.errors import UserError, brief
@@ -20,6 +21,7 @@ def check_suffix(path: Path, *allowed: str) -> None:
         raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
     if path.is_dir():
         raise UserError(f"--out {path} is a folder; name a file")
+    _check_writable(path.absolute().parent, f"--out {path}")
 
 
 def check_links(images: str, into: Path) -> None:
@@ -32,6 +34,8 @@ def check_links(images: str, into: Path) -> None:
         raise UserError(f"--into needs files; {images} is a data set")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"--into {into} is not empty; name a new folder")
+    standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())
+    _check_writable(standing, f"--into {into}")
 
 
 def write_table(table: Any, out: Path) -> None:
@@ -69,6 +73,15 @@ def link(table: Any, into: Path) -> None:
             copy += 1
             place = folder / f"{image.stem}-{copy}{image.suffix}"
         place.symlink_to(image)
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    """By a file that is gone at once: permissions alone don't tell of read-only disks, nor of /proc."""
+    try:
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise UserError(f"{what}: nothing can be written in {folder} ({error.strerror}); choose another") from error
 
 
 def _on_disk(path: str) -> str:
