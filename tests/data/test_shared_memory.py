@@ -72,9 +72,9 @@ def test_loaders_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def in_little_memory(batch: int, how: str) -> subprocess.CompletedProcess[str]:
     script = f'mount -t tmpfs -o size=8m tmpfs /dev/shm && exec "{sys.executable}" -c "$SLOW" {batch} {how}'
-    return subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], env=os.environ | {"SLOW": SLOW}, capture_output=True, text=True, check=False
-    )  # fmt: skip
+    environment = os.environ | {"SLOW": SLOW, "OMP_NUM_THREADS": "1"}
+    words = ["unshare", "-m", "sh", "-c", script]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="a file system cannot be mounted here")
