@@ -112,7 +112,10 @@ def cases() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
 
 def tame(settings: dict[str, Any]) -> dict[str, Any]:
     """What would be accepted and take hours becomes small."""
-    return {key: min(value, SMALL[key]) if key in SMALL and type(value) is int and value < 5000 else value for key, value in settings.items()}  # fmt: skip  # noqa: E501
+    return {
+        key: min(value, SMALL[key]) if key in SMALL and type(value) is int and value < 5000 else value
+        for key, value in settings.items()
+    }
 
 
 def campaign(folder: Path, count: int, seed: int, found: Findings) -> dict[str, Counter[int]]:

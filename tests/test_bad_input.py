@@ -90,7 +90,8 @@ def test_a_huge_image_takes_no_memory(tmp_path: Path, kind: str) -> None:
             file.write(b"P6 20000 10000 255\n")
             file.truncate(600_000_019)
     code = (
-        "import resource, sys\nfrom gemel.data.decode import Unreadable, load\nfrom gemel.data.sources import open_source\n"
+        "import resource, sys\nfrom gemel.data.decode import Unreadable, load\n"
+        "from gemel.data.sources import open_source\n"
         "source = open_source(sys.argv[1])\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: load(source, 0)\nexcept Unreadable as error: print(error.reason)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
@@ -179,7 +180,7 @@ def test_settings_files(text: str, message: str, tmp_path: Path, capsys: pytest.
         (["--seed", str(2**70)], "--seed must be less than"),
         (["--batch-size", "9" * 5000], "--batch-size"),
         (["--minutes", "1e400"], "--minutes must be a finite number"),
-        (["--config", "a\0b"], "zero byte"),
+        (["--config", "a\0b"], "null byte"),
         (["--labels", "x" * 300], "too long for a path"),
         (["--accumulate", "4"], "--accumulate is refused: the losses are made of the whole batch's statistics"),
         (["--accumulate-grad-batches", "4"], "take more processes, a smaller --image-size or --precision bf16"),
@@ -209,7 +210,7 @@ def test_weights_that_would_run_code(tmp_path: Path, photos: Path, capsys: pytes
             return (os.system, (f"touch {marker}",))
 
     torch.save({"state_dict": Evil()}, tmp_path / "zipped.pth")
-    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"state_dict": Evil()}, protocol=2))
     for name in ("zipped.pth", "plain.pth"):
         words = ["pretrain", str(photos), "--weights", str(tmp_path / name), "--out", str(tmp_path / "run"), *SMALL]
         code, errors = says(words, capsys)
