@@ -22,7 +22,7 @@ CAN_MOUNT = (
 )
 
 SLOW = """
-import sys, time
+import os, sys, time
 from gemel.data import batches
 from gemel.data.sources import open_source
 from gemel.recipes import GlyphViews
@@ -33,10 +33,14 @@ if sys.argv[2] == "bare":  # as many workers as asked for, whatever the room
 else:
     found = batches.Loader(plan, epochs=1, workers=2)
     print(f"{found.workers} workers; {found.note}")
-for number, _ in enumerate(found):
-    time.sleep(0.3)  # training is slower than the workers: all that they prepare lies in shared memory
-    if number == 3:
-        break
+try:
+    for number, _ in enumerate(found):
+        time.sleep(0.3)  # training is slower than the workers: all that they prepare lies in shared memory
+        if number == 3:
+            break
+except RuntimeError as error:
+    print(error, file=sys.stderr, flush=True)
+    os._exit(1)  # the workers that are left would never be done
 print("to the end")
 """
 
