@@ -197,7 +197,8 @@ def default_workers(source: Source) -> int:
 def fitting_workers(wanted: int, batch_bytes: int) -> tuple[int, str]:
     """As many workers as the shared memory has room for, and a line that says so where they are fewer than wanted.
 
-    Workers hand batches over through /dev/shm; where it is full (Docker gives 64 MB), they die of a bus error. Each
+    Workers hand batches over through /dev/shm; where it is full (Docker gives 64 MB), a
+    batch is lost and the trainer waits for it for ever, or they die of a bus error. Each
     worker has up to `PREFETCHED` batches there, the trainer one that it uses and one that comes next.
 
     Args:
