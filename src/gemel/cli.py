@@ -1,14 +1,16 @@
 """The command line: read flags, call one library function, print its answer."""
 
+import errno
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gemel.errors import Diverged, Interrupted, UserError
-from gemel.launched import launched
+from gemel.errors import Diverged, Interrupted, UserError, brief, is_out_of_memory, system_words
+from gemel.launched import is_first
 
 app = typer.Typer(
     name="gemel",
@@ -18,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+SHOWN = 50
+"""mistakes that are printed one by one"""
 
 RAW = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """arguments are handed on as they are typed: the one checker reads them"""
@@ -81,11 +86,13 @@ def evaluate(context: typer.Context) -> None:
 @app.command()
 def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]) -> None:
     """Write the features of images: one row an image, path and vector."""
-    _check_suffix(out, ".parquet", ".npz")
+    from gemel.answers import check_suffix, write_table
+
+    check_suffix(out, ".parquet", ".npz")
     import gemel
 
     table = gemel.embed(run, images, quiet=False)
-    _write_table(table, out)
+    write_table(table, out)
     print(f"{table.num_rows} images, {table.column('vector').type.list_size} numbers each: {out}")
 
 
@@ -98,17 +105,19 @@ def classify(
     top: Annotated[int, typer.Option(help="classes told for each image")] = 3,
 ) -> None:
     """Write the discovered class of images: path, class, probability, and the next likely ones."""
-    _check_suffix(out, ".parquet", ".csv")
+    from gemel.answers import check_links, check_suffix, link, write_table
+
+    check_suffix(out, ".parquet", ".csv")
     if into is not None:
-        _check_links(images, into)
+        check_links(images, into)
     import gemel
 
     table = gemel.classify(run, images, top=top, quiet=False)
-    _write_table(table, out)
+    write_table(table, out)
     used = len(set(table.column("class").to_pylist()))
     print(f"{table.num_rows} images in {used} classes: {out}")
     if into is not None:
-        _link(table, into)
+        link(table, into)
         print(f"links: {into}")
 
 
@@ -170,6 +179,9 @@ def recipe(method: Annotated[str, typer.Argument(metavar="METHOD[/RECIPE]")]) ->
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; 0 done, 2 the user's words or files are at fault, 130 interrupted, 1 anything else."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a path that is not text, or a terminal that has no letter α
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]  # for every command, wherever it stands
     sys.exit(_guarded(lambda: app(words, standalone_mode=False), debug=debug))
@@ -181,25 +193,39 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
     except UserError as error:
         if debug:
             raise
-        for mistake in error.mistakes if launched().rank == 0 else ():  # one of several processes speaks for all
-            print(f"gemel: {mistake}", file=sys.stderr)
+        for mistake in error.mistakes[:SHOWN]:
+            _complain(mistake)
+        if len(error.mistakes) > SHOWN:
+            _complain(f"and {len(error.mistakes) - SHOWN} mistakes more")
         return 2
     except typer.Exit as leave:
         return leave.exit_code
     except UsageError as error:
-        print(f"gemel: {error.format_message()}", file=sys.stderr)
+        _complain(error.format_message())
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("gemel: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 130
     except Interrupted as error:
-        print(f"gemel: {error}", file=sys.stderr)
+        _complain(error)
         return 130
     except (Diverged, OSError) as error:
         if debug:
             raise
-        print(f"gemel: {error}", file=sys.stderr)
-        return 1
+        _complain(system_words(error) if isinstance(error, OSError) else error)
+        return 2 if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG else 1
+    except (MemoryError, RuntimeError) as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        advice = "choose a smaller network, --batch-size or --image-size"
+        print(f"gemel: not enough memory ({brief(str(error))}); {advice}", file=sys.stderr)
+        return 2
+
+
+def _complain(text: object) -> None:
+    """The first of several processes speaks for all."""
+    if is_first():
+        print(f"gemel: {text}", file=sys.stderr)
 
 
 def _dry_run(layer: Any) -> None:
@@ -240,54 +266,3 @@ def _evaluate_help(protocols: list[str]) -> str:
         lines.append(f"  {name}: {' '.join((protocol.__doc__ or '').split('Args:')[0].split())}")
         lines += [f"    --{key:20} {meaning} [{default}]" for key, _, default, meaning in describe(schema_of(protocol))]
     return "\n".join(lines)
-
-
-def _check_suffix(path: Path, *allowed: str) -> None:
-    if path.suffix not in allowed:
-        raise UserError(f"--out {path} must end in {' or '.join(allowed)}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
-
-
-def _write_table(table: Any, out: Path) -> None:
-    import numpy as np
-    from pyarrow import csv, parquet
-
-    from gemel.runs import write_atomically
-
-    def write(temporary: Path) -> None:
-        if out.suffix == ".csv":
-            csv.write_csv(table, temporary)
-        elif out.suffix == ".npz":
-            vectors = table.column("vector").combine_chunks()
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    path=np.array(table.column("path").to_pylist()),
-                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
-                )
-        else:
-            parquet.write_table(table, temporary)
-
-    write_atomically(out, write)
-
-
-def _check_links(images: str, into: Path) -> None:
-    """Before the images are looked at: is there something to link, and room for it?"""
-    if not Path(images).expanduser().exists():
-        raise UserError(f"--into needs files; {images} is a data set")
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise UserError(f"--into {into} is not empty; name a new folder")
-
-
-def _link(table: Any, into: Path) -> None:
-    """A folder for each class, in it links to its images; the images stay where they are."""
-    for path, number in zip(table.column("path").to_pylist(), table.column("class").to_pylist(), strict=True):
-        image = Path(path).absolute()
-        folder = into / f"{number:04}"
-        folder.mkdir(parents=True, exist_ok=True)
-        link, copy = folder / image.name, 1
-        while link.is_symlink():  # images of one name from several folders
-            copy += 1
-            link = folder / f"{image.stem}-{copy}{image.suffix}"
-        link.symlink_to(image)

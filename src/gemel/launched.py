@@ -42,6 +42,11 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launched:
     return Launched(rank, processes, local_rank, local_processes)
 
 
+def is_first(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process speaks for all; asked even where the launcher's variables are at fault."""
+    return environment.get("RANK", environment.get("SLURM_PROCID", "0")) == "0"
+
+
 def _number(environment: Mapping[str, str], name: str, default: str) -> int:
     try:
         return int(environment.get(name, default))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from gemel.errors import UserError
+from gemel.errors import UserError, brief
 
 Spell = Callable[[str], str]
 """from a dotted key to how the user typed it"""
@@ -49,7 +49,7 @@ def mistakes_in(
         also: further allowed keys that are checked elsewhere.
     """
     if not isinstance(values, Mapping):
-        return [f"{spell(section)} is {values!r}; give a name or a mapping with `name`"]
+        return [f"{spell(section)} is {brief(values)}; give a name or a mapping with `name`"]
     mistakes: list[str] = []
     for key, value in values.items():
         dotted = f"{section}.{key}" if section else str(key)
@@ -92,7 +92,13 @@ def describe(schema: type[BaseModel], prefix: str = "") -> list[tuple[str, str, 
 
 
 def _unknown(spell: Spell, dotted: str, known: Sequence[str], section: str, title: str) -> str:
-    key = dotted.rsplit(".", 1)[-1]
+    key = dotted.rsplit(".", 1)[-1][:100]  # a longer one is near nothing, and costs its square
+    if "accum" in key.lower():
+        return (
+            f"{spell(dotted)} is refused: the losses are made of the whole batch's statistics, so gradients added up "
+            f"over parts of a batch are those of another loss; for a large batch take more processes, a smaller "
+            f"{spell('image_size')} or {spell('precision')} bf16"
+        )
     near = get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.5)
     dotted_near = f"{section}.{near[0]}" if near and section else near[0] if near else ""
     hint = f"; did you mean {spell(dotted_near)}?" if near else f"; there are {', '.join(sorted(known))}"
@@ -101,7 +107,7 @@ def _unknown(spell: Spell, dotted: str, known: Sequence[str], section: str, titl
 
 def nearest(name: object, names: Iterable[str]) -> str:
     """`; did you mean X?` where a known name is near, else nothing."""
-    near = get_close_matches(str(name), list(names), n=1, cutoff=0.5)
+    near = get_close_matches(str(name)[:100], list(names), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -161,7 +167,7 @@ def _message(name: str, location: tuple[int | str, ...], error: Any) -> str:
     text = re.sub(r"^Input should be", "must be", text)
     text = re.sub(r"^Value error, ", "", text)
     text = re.sub(r"^must be a valid (\w+), unable to parse string as an? \w+$", r"must be a valid \1", text)
-    return f"{where} {text}, not {error['input']}" if text.startswith("must") else f"{where}: {text}"
+    return f"{where} {text}, not {brief(error['input'])}" if text.startswith("must") else f"{where}: {text}"
 
 
 def _argument_helps(document: str) -> dict[str, str]:

@@ -6,15 +6,31 @@ mistakes are told at once with the name as it was typed. Knows no method: their 
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, Field, PositiveFloat
+from pydantic import AfterValidator, BaseModel, Field, PositiveFloat
 
-from gemel.errors import UserError
+from gemel.config_file import read_mapping
+from gemel.errors import UserError, brief
 from gemel.recipes import OPTIMIZERS, VIEWS, Count, Description, Optimizer, Probability, Side, Views
 from gemel.schema import mistakes_in, nearest, plain
+
+
+def _place(text: str) -> str:
+    """A path that a file system can have; the words of a mistake otherwise."""
+    if not text or "\0" in text:
+        raise ValueError("is empty; name a place" if not text else "holds a zero byte, which no path can")
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError("holds halves of characters, which no path can") from error
+    if len(data) > 4095 or max(map(len, data.split(os.fsencode(os.sep)))) > 255:
+        raise ValueError("is too long for a path: at most 4095 bytes, and 255 between two separators")
+    return text
+
+
+Place = Annotated[str, AfterValidator(_place)]
 
 SECTIONS = ("method", "backbone", "views", "optimizer")
 
@@ -22,7 +38,7 @@ SECTIONS = ("method", "backbone", "views", "optimizer")
 class Settings(Description):
     """What makes a run; `run.yaml` holds it with every value. Empty means: chosen from the images and the machine."""
 
-    images: str = "digits"
+    images: Place = "digits"
     """folder (searched recursively), text file of paths, or name of a data set"""
     method: dict[str, Any] = Field(default={"name": "twist"})
     """name, or name/recipe; its options as --method.KEY"""
@@ -38,9 +54,9 @@ class Settings(Description):
     """side of a view, pixels"""
     classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """classes to discover"""
-    labels: str | None = None
+    labels: Place | None = None
     """none, folders or FILE.csv; never used to train, only for scores"""
-    weights: str | None = None
+    weights: Place | None = None
     """what to start from: a run, a file, or timm (its pretrained weights)"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """of everything that is drawn by chance"""
@@ -65,9 +81,9 @@ class Settings(Description):
 class Launch(Description):
     """What a call to pretrain takes beside the settings; not part of the run."""
 
-    out: str | None = None
+    out: Place | None = None
     """the run's folder; else runs/METHOD-N, the next free number"""
-    config: str | None = None
+    config: Place | None = None
     """YAML file of settings; flags win over it"""
     overwrite: bool = False
     """replace the run that stands at --out"""
@@ -88,9 +104,10 @@ class Layer(NamedTuple):
 
     def spell(self, key: str) -> str:
         """A key as the user typed it: `--batch-size`, `batch_size in mine.yaml` or `batch_size`."""
+        key = brief(key)
         if self.door == "flags":
             return f"--{key.replace('_', '-') if '.' not in key else key}"
-        return f"{key} in {self.file}" if self.door == "file" else key
+        return f"{key} in {brief(self.file)}" if self.door == "file" else key
 
 
 def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schemas: type[BaseModel]) -> Layer:
@@ -118,8 +135,10 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
         elif waiting and not waiting[0].startswith("--"):
             flat[key] = waiting.pop(0)
         else:
-            mistakes.append(f"{token} needs a value")
-    mistakes += [f"{word!r} is one word too many: {_expected(positionals)}" for word in words[len(positionals) :]]
+            mistakes.append(f"{brief(token)} needs a value")
+    mistakes += [
+        f"{brief(word)!r} is one word too many: {_expected(positionals)}" for word in words[len(positionals) :]
+    ]
     flat.update(zip(positionals, words, strict=False))
     if mistakes:
         raise UserError(*mistakes)
@@ -133,16 +152,9 @@ def layer_of_file(path: str) -> Layer:
         UserError: it is missing, not YAML, or not a mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} can't be read ({error}); give a YAML file of settings") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        values = {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        kind = type(values).__name__
-        raise UserError(f"--config {path} holds a {kind}; give a mapping, like `epochs: 20` (see gemel recipe METHOD)")
+        values = read_mapping(path)
+    except UserError as error:
+        raise UserError(f"--config {brief(path)} {error}") from error
     return Layer(nest(values), "file", path)
 
 
@@ -196,7 +208,7 @@ def common_mistakes(layer: Layer, methods: Sequence[str]) -> list[str]:
         given = layer.values.get(section)
         name = given.get("name") if isinstance(given, Mapping) else None
         if (given is not None and not isinstance(given, Mapping)) or not isinstance(name, str | None):
-            mistakes.append(f"{layer.spell(section)} is {given!r}; give a name or a mapping with `name`")
+            mistakes.append(f"{layer.spell(section)} is {brief(given)}; give a name or a mapping with `name`")
         elif (
             table is not None
             and name is not None
@@ -204,7 +216,7 @@ def common_mistakes(layer: Layer, methods: Sequence[str]) -> list[str]:
             and not (section == "method" and str(name).endswith(".py"))
         ):
             near = nearest(name, table)
-            mistakes.append(f"{layer.spell(section)} {name!r} is unknown; there are {', '.join(table)}{near}")
+            mistakes.append(f"{layer.spell(section)} {brief(name)!r} is unknown; there are {', '.join(table)}{near}")
         elif given is not None and isinstance(table, Mapping):
             allowed = [table[name]] if name else list(table.values())
             title = f"the {name} {section}" if name else f"any {section}"

@@ -2,18 +2,19 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import nn
 
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
+from gemel.recipes import Count
 
 Stride = Annotated[int, Field(ge=1, le=4)]
 
 
 def convnet(
     *,
-    widths: tuple[PositiveInt, ...] = (16, 32, 32, 64, 64),
+    widths: tuple[Count, ...] = (16, 32, 32, 64, 64),
     strides: tuple[Stride, ...] = (1, 2, 1, 2, 1),
     pool: Annotated[int, Field(ge=1, le=16)] = 4,
 ) -> Backbone:

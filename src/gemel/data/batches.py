@@ -1,9 +1,11 @@
 """Batch, and the loader: step -> batch is a pure function, so a run can start at any step by itself."""
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +15,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from gemel.data.augment import Pixels, apply, center
 from gemel.data.decode import Unreadable, load
+from gemel.data.listing import printable
 from gemel.data.sources import ArraySource, Source
 from gemel.data.views import draw, order
 from gemel.errors import UserError
 from gemel.recipes import GlyphViews, Views
+
+SHARED_MEMORY = Path("/dev/shm")
+"""where Linux keeps what processes share"""
+
+PREFETCHED = 2
+"""batches that a worker prepares ahead"""
+
+SHARE = 0.8
+"""of the free shared memory that batches may take; locks, indices and other programs have the rest"""
+
+
+Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
@@ -79,10 +94,13 @@ class Loader:
         plan: what is drawn.
         epochs: passes over the images.
         start: first step.
-        workers: processes that prepare batches; 0: the calling one does.
+        workers: processes that prepare batches; 0: the calling one does. Fewer are started where the shared memory
+            is too small for them.
 
     Attributes:
         rejected: reasons of the unreadable images met so far, by place.
+        workers: as many as are started.
+        note: why they are fewer than were asked for; empty where they are not.
     """
 
     def __init__(self, plan: Plan, *, epochs: int, start: int = 0, workers: int = 0) -> None:
@@ -94,7 +112,8 @@ class Loader:
             )
         self.plan = plan
         self.steps = range(start, epochs * plan.steps_per_epoch)
-        self.workers = workers
+        rows = plan.batch_size // plan.processes
+        self.workers, self.note = fitting_workers(workers, plan.views.count * rows * 3 * plan.size**2)
         self.rejected: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -102,6 +121,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         for drawn in _loader(_Steps(self.plan), self.steps, self.workers):
+            if isinstance(drawn, str):
+                raise UserError(drawn)
             self.rejected.update(drawn.rejected)
             yield drawn.batch
 
@@ -109,7 +130,7 @@ class Loader:
 class InferenceLoader:
     """The inference crops of all images in order; unreadable ones are left out and told.
 
-    Yields (views (b, 3, size, size) uint8, index (b,)).
+    Yields (views (b, 3, size, size) uint8, index (b,)); `rejected`, `workers` and `note` are as of `Loader`.
     """
 
     def __init__(
@@ -124,7 +145,7 @@ class InferenceLoader:
     ) -> None:
         self.indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
         self.batch_size = batch_size
-        self.workers = workers
+        self.workers, self.note = fitting_workers(workers, min(batch_size, len(self.indices)) * 3 * size**2)
         self.rejected: dict[int, str] = {}
         self._crops = _Crops(source, self.indices, size, glyph, batch_size)
 
@@ -173,12 +194,41 @@ def default_workers(source: Source) -> int:
     return 0 if few else max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
 
-class _Steps(Dataset[Drawn]):
+def fitting_workers(wanted: int, batch_bytes: int) -> tuple[int, str]:
+    """As many workers as the shared memory has room for, and a line that says so where they are fewer than wanted.
+
+    Workers hand batches over through /dev/shm; where it is full (Docker gives 64 MB), a
+    batch is lost and the trainer waits for it for ever, or they die of a bus error. Each
+    worker has up to `PREFETCHED` batches there, the trainer one that it uses and one that comes next.
+
+    Args:
+        wanted: workers asked for.
+        batch_bytes: of the views of a batch, on this process.
+    """
+    if not wanted or not SHARED_MEMORY.is_dir():  # other systems keep shared memory elsewhere, without such a bound
+        return wanted, ""
+    free = shutil.disk_usage(SHARED_MEMORY).free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    batches = int(SHARE * free // max(1, batch_bytes))
+    workers = max(0, min(wanted, (batches - 2) // PREFETCHED))
+    if workers == wanted:
+        return workers, ""
+    return workers, (
+        f"workers: {workers} instead of {wanted} ({SHARED_MEMORY} has {free / 1e6:.0f} MB free, {wanted} workers need "
+        f"{(PREFETCHED * wanted + 2) * batch_bytes / SHARE / 1e6:.0f}; docker run --shm-size makes it larger)"
+    )
+
+
+class _Steps(Dataset[Drawn | str]):
+    """Of each step what was drawn, or the mistake: raised in a worker it would reach the user as a traceback."""
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
-    def __getitem__(self, step: int) -> Drawn:
-        return draw_views(self.plan, step // self.plan.steps_per_epoch, self.plan.rows(step).tolist())
+    def __getitem__(self, step: int) -> Drawn | str:
+        try:
+            return draw_views(self.plan, step // self.plan.steps_per_epoch, self.plan.rows(step).tolist())
+        except UserError as error:
+            return str(error)
 
 
 class _Crops(Dataset[Drawn]):
@@ -207,7 +257,7 @@ def is_glyph(views: Views) -> bool:
     return isinstance(views, GlyphViews)
 
 
-def _loader(dataset: Dataset[Drawn], numbers: range, workers: int) -> DataLoader[Drawn]:
+def _loader(dataset: Dataset[Item], numbers: range, workers: int) -> DataLoader[Item]:
     # A whole batch is one item: workers hand over few large tensors, never one for each image.
     return DataLoader(
         dataset,
@@ -215,19 +265,22 @@ def _loader(dataset: Dataset[Drawn], numbers: range, workers: int) -> DataLoader
         sampler=numbers,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        prefetch_factor=2 if workers else None,
+        prefetch_factor=PREFETCHED if workers else None,
     )
 
 
 def _readable(source: Source, wanted: int, rejected: dict[int, str]) -> tuple[int, Pixels]:
-    reason = ""
     for offset in range(len(source)):
         index = (wanted + offset) % len(source)
+        if index in rejected:  # of the same batch: not read once more
+            continue
         try:
             return index, load(source, index)
         except Unreadable as error:
-            rejected[index] = reason = error.reason
-    raise UserError(f"none of the {len(source)} images of {source.name} can be read; the last: {reason}")
+            rejected[index] = error.reason
+    raise UserError(
+        f"none of the {len(source)} images of {printable(source.name)} can be read; the first: {rejected[wanted]}"
+    )
 
 
 def _empty(rows: int, size: int) -> Pixels:

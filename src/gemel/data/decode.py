@@ -49,6 +49,8 @@ def load(source: "Source", index: int) -> NDArray[np.uint8]:
         data = source.read(index)
     except OSError as error:
         raise Unreadable(_reason_of_system(error)) from error
+    except MemoryError as error:
+        raise Unreadable("not enough memory to read it") from error
     return decode(data) if isinstance(data, bytes) else data
 
 

@@ -17,6 +17,9 @@ from gemel.data.labels import by_folder, by_table
 from gemel.data.listing import SUFFIXES, Listing, Paths, list_images, printable
 from gemel.errors import UserError
 
+BYTES_LIMIT = 600_000_000
+"""Larger files are not read: the most pixels that are decoded take as many, in 16 bits and without compression."""
+
 
 class Source(ABC):
     """Images in a fixed order; small to send to worker processes.
@@ -88,10 +91,13 @@ class FileSource(Source):
         return os.fsdecode(os.path.join(self._shown, self._paths[index]))
 
     def read(self, index: int) -> bytes:
-        """The file's bytes; OSError if it has vanished, may not be read or is no file."""
+        """The file's bytes; OSError if it has vanished, may not be read, is no file or larger than `BYTES_LIMIT`."""
         place = os.path.join(self._root, self._paths[index])
-        if not stat.S_ISREG(os.stat(place).st_mode):  # to open a pipe would wait for ever
+        state = os.stat(place)
+        if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for ever
             raise OSError(errno.EINVAL, "not a regular file")
+        if state.st_size > BYTES_LIMIT:
+            raise OSError(errno.EFBIG, f"a file of {state.st_size:,} bytes, more than {BYTES_LIMIT:,}")
         with open(place, "rb") as file:
             return file.read()
 

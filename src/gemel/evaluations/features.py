@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gemel.data.batches import InferenceLoader, default_workers
+from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
 from gemel.data.sources import Source
 from gemel.errors import UserError
@@ -59,6 +60,8 @@ def see(
     loader = InferenceLoader(
         source, size=int(facts["size"]), glyph=facts["views"] == "glyph", workers=default_workers(source)
     )
+    if loader.note and progress is not None:
+        print(loader.note, flush=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     normalise = Normalise(facts["mean"], facts["std"]).to(device)
@@ -70,7 +73,7 @@ def see(
                 progress(int(index[-1]) + 1, len(source))
     network.cpu()
     if not found:
-        raise UserError(f"none of the {len(source)} images of {source.name} can be read")
+        raise UserError(f"none of the {len(source)} images of {printable(source.name)} can be read")
     features, probabilities, places = zip(*found, strict=True)
     classes = None if probabilities[0] is None else torch.cat(probabilities)
     return Seen(source, torch.cat(places).numpy(), torch.cat(features), classes, loader.rejected)

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from gemel.data.batches import Batch
 from gemel.distributed import gather, mean_over_processes, world_size
 from gemel.methods.base import Method
 from gemel.methods.parts.heads import mlp
-from gemel.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe
+from gemel.recipes import AdamWOptimizer, Count, LarsOptimizer, PhotoViews, Recipe
 
 EPSILON = 1e-5
 """added to the variance, as batch norm does in the released code"""
@@ -111,7 +111,7 @@ class BarlowTwins(Method):
         backbone: Any,
         *,
         lambda_param: PositiveFloat = 0.0051,
-        projector: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8192, 8192, 8192),
+        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (8192, 8192, 8192),
         loss_scale: PositiveFloat = 1.0,
     ) -> None:
         super().__init__(backbone)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
@@ -12,7 +12,7 @@ from gemel.data.batches import Batch
 from gemel.distributed import mean_over_processes
 from gemel.methods.base import Method
 from gemel.methods.parts.heads import mlp
-from gemel.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe
+from gemel.recipes import AdamWOptimizer, Count, LarsOptimizer, PhotoViews, Recipe
 
 
 def twist_loss(
@@ -145,14 +145,14 @@ class Twist(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2)] = 4096,
-        hidden: PositiveInt = 4096,
+        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 4096,
+        hidden: Count = 4096,
         alpha: NonNegativeFloat = 1.0,
         beta: NonNegativeFloat = 1.0,
         temperature: PositiveFloat = 1.0,
         epsilon: NonNegativeFloat = 1e-5,
         norm: bool = True,
-        heads: PositiveInt = 1,
+        heads: Annotated[int, Field(gt=0, le=1000)] = 1,
     ) -> None:
         super().__init__(backbone)
         self.alpha, self.beta, self.temperature, self.epsilon = alpha, beta, temperature, epsilon

@@ -1,0 +1,91 @@
+"""What the command line writes at the user's word: tables of several formats, and a folder of links."""
+
+import os
+import re
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from gemel.errors import UserError, brief
+
+
+def check_suffix(path: Path, *allowed: str) -> None:
+    """Before the images are looked at: is the table's format known, and its folder there?
+
+    Raises:
+        UserError: no.
+    """
+    if path.suffix not in allowed:
+        raise UserError(f"--out {brief(str(path))} must end in {' or '.join(allowed)}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder; name a file")
+    _check_writable(path.absolute().parent, f"--out {path}")
+
+
+def check_links(images: str, into: Path) -> None:
+    """Before the images are looked at: is there something to link, and room for it?
+
+    Raises:
+        UserError: no.
+    """
+    if not os.path.lexists(os.path.expanduser(images)):  # noqa: PTH111  Path's raises for a user that is not there
+        raise UserError(f"--into needs files; {images} is a data set")
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise UserError(f"--into {into} is not empty; name a new folder")
+    standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())
+    _check_writable(standing, f"--into {into}")
+
+
+def write_table(table: Any, out: Path) -> None:
+    """Write a table as .csv, .npz or .parquet, whole or not at all."""
+    import numpy as np
+    from pyarrow import csv, parquet
+
+    from gemel.runs import write_atomically
+
+    def write(temporary: Path) -> None:
+        if out.suffix == ".csv":
+            csv.write_csv(table, temporary)
+        elif out.suffix == ".npz":
+            vectors = table.column("vector").combine_chunks()
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    path=np.array(table.column("path").to_pylist()),
+                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
+                )
+        else:
+            parquet.write_table(table, temporary)
+
+    write_atomically(out, write)
+
+
+def link(table: Any, into: Path) -> None:
+    """A folder for each class, in it links to its images; the images stay where they are."""
+    for path, number in zip(table.column("path").to_pylist(), table.column("class").to_pylist(), strict=True):
+        image = Path(_on_disk(path)).absolute()
+        folder = into / f"{number:04}"
+        folder.mkdir(parents=True, exist_ok=True)
+        place, copy = folder / image.name, 1
+        while place.is_symlink():  # images of one name from several folders
+            copy += 1
+            place = folder / f"{image.stem}-{copy}{image.suffix}"
+        place.symlink_to(image)
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    """By a file that is gone at once: permissions alone don't tell of read-only disks, nor of /proc."""
+    try:
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise UserError(f"{what}: nothing can be written in {folder} ({error.strerror}); choose another") from error
+
+
+def _on_disk(path: str) -> str:
+    r"""The path that a table shows as text: `\udcXX` was a byte that is not UTF-8, unless the name says just that."""
+    if os.path.lexists(path):
+        return path
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found.group(1), 16)), path)
