@@ -7,7 +7,7 @@ SEED ?= 0
 FILES ?= 2000
 SETTINGS ?= 500
 
-.PHONY: demo test lint types bench fuzz clean
+.PHONY: demo test lint types bench fuzz study-kills clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gemel pretrain digits --seed $(SEED) --out runs/demo --overwrite
@@ -28,6 +28,9 @@ bench: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/fuzz.py --files $(FILES) --settings $(SETTINGS) --seed $(SEED) --out docs/studies/fuzz.md
+
+study-kills: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/kills.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "recipes": set(),
-    "runs": {"errors"},
+    "runs": {"errors", "config_file"},
     "schedules": set(),
     "distributed": set(),
     "launched": {"errors"},

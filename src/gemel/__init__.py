@@ -4,10 +4,11 @@ The front door. Each function imports what it needs when it is called, so that `
 """
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemel.errors import UserError
+from gemel.errors import UserError, brief
 from gemel.runs import Run
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def load(run: Run | str | Path) -> Run:
     Raises:
         UserError: there is no run.
     """
+    if not isinstance(run, Run | str | PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"a run is given by its folder, not {brief(run)}")
     return run if isinstance(run, Run) else Run(run)
 
 
@@ -134,8 +137,8 @@ def classify(
     from gemel.train.checkpoints import load_method
 
     run = load(run)
-    if top < 1:
-        raise UserError(f"--top must be at least 1, not {top}")
+    if type(top) is not int or top < 1:
+        raise UserError(f"top must be a whole number of at least 1, not {brief(top)}")
     method = load_method(run)
     source = _source(run, images, "none")
     seen = see(method, run.backbone_facts, source, progress=printed(quiet))

@@ -218,7 +218,7 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
         if debug or not is_out_of_memory(error):
             raise
         advice = "choose a smaller network, --batch-size or --image-size"
-        print(f"gemel: not enough memory ({brief(str(error))}); {advice}", file=sys.stderr)
+        _complain(f"not enough memory ({brief(str(error))}); {advice}")
         return 2
 
 

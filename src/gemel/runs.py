@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 from pyarrow import parquet
 
+from gemel.config_file import read_mapping
 from gemel.errors import UserError
 
 RUN_FILE = "run.yaml"
@@ -82,10 +82,10 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Every setting of the run, as in run.yaml."""
         try:
-            found = yaml.safe_load((self.path / RUN_FILE).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.path / RUN_FILE} is damaged: {' '.join(str(error).split())}") from error
-        if not isinstance(found, dict):
+            found = read_mapping(self.path / RUN_FILE)
+        except UserError as error:
+            raise UserError(f"{self.path / RUN_FILE} is damaged: it {error}") from error
+        if not found:
             raise UserError(f"{self.path / RUN_FILE} is damaged: it holds no settings")
         return found
 

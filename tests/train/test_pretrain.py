@@ -288,6 +288,28 @@ def test_a_damaged_run_says_so(damage: str, tmp_path: Path, photos: Path) -> Non
         gemel.classify(run, photos)
 
 
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 6, "image_size": 16, "batch_size": 8, **TINY}
+    run = gemel.pretrain(photos, out=tmp_path / "run", checkpoint_seconds=1e-3, **options)
+    whole, table = run.backbone_path.read_bytes(), run.metrics().drop_columns("images_per_second")
+    bytes_of_last = bytearray(run.checkpoint_path.read_bytes())
+    bytes_of_last[len(bytes_of_last) // 2] ^= 1  # one bit of a weight: the file's sums tell
+    run.checkpoint_path.write_bytes(bytes_of_last)
+    with pytest.raises(gemel.UserError, match="goes on from the one before it"):
+        gemel.classify(run, photos)
+    gemel.resume(run)
+    printed = capsys.readouterr().out
+    assert "last.ckpt is damaged: going on from previous.ckpt, step 29" in printed
+    assert run.backbone_path.read_bytes() == whole
+    assert run.metrics().drop_columns("images_per_second").equals(table)
+    run.checkpoint_path.write_bytes(b"")
+    run.previous_path.write_bytes(b"")
+    with pytest.raises(gemel.UserError, match="none before it is whole"):
+        gemel.resume(run, quiet=True)
+
+
 def test_mended_files_leave_the_list(tmp_path: Path) -> None:
     paths = write_photos(tmp_path / "photos", 24)
     whole = paths[3].read_bytes()
@@ -433,17 +455,45 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     assert marker.exists(), "the file is one that would have run code"
 
 
-def test_signal_leaves_with_130(tmp_path: Path, photos: Path) -> None:
-    """A real process, interrupted as by Ctrl-C."""
-    words = ["pretrain", str(photos), "--out", str(tmp_path / "run"), "--epochs", "4000", "--image-size", "16",
-             "--batch-size", "8", "--backbone", "convnet", "--backbone.widths", "8", "--backbone.strides", "2",
-             "--method.hidden", "16", "--workers", "0"]  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "gemel", *words], stderr=subprocess.PIPE, text=True)
+def test_slurm_asks_for_the_job_again(tmp_path: Path, photos: Path) -> None:
+    """SIGUSR1 under SLURM: step finished, checkpoint written, the job put back in the queue."""
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/asked\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    words = ["pretrain", str(photos), "--out", str(tmp_path / "run"), "--epochs", "4000", *TINY_WORDS]
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gemel", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    wait_for(tmp_path / "run" / "metrics.csv", process)
+    process.send_signal(signal.SIGUSR1)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (tmp_path / "asked").read_text() == "requeue 123\n"
+    assert "requeue of job 123: asked for" in printed
+    assert checkpoints.load(Run(tmp_path / "run")) is not None
+
+
+TINY_WORDS = ["--image-size", "16", "--batch-size", "8", "--backbone", "convnet", "--backbone.widths", "8",
+              "--backbone.strides", "2", "--method.hidden", "16", "--workers", "0"]  # fmt: skip
+
+
+def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "metrics.csv").is_file():
+    while not file.is_file():
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.1)
+
+
+def test_signal_leaves_with_130(tmp_path: Path, photos: Path) -> None:
+    """A real process, interrupted as by Ctrl-C."""
+    words = ["pretrain", str(photos), "--out", str(tmp_path / "run"), "--epochs", "4000", *TINY_WORDS]
+    process = subprocess.Popen([sys.executable, "-m", "gemel", *words], stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "run" / "metrics.csv", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

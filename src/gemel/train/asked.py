@@ -1,12 +1,13 @@
 """From the user's words to checked settings, a source and a place: every mistake told at once, nothing written."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gemel import backbones, methods
 from gemel.data.sources import Source, open_source
-from gemel.errors import UserError
+from gemel.errors import UserError, system_words
 from gemel.runs import claim_folder
 from gemel.schema import mistakes_in, schema_of, typed
 from gemel.settings import SECTIONS, Launch, Layer, Settings, common_mistakes, layer_of_file, merge
@@ -43,9 +44,7 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     if not wrong:
         overwrite, rescan = (is_true(launch.get(key)) for key in ("overwrite", "rescan"))
         folder = _collect(mistakes, claim_folder, words["out"], _stem(given), overwrite=overwrite)
-        # Written out in full: a run goes on, and is evaluated, from any working folder.
-        path = Path(words["images"] or "digits").expanduser()
-        given["images"] = str(path.absolute() if path.exists() else words["images"] or "digits")
+        given["images"] = _in_full(words["images"] or "digits")
         source = _collect(mistakes, open_source, given["images"], labels=words["labels"], rescan=rescan)
     if mistakes or source is None or folder is None:
         raise UserError(*dict.fromkeys(mistakes))
@@ -54,6 +53,12 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
         source,
         folder,
     )
+
+
+def _in_full(images: str) -> str:
+    """A path is written out: a run goes on, and is evaluated, from any working folder."""
+    path = os.path.expanduser(images)  # noqa: PTH111 pathlib's raises where there is no such user
+    return str(Path(path).absolute()) if os.path.exists(path) else images  # noqa: PTH110 nor has it too long a name
 
 
 def is_true(value: Any) -> bool:
@@ -81,7 +86,9 @@ def _collect(mistakes: list[str], check: Callable[..., Any], *given: Any, **opti
         return check(*given, **options)
     except UserError as error:
         mistakes += error.mistakes
-        return None
+    except OSError as error:
+        mistakes.append(system_words(error))
+    return None
 
 
 def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ import torch
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
-from gemel.errors import UserError
+from gemel.errors import UserError, is_out_of_memory
 from gemel.methods.base import Method
 from gemel.schema import convert, schema_of
 from gemel.settings import Settings
@@ -19,7 +19,12 @@ def build_method(settings: Settings) -> Method:
     options = {key: value for key, value in settings.method.items() if key not in ("name", "recipe")}
     if settings.classes is not None:
         options["classes"] = settings.classes
-    return constructor(backbone, **convert(schema_of(constructor), options, "method"))
+    try:
+        return constructor(backbone, **convert(schema_of(constructor), options, "method"))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"{settings.method['name']} of this size needs more memory than there is: {error}") from error
 
 
 def build_backbone(settings: Settings) -> Backbone:

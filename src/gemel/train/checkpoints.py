@@ -1,5 +1,6 @@
 """Checkpoints of a run, and its backbone: saved whole or not at all, read without running code."""
 
+import errno
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ def save(run: Run, state: Mapping[str, Any]) -> None:
     """
 
     def write(temporary: Path) -> None:
-        torch.save(dict(state), temporary)
+        _written(lambda: torch.save(dict(state), temporary), run.checkpoint_path)
         if run.checkpoint_path.is_file():
             run.checkpoint_path.replace(run.previous_path)
 
@@ -97,7 +98,16 @@ def save_backbone(run: Run, backbone: Backbone, facts: Mapping[str, Any]) -> Non
     tensors = {name: value.detach().cpu().contiguous() for name, value in backbone.network.state_dict().items()}
     # The tensors last: where they stand, the run has ended.
     run.write_json("backbone.json", dict(facts))
-    write_atomically(run.backbone_path, lambda temporary: save_file(tensors, temporary))
+    path = run.backbone_path
+    write_atomically(path, lambda temporary: _written(lambda: save_file(tensors, temporary), path))
+
+
+def _written(write: Callable[[], object], path: Path) -> None:
+    """Both libraries hide the system's refusal in an exception of their own."""
+    try:
+        write()
+    except (RuntimeError, SafetensorError) as error:
+        raise OSError(errno.EIO, "can't be written: the disk is full, or a limit is reached", str(path)) from error
 
 
 def load_backbone(run: Run) -> Backbone:

@@ -68,10 +68,10 @@ def look(source: Source) -> Facts:
     for place in places:
         try:
             image = load(source, place)
-        except Unreadable as error:
-            reasons.append(error.reason)
+            in_memory = not isinstance(source.read(place), bytes)
+        except (Unreadable, OSError) as error:
+            reasons.append(str(error))
             continue
-        in_memory = not isinstance(source.read(place), bytes)
         sides.append(min(image.shape[:2]))
         gray.append(image.ndim == 2 or bool((image == image[..., :1]).all()))
     if not sides:

@@ -64,7 +64,7 @@ class Keeper(Callback):
         self.run, self.seconds, self.facts = run, seconds, facts
         self.interrupted = False
         self._signal: int | None = None
-        self._saved = time.monotonic()
+        self._saved, self._saved_step = time.monotonic(), -1
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -91,8 +91,9 @@ class Keeper(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last checkpoint; and the signals go back to whoever had them."""
-        if not self.interrupted:
-            self.save(trainer, pretrainer(pl_module))
+        module = pretrainer(pl_module)
+        if module.done != self._saved_step:
+            self.save(trainer, module)
         self._give_back()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -103,7 +104,7 @@ class Keeper(Callback):
 
     def save(self, trainer: Trainer, module: Pretrainer) -> None:
         """Write checkpoints/last.ckpt; the processes hold the same, the first one writes."""
-        self._saved = time.monotonic()
+        self._saved, self._saved_step = time.monotonic(), module.done
         if rank() != 0:
             return
         state = {
