@@ -28,14 +28,21 @@ LAYERS: dict[str, set[str]] = {
         "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
         "train.checkpoints", "train.build", "evaluations",
     },
-    "reports": {"errors", "runs", "metrics.health", "metrics.tables", "reports"},
+    "published": set(),
+    "reports": {"errors", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports"},
+    "studies": {
+        "__init__", "errors", "recipes", "runs", "schema", "settings", "metrics.spread", "published", "reports",
+        "train.asked", "studies",
+    },
+    "several": {""},
     "__init__": {""},
     "__main__": {"cli"},
     "cli": {""},
+    "commands": {""},
 }  # fmt: skip
 
 FOREIGN = {
-    "typer": {"cli"},
+    "typer": {"cli", "commands"},
     "click": {"cli"},
     "lightning": {"train"},
     "timm": {"backbones.timm", "train.pretrain"},
@@ -52,7 +59,12 @@ WITHOUT_TORCH = {
     "cli",
     "__init__",
     "metrics.health",
+    "metrics.spread",
+    "commands",
+    "published",
     "reports",
+    "several",
+    "studies",
 }
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -7,6 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from gemel.commands.arguments import RAW, RunFolder
+from gemel.commands.arguments import asks_help as _asks_help
+from gemel.commands.classify import classify
+from gemel.commands.compare import compare
+from gemel.commands.embed import embed
+from gemel.commands.study import study
 from gemel.errors import Diverged, Interrupted, UserError
 
 app = typer.Typer(
@@ -18,14 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RAW = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-"""arguments are handed on as they are typed: the one checker reads them"""
-
 UsageError: Any = typer.BadParameter.__bases__[0]
 """of click, which Typer either depends on or carries with it"""
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]
-Images = Annotated[str, typer.Argument(metavar="IMAGES", help="folder, text file of paths, or name of a data set")]
 
 
 @app.command(context_settings=RAW)
@@ -77,38 +77,8 @@ def evaluate(context: typer.Context) -> None:
         print(f"  {name}: {value}")
 
 
-@app.command()
-def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]) -> None:
-    """Write the features of images: one row an image, path and vector."""
-    _check_suffix(out, ".parquet", ".npz")
-    import gemel
-
-    table = gemel.embed(run, images, quiet=False)
-    _write_table(table, out)
-    print(f"{table.num_rows} images, {table.column('vector').type.list_size} numbers each: {out}")
-
-
-@app.command()
-def classify(
-    run: RunFolder,
-    images: Images,
-    out: Annotated[Path, typer.Option(help="F.parquet or F.csv")],
-    into: Annotated[Path | None, typer.Option(help="make a folder of links for each class here")] = None,
-    top: Annotated[int, typer.Option(help="classes told for each image")] = 3,
-) -> None:
-    """Write the discovered class of images: path, class, probability, and the next likely ones."""
-    _check_suffix(out, ".parquet", ".csv")
-    if into is not None:
-        _check_links(images, into)
-    import gemel
-
-    table = gemel.classify(run, images, top=top, quiet=False)
-    _write_table(table, out)
-    used = len(set(table.column("class").to_pylist()))
-    print(f"{table.num_rows} images in {used} classes: {out}")
-    if into is not None:
-        _link(table, into)
-        print(f"links: {into}")
+app.command()(embed)
+app.command()(classify)
 
 
 @app.command()
@@ -120,6 +90,10 @@ def report(
     import gemel
 
     print(gemel.report(list(runs), out))
+
+
+app.command()(compare)
+app.command(context_settings=RAW)(study)
 
 
 @app.command()
@@ -212,10 +186,6 @@ def _dry_run(layer: Any) -> None:
     print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
 
 
-def _asks_help(arguments: list[str]) -> bool:
-    return "--help" in arguments or "-h" in arguments
-
-
 def _pretrain_help() -> str:
     from gemel.schema import describe
     from gemel.settings import Launch, Settings
@@ -239,54 +209,3 @@ def _evaluate_help(protocols: list[str]) -> str:
         lines.append(f"  {name}: {' '.join((protocol.__doc__ or '').split('Args:')[0].split())}")
         lines += [f"    --{key:20} {meaning} [{default}]" for key, _, default, meaning in describe(schema_of(protocol))]
     return "\n".join(lines)
-
-
-def _check_suffix(path: Path, *allowed: str) -> None:
-    if path.suffix not in allowed:
-        raise UserError(f"--out {path} must end in {' or '.join(allowed)}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
-
-
-def _write_table(table: Any, out: Path) -> None:
-    import numpy as np
-    from pyarrow import csv, parquet
-
-    from gemel.runs import write_atomically
-
-    def write(temporary: Path) -> None:
-        if out.suffix == ".csv":
-            csv.write_csv(table, temporary)
-        elif out.suffix == ".npz":
-            vectors = table.column("vector").combine_chunks()
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    path=np.array(table.column("path").to_pylist()),
-                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
-                )
-        else:
-            parquet.write_table(table, temporary)
-
-    write_atomically(out, write)
-
-
-def _check_links(images: str, into: Path) -> None:
-    """Before the images are looked at: is there something to link, and room for it?"""
-    if not Path(images).expanduser().exists():
-        raise UserError(f"--into needs files; {images} is a data set")
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise UserError(f"--into {into} is not empty; name a new folder")
-
-
-def _link(table: Any, into: Path) -> None:
-    """A folder for each class, in it links to its images; the images stay where they are."""
-    for path, number in zip(table.column("path").to_pylist(), table.column("class").to_pylist(), strict=True):
-        image = Path(path).absolute()
-        folder = into / f"{number:04}"
-        folder.mkdir(parents=True, exist_ok=True)
-        link, copy = folder / image.name, 1
-        while link.is_symlink():  # images of one name from several folders
-            copy += 1
-            link = folder / f"{image.stem}-{copy}{image.suffix}"
-        link.symlink_to(image)

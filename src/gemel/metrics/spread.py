@@ -12,7 +12,7 @@ class Spread(NamedTuple):
     mean: float
     error: float | None
     """standard error of the mean; None with one run"""
-    count: int
+    runs: int
 
 
 def spread_of(values: Sequence[float]) -> Spread:

@@ -34,10 +34,7 @@ class Published(NamedTuple):
 def everything() -> tuple[Published, ...]:
     """All rows, in the file's order."""
     with FILE.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Published(**row | {"epochs": int(row["epochs"]) if row["epochs"] else None, "value": float(row["value"])})
-            for row in csv.DictReader(file)
-        )
+        return tuple(_row(cells) for cells in csv.DictReader(file))
 
 
 def rows(**wanted: Collection[str] | str | int | None) -> list[Published]:
@@ -72,3 +69,8 @@ def form_of(printed: str, method: str) -> str | None:
         return None
     form = printed[words[len(own) - 1].end() :].strip(" :")
     return form[1:-1] if form.startswith("(") and form.endswith(")") else form
+
+
+def _row(cells: dict[str, str]) -> Published:
+    epochs, value = cells.pop("epochs"), cells.pop("value")
+    return Published(**cells, epochs=int(epochs) if epochs else None, value=float(value))

@@ -22,8 +22,10 @@ MAIN = ("top1", "mean_per_class", "map", "acc", "nmi", "kmeans_acc")
 """Scores that the terminal has room for, and that get a chart; files hold all."""
 PER_CENT = (*FRACTIONS, "nmi", "ami", "ari", "map")
 """Scores by a part of their name that are told in per cent, as papers print them."""
-MOST_PUBLISHED = 12
+MOST_PUBLISHED = 8
 """Published rows in the terminal."""
+LETTERS = {"data": "D", "protocol": "P", "network": "N", "epochs": "E", "form": "F", "seeds": "S", "unfinished": "U"}
+"""Of the kinds of marks, where there is no room for words."""
 FORMATS = (".md", ".html", ".csv")
 NOTE = (
     "Mean ± standard error over seeds; shares and NMI, AMI, ARI in per cent, as papers print them. "
@@ -53,28 +55,32 @@ class Comparison:
 
     @property
     def columns(self) -> list[Column]:
-        """Every score of any run."""
-        return list(dict.fromkeys(column for group in self.groups for column in group.scores))
+        """Every score of any run, those of a protocol together, of a method's own classes before those of k-means."""
+        found = dict.fromkeys(column for group in self.groups for column in group.scores)
+        return sorted(found, key=lambda one: (one.protocol, one.options, one.metric.startswith("kmeans_")))
 
     def marks(self, group: Group) -> list[Mark]:
         """What keeps a group from being compared with the first one."""
         return marks_of_group(group, self.groups[0])
 
     def short_table(self) -> Table:
-        """The main scores, and the marks in a word each: for the terminal."""
+        """The main scores, and a letter for each mark: for the terminal."""
         columns = [column for column in self.columns if column.metric in MAIN]
-        heads = ("run", "seeds", *(str(column) for column in columns), "differs in")
+        heads = ("run", "seeds", *(str(column).replace("_", " ") for column in columns), "mark")
         rows = [
-            (group.name, str(len(group.runs)), *(_cell(group, one) for one in columns), _kinds(self.marks(group)))
+            (group.name, str(len(group.runs)), *(_cell(group, one) for one in columns), _letters(self.marks(group)))
             for group in self.groups
         ]
         shown = [one for one in self.neighbours if any(column in one.values for column in columns)]
         for one in shown[:MOST_PUBLISHED]:
-            scores = (number(one.values[column]) if column in one.values else "" for column in columns)
-            rows.append((f"published: {one.row.method}, {one.row.data}", "", *scores, _kinds(one.marks)))
+            scores = (f"{one.values[column]:.1f}" if column in one.values else "" for column in columns)
+            rows.append((f"{one.row.method}, {one.row.data} (published)", "", *scores, _letters(one.marks)))
+        marks = [mark for group in self.groups for mark in self.marks(group)]
+        marks += [mark for one in shown[:MOST_PUBLISHED] for mark in one.marks]
+        legend = ", ".join(f"{LETTERS[kind]} {kind}" for kind in dict.fromkeys(mark.kind for mark in marks))
         left = len(self.neighbours) - len(shown[:MOST_PUBLISHED])
         more = f" {plural(left, 'published row')} more in a file: --out compared.md" if left else ""
-        return Table("", heads, tuple(rows), NOTE + more)
+        return Table("", heads, tuple(rows), NOTE + (f" Marks: {legend}." if legend else "") + more)
 
     def table(self) -> Table:
         """Every score, and the marks in full."""
@@ -206,20 +212,28 @@ def _near(row: Published, group: Group) -> bool:
 def _spread(group: Group, column: Column) -> Spread:
     """Take mean and error in per cent, where papers print per cent."""
     mean, error, count = spread_of(group.scores[column])
-    whole = 100 if abs(mean) <= 1 and any(part in column.metric for part in PER_CENT) else 1
+    whole = 100 if _in_per_cent(group, column) else 1
     return Spread(whole * mean, None if error is None else whole * error, count)
+
+
+def _in_per_cent(group: Group, column: Column) -> bool:
+    return any(part in column.metric for part in PER_CENT) and all(abs(one) <= 1 for one in group.scores[column])
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
 
 
 def _cell(group: Group, column: Column) -> str:
     if column not in group.scores:
         return ""
     spread = _spread(group, column)
-    fewer = f" ({spread.count})" if spread.count < len(group.runs) else ""
-    return said(spread) + fewer
+    fewer = f" ({spread.runs})" if spread.runs < len(group.runs) else ""
+    return said(spread, _tenths if _in_per_cent(group, column) else None) + fewer
 
 
-def _kinds(marks: Sequence[Mark]) -> str:
-    return ", ".join(dict.fromkeys(mark.kind for mark in marks))
+def _letters(marks: Sequence[Mark]) -> str:
+    return " ".join(dict.fromkeys(LETTERS[mark.kind] for mark in marks))
 
 
 def _words(marks: Sequence[Mark]) -> str:

@@ -1,5 +1,6 @@
 """Means with their standard errors become a chart: over numbers, or over names."""
 
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
@@ -46,7 +47,6 @@ def spread_chart(
     x_name: str,
     names: Sequence[str] = (),
     log_x: bool = False,
-    say: Callable[[float], str] = number,
 ) -> str:
     """Draw means as dots, joined where the bottom is an axis of numbers, with a whisker of one standard error each way.
 
@@ -56,7 +56,6 @@ def spread_chart(
         x_name: what runs along the bottom
         names: of the places 0, 1, 2, ... where the bottom holds names and no numbers
         log_x: equal steps along the bottom are equal factors; all x must be above zero
-        say: a value in words, for the tooltips
     """
     tops = [one.mean + (one.error or 0) for line in lines for one in line.y]
     feet = [one.mean - (one.error or 0) for line in lines for one in line.y]
@@ -65,10 +64,10 @@ def spread_chart(
     x = Axis(*span, LEFT, WIDTH - RIGHT, log_x and not names)
     y = Axis(*roomy(min(feet), max(tops), 0.08), HEIGHT - BOTTOM, TOP)
     parts = [grid(y, number), _names(x, y, names, x_name) if names else bottom(x, y, x_name)]
-    parts += [_line(line, colour, x, y, say, joined=not names) for colour, line in enumerate(lines)]
+    parts += [_line(line, colour, x, y, joined=not names) for colour, line in enumerate(lines)]
     told = [line.name for line in lines if len(lines) > 1]
     parts += [_legend(colour, name) for colour, name in enumerate(told)]
-    ends = "; ".join(f"{line.name} from {say(line.y[0].mean)} to {say(line.y[-1].mean)}" for line in lines)
+    ends = "; ".join(f"{line.name} from {said(line.y[0])} to {said(line.y[-1])}" for line in lines)
     return svg(f"{title} by {x_name}: {ends}", height_of(len(lines)), parts)
 
 
@@ -77,16 +76,22 @@ def height_of(lines: int) -> int:
     return HEIGHT + (LEGEND * lines + 4 if lines > 1 else 0)
 
 
-def said(spread: Spread, say: Callable[[float], str] = number) -> str:
-    """Say a mean and its standard error, the count where there is no error to tell.
+def said(spread: Spread, say: Callable[[float], str] | None = None) -> str:
+    """Say a mean and its standard error, to the digits that the error leaves certain; the mean alone without one.
 
-    >>> said(Spread(0.5, 0.25, 4)), said(Spread(2.0, None, 1))
-    ('0.5 ± 0.25', '2')
+    >>> said(Spread(0.51234, 0.0217, 4)), said(Spread(2.0, None, 1)), said(Spread(0.51234, 0.0217, 4), "{:.0%}".format)
+    ('0.512 ± 0.022', '2', '51% ± 2%')
     """
-    return say(spread.mean) if spread.error is None else f"{say(spread.mean)} ± {say(spread.error)}"
+    mean, error, _ = spread
+    if error is None:
+        return (say or number)(mean)
+    if say is None:
+        digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 4
+        return f"{mean:,.{digits}f} ± {error:.{digits}f}".replace("-", "−")
+    return f"{say(mean)} ± {say(error)}"
 
 
-def _line(line: Points, colour: int, x: Axis, y: Axis, say: Callable[[float], str], *, joined: bool) -> str:
+def _line(line: Points, colour: int, x: Axis, y: Axis, *, joined: bool) -> str:
     parts: list[str] = []
     middles = [(x.place(place), y.place(one.mean)) for place, one in zip(line.x, line.y, strict=True)]
     if joined:
@@ -97,7 +102,7 @@ def _line(line: Points, colour: int, x: Axis, y: Axis, say: Callable[[float], st
             low, high = y.place(one.mean - one.error), y.place(one.mean + one.error)
             ends = "".join(f"M{across - CAP:.1f} {end:.1f}h{2 * CAP}" for end in (low, high))
             parts.append(f'<path class="whisker {style(colour)}" d="M{across:.1f} {low:.1f}V{high:.1f}{ends}"/>')
-        tip = f"{line.name}: {said(one, say)}, {plural(one.count, 'run')}"
+        tip = f"{line.name}: {said(one)}, {plural(one.runs, 'run')}"
         parts.append(
             f'<circle class="dot {style(colour)}" cx="{across:.1f}" cy="{up:.1f}" r="3"><title>{escape(tip)}</title>'
             "</circle>"

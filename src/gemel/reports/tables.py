@@ -53,7 +53,7 @@ def show(table: Table) -> None:
 
     drawn = Drawn(box=box.SIMPLE_HEAD, title=table.title or None, title_justify="left", padding=(0, 1, 0, 0))
     for head in table.heads:
-        drawn.add_column(Text(head), overflow="fold")
+        drawn.add_column(Text(head))
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))  # a name in square brackets is no markup
     Console(highlight=False).print(drawn)
