@@ -10,14 +10,14 @@ from gemel.errors import UserError
 
 def study(context: typer.Context) -> None:
     """Make a named set of runs and its table:  gemel study epochs --seeds 3"""
-    from gemel.settings import Settings, layer_of_flags
+    from gemel.settings import Launch, Settings, layer_of_flags
     from gemel.studies.plan import StudyLaunch
 
     if asks_help(context.args):
         print(_help())
         return
     words = list(_without_set(context.args))
-    layer = layer_of_flags(words, ["name"], Settings, StudyLaunch)
+    layer = layer_of_flags(words, ["name"], Settings, Launch, StudyLaunch)
     if "name" not in layer.values:
         raise UserError("NAME missing; gemel study NAME, and gemel study --help lists them")
     from gemel.reports.tables import show

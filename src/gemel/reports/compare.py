@@ -74,7 +74,7 @@ class Comparison:
         shown = [one for one in self.neighbours if any(column in one.values for column in columns)]
         for one in shown[:MOST_PUBLISHED]:
             scores = (f"{one.values[column]:.1f}" if column in one.values else "" for column in columns)
-            rows.append((f"{one.row.method}, {one.row.data} (published)", "", *scores, _letters(one.marks)))
+            rows.append((f"printed: {one.row.method}, {one.row.data}", "", *scores, _letters(one.marks)))
         marks = [mark for group in self.groups for mark in self.marks(group)]
         marks += [mark for one in shown[:MOST_PUBLISHED] for mark in one.marks]
         legend = ", ".join(f"{LETTERS[kind]} {kind}" for kind in dict.fromkeys(mark.kind for mark in marks))

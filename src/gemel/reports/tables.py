@@ -52,13 +52,14 @@ def show(table: Table) -> None:
     from rich.text import Text
 
     drawn = Drawn(box=box.SIMPLE_HEAD, title=table.title or None, title_justify="left", padding=(0, 1, 0, 0))
-    for head in table.heads:
-        drawn.add_column(Text(head))
+    drawn.add_column(Text(table.heads[0]), overflow="fold")
+    for head in table.heads[1:]:
+        drawn.add_column(Text(head.replace(" ", "\n")), no_wrap=True)  # names wrap, numbers do not
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))  # a name in square brackets is no markup
-    Console(highlight=False).print(drawn)
-    if table.note:
-        print(table.note)
+    console = Console(highlight=False)
+    console.print(drawn)
+    console.print(Text(table.note))
 
 
 def page(

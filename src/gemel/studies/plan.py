@@ -70,14 +70,21 @@ def check_settings(planned: Sequence[Planned]) -> None:
     """
     from gemel.train.asked import asked_for
 
-    mistakes: list[str] = []
-    for variation, layers in {one.variation.name: one.layers for one in planned}.items():
+    found: dict[str, list[str]] = {}
+    variations = {one.variation.name: one.layers for one in planned}
+    for name, layers in variations.items():
         try:
             asked_for(layers)
         except UserError as error:
-            mistakes += [f"{mistake} (in {variation})" for mistake in error.mistakes]
-    if mistakes:
-        raise UserError(*mistakes)
+            for mistake in error.mistakes:
+                found.setdefault(mistake, []).append(name)
+    if found:
+        raise UserError(
+            *(
+                mistake if len(names) == len(variations) else f"{mistake} (in {', '.join(names)})"
+                for mistake, names in found.items()
+            )
+        )
 
 
 def check_against_earlier(planned: Sequence[Planned], out: Path) -> None:
