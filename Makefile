@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 SEED ?= 0
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench study-epochs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gemel pretrain digits --seed $(SEED) --out runs/demo --overwrite
@@ -23,6 +23,9 @@ types: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/step.py
+
+study-epochs: $(VENV)/.installed
+	$(BIN)/gemel study epochs --tables docs/studies
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
