@@ -20,7 +20,7 @@ def test_every_row_is_well_formed() -> None:
 
 def test_no_number_stands_twice() -> None:
     rows = published.everything()
-    assert len({row for row in rows}) == len(rows)
+    assert len(set(rows)) == len(rows)
     keys = [row._replace(value=0.0) for row in rows]
     assert [row for row in keys if keys.count(row) > 1] == []
 

@@ -23,8 +23,12 @@ TOP1 = Column("knn", "top1")
 def write_run(folder: Path, top1: float | None, *, k: int = 20, split: str = "test set x", **settings: Any) -> Run:
     """A run's folder in its real layout, as far as a comparison reads it."""
     values = {
-        **{"images": "cifar10", "method": {"name": "barlow_twins"}, "backbone": {"name": "resnet18"}},
-        **{"epochs": 800, "seed": 0, "threads": 1},
+        "images": "cifar10",
+        "method": {"name": "barlow_twins"},
+        "backbone": {"name": "resnet18"},
+        "epochs": 800,
+        "seed": 0,
+        "threads": 1,
     }
     (folder / "evaluations").mkdir(parents=True)
     (folder / "run.yaml").write_text(yaml.safe_dump(values | settings))

@@ -11,8 +11,14 @@ from gemel.studies.plan import StudyLaunch
 from gemel.studies.runner import run_study
 
 SHARED = {
-    **{"images": "digits", "image_size": 8, "batch_size": 256, "workers": 0, "threads": 1},
-    **{"method": "twist", "method.hidden": 16, "method.heads": 1},
+    "images": "digits",
+    "image_size": 8,
+    "batch_size": 256,
+    "workers": 0,
+    "threads": 1,
+    "method": "twist",
+    "method.hidden": 16,
+    "method.heads": 1,
     "backbone": {"name": "convnet", "widths": [8, 8], "strides": [2, 2], "pool": 1},
 }
 VARIATIONS = [Variation(f"short-{count}", {"epochs": count}, "short", count) for count in (1, 2)]

@@ -41,7 +41,8 @@ def test_rising_forgives_a_fall_within_the_error_and_nothing_more() -> None:
 
 
 def test_rising_follows_the_axis_and_its_own_line_only() -> None:
-    shuffled = [*reversed(rows(GROWING, "ours")), *rows(dict(zip("def", reversed(GROWING.values()), strict=True)), "no")]
+    falling = dict(zip("def", reversed(GROWING.values()), strict=True))
+    shuffled = [*reversed(rows(GROWING, "ours")), *rows(falling, "no")]
     assert rising("acc", "ours").judge(shuffled).word == "pass"
     assert rising("acc", "no").judge(shuffled).word == "fail"
     assert rising("acc", "none").judge(shuffled).word == NOT_TESTABLE

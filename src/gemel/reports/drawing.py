@@ -94,7 +94,7 @@ def sheet(drawings: Sequence[tuple[str, str]], height: int, *, across: int = 2) 
     for place, (title, drawing) in enumerate(drawings):
         left, top = place % columns * (WIDTH + 20), place // columns * slot
         parts.append(text(left + LEFT, top + 16, title, "start", "title"))
-        at = f'<svg x="{left}" y="{top + 24}" width="{WIDTH}" height="{height}" '
+        at = f'<svg x="{left}" y="{top + 24}" width="{WIDTH}" height="{height}" preserveAspectRatio="xMinYMin" '
         parts.append(drawing.replace("<svg ", at, 1))
     wide, tall = columns * (WIDTH + 20) - 20, math.ceil(len(drawings) / columns) * slot
     style = f"{STYLE.read_text(encoding='utf-8')}svg {{ width: auto; }}"

@@ -73,7 +73,7 @@ def spread_chart(
 
 def height_of(lines: int) -> int:
     """Say how high a chart of so many lines is, its legend below it."""
-    return HEIGHT + (LEGEND * lines + 4 if lines > 1 else 0)
+    return HEIGHT + (LEGEND * lines + 8 if lines > 1 else 0)
 
 
 def said(spread: Spread, say: Callable[[float], str] | None = None) -> str:
@@ -122,5 +122,5 @@ def _names(x: Axis, y: Axis, names: Sequence[str], x_name: str) -> str:
 
 
 def _legend(colour: int, name: str) -> str:
-    at = HEIGHT + LEGEND * colour + 8
+    at = HEIGHT + LEGEND * colour + 14
     return f'<path class="line {style(colour)}" d="M{LEFT} {at - 4}h18"/>' + text(LEFT + 24, at, name, "start")

@@ -74,7 +74,7 @@ def page(
     Args:
         title: its heading
         facts: lines below it
-        tables: in their order
+        tables: the first above the charts, the others below; one at least
         charts: with their drawings
         verdicts: of checks
     """

@@ -18,14 +18,19 @@ STUDY = Study(
     question="How do k-NN, the accuracy of TWIST's classes and of k-means on features grow with the epochs?",
     small=Scale(
         {
-            **{"images": "digits", "image_size": 8, "threads": 1, "workers": 0},
+            "images": "digits",
+            "image_size": 8,
+            "threads": 1,
+            "workers": 0,
             "backbone": {"name": "convnet", "widths": [8, 16], "strides": [2, 2]},
         },
         _variations(3, 6, 12, 24),
     ),
     full=Scale(
         {
-            **{"images": "cifar10", "image_size": 32, "batch_size": 256},
+            "images": "cifar10",
+            "image_size": 32,
+            "batch_size": 256,
             "backbone": {"name": "resnet18", "stem": "small"},
         },
         _variations(100, 200, 400, 800),

@@ -13,7 +13,7 @@ from gemel.reports.drawing import sheet
 from gemel.reports.sections import flat
 from gemel.reports.spreads import Points, height_of, said, spread_chart
 from gemel.reports.tables import Table, Verdict, markdown, page
-from gemel.reports.words import duration, number, plural
+from gemel.reports.words import number, plural
 from gemel.runs import Run, write_text
 from gemel.settings import Layer
 from gemel.studies.base import Column, Study
@@ -140,10 +140,8 @@ class Outcome:
         if len(environments) < planned:
             facts.append(f"Not complete: {len(environments)} of {plural(planned, 'run')} so far.")
         facts += [f"{run} diverged: {reason}." for run, reason in self.failed.items()]
-        seconds = [float(one["seconds"]) for one in environments if "seconds" in one]
-        if seconds:
-            machine = f"{environments[0].get('device', '?')}, {plural(int(environments[0].get('cores', 0)), 'core')}"
-            facts.append(f"{plural(len(seconds), 'training')} took {duration(sum(seconds))} in all; {machine}.")
+        if environments:
+            facts.append(f"Device: {environments[0].get('device')}, {environments[0].get('cores')} cores.")
         return facts
 
     def _cell(self, row: Row, column: str) -> str:

@@ -49,7 +49,7 @@ def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, sa
             done = _complete(one, study, out)
             if done != "was there":
                 seconds[one.variation.name] = time.perf_counter() - started
-            left = _left(planned[place:], seconds)
+            left = _left([later for later in planned[place:] if not _finished(later.folder)], seconds)
             say(f"[{place}/{len(planned)}] {one.variation.name}, seed {one.seed}: {done}{left}")
     finally:
         outcome = outcome_of(name, study, launch, overrides, planned, out)
@@ -124,9 +124,8 @@ def _failed(out: Path) -> dict[str, str]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _left(rest: Sequence[Planned], seconds: Mapping[str, float]) -> str:
+def _left(missing: Sequence[Planned], seconds: Mapping[str, float]) -> str:
     """Say how long the runs that are not there will take, by those that were made."""
-    missing = [one for one in rest if not _finished(one.folder)]
     if not missing or not seconds:
         return ""
     mean = sum(seconds.values()) / len(seconds)
