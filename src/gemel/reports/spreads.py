@@ -38,6 +38,7 @@ class Points(NamedTuple):
     name: str
     x: tuple[float, ...]
     y: tuple[Spread, ...]
+    colour: int = 0
 
 
 def spread_chart(
@@ -64,9 +65,8 @@ def spread_chart(
     x = Axis(*span, LEFT, WIDTH - RIGHT, log_x and not names)
     y = Axis(*roomy(min(feet), max(tops), 0.08), HEIGHT - BOTTOM, TOP)
     parts = [grid(y, number), _names(x, y, names, x_name) if names else bottom(x, y, x_name)]
-    parts += [_line(line, colour, x, y, joined=not names) for colour, line in enumerate(lines)]
-    told = [line.name for line in lines if len(lines) > 1]
-    parts += [_legend(colour, name) for colour, name in enumerate(told)]
+    parts += [_line(line, x, y, joined=not names) for line in lines]
+    parts += [_legend(place, line) for place, line in enumerate(lines) if len(lines) > 1]
     ends = "; ".join(f"{line.name} from {said(line.y[0])} to {said(line.y[-1])}" for line in lines)
     return svg(f"{title} by {x_name}: {ends}", height_of(len(lines)), parts)
 
@@ -91,20 +91,20 @@ def said(spread: Spread, say: Callable[[float], str] | None = None) -> str:
     return f"{say(mean)} ± {say(error)}"
 
 
-def _line(line: Points, colour: int, x: Axis, y: Axis, *, joined: bool) -> str:
+def _line(line: Points, x: Axis, y: Axis, *, joined: bool) -> str:
     parts: list[str] = []
     middles = [(x.place(place), y.place(one.mean)) for place, one in zip(line.x, line.y, strict=True)]
     if joined:
         path = "L".join(f"{across:.1f} {up:.1f}" for across, up in middles)
-        parts.append(f'<path class="line {style(colour)}" d="M{path}"/>')
+        parts.append(f'<path class="line {style(line.colour)}" d="M{path}"/>')
     for (across, up), one in zip(middles, line.y, strict=True):
         if one.error is not None:
             low, high = y.place(one.mean - one.error), y.place(one.mean + one.error)
             ends = "".join(f"M{across - CAP:.1f} {end:.1f}h{2 * CAP}" for end in (low, high))
-            parts.append(f'<path class="whisker {style(colour)}" d="M{across:.1f} {low:.1f}V{high:.1f}{ends}"/>')
+            parts.append(f'<path class="whisker {style(line.colour)}" d="M{across:.1f} {low:.1f}V{high:.1f}{ends}"/>')
         tip = f"{line.name}: {said(one)}, {plural(one.runs, 'run')}"
         parts.append(
-            f'<circle class="dot {style(colour)}" cx="{across:.1f}" cy="{up:.1f}" r="3"><title>{escape(tip)}</title>'
+            f'<circle class="dot {style(line.colour)}" cx="{across:.1f}" cy="{up:.1f}" r="3"><title>{escape(tip)}</title>'
             "</circle>"
         )
     return "".join(parts)
@@ -121,6 +121,8 @@ def _names(x: Axis, y: Axis, names: Sequence[str], x_name: str) -> str:
     )
 
 
-def _legend(colour: int, name: str) -> str:
-    at = HEIGHT + LEGEND * colour + 14
-    return f'<path class="line {style(colour)}" d="M{LEFT} {at - 4}h18"/>' + text(LEFT + 24, at, name, "start")
+def _legend(place: int, line: Points) -> str:
+    at = HEIGHT + LEGEND * place + 14
+    return f'<path class="line {style(line.colour)}" d="M{LEFT} {at - 4}h18"/>' + text(
+        LEFT + 24, at, line.name, "start"
+    )

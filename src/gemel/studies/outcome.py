@@ -165,9 +165,9 @@ class Outcome:
             points = [Points(title, tuple(range(len(measured))), tuple(spreads))]
             return spread_chart(title, points, x_name="variation", names=[row.name for row in measured])
         lines: list[Points] = []
-        for line in self._lines():
+        for colour, line in enumerate(self._lines()):  # a line keeps its colour in all charts
             along = [(row.x or 0.0, one) for row, one in zip(measured, spreads, strict=True) if row.line == line]
             if along:
                 x, y = zip(*sorted(along), strict=True)
-                lines.append(Points(line, x, y))
+                lines.append(Points(line, x, y, colour))
         return spread_chart(title, lines, x_name=self.study.axis, log_x=self.study.log_axis)
