@@ -104,8 +104,8 @@ def _line(line: Points, x: Axis, y: Axis, *, joined: bool) -> str:
             parts.append(f'<path class="whisker {style(line.colour)}" d="M{across:.1f} {low:.1f}V{high:.1f}{ends}"/>')
         tip = f"{line.name}: {said(one)}, {plural(one.runs, 'run')}"
         parts.append(
-            f'<circle class="dot {style(line.colour)}" cx="{across:.1f}" cy="{up:.1f}" r="3"><title>{escape(tip)}</title>'
-            "</circle>"
+            f'<circle class="dot {style(line.colour)}" cx="{across:.1f}" cy="{up:.1f}" r="3">'
+            f"<title>{escape(tip)}</title></circle>"
         )
     return "".join(parts)
 
