@@ -7,7 +7,7 @@ SEED ?= 0
 FILES ?= 2000
 SETTINGS ?= 500
 
-.PHONY: demo test lint types bench fuzz study-kills clean
+.PHONY: demo test lint types bench fuzz study-kills study-epochs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gemel pretrain digits --seed $(SEED) --out runs/demo --overwrite
@@ -31,6 +31,9 @@ fuzz: $(VENV)/.installed-dev
 
 study-kills: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/kills.py
+
+study-epochs: $(VENV)/.installed
+	$(BIN)/gemel study epochs --tables docs/studies
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -123,6 +123,6 @@ def test_use_backbone(digits_run: gemel.Run, tmp_path: Path) -> None:
     assert out.count("is most like") == 3
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "types", "bench", "fuzz"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "types", "bench", "fuzz", "study-kills", "study-epochs"])
 def test_makefile_has_the_targets(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -17,7 +17,6 @@ LAYERS: dict[str, set[str]] = {
     "launched": {"errors"},
     "pretraining": {""},
     "schema": {"errors"},
-    "answers": {"errors", "runs"},
     "config_file": {"errors"},
     "settings": {"config_file", "errors", "recipes", "schema"},
     "metrics": {"errors", "metrics"},
@@ -32,14 +31,21 @@ LAYERS: dict[str, set[str]] = {
         "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
         "train.checkpoints", "train.build", "evaluations",
     },
-    "reports": {"errors", "runs", "metrics.health", "metrics.tables", "reports"},
+    "published": set(),
+    "reports": {"errors", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports"},
+    "studies": {
+        "__init__", "errors", "recipes", "runs", "schema", "settings", "metrics.spread", "published", "reports",
+        "pretraining", "train.asked", "studies",
+    },
+    "several": {""},
     "__init__": {""},
     "__main__": {"cli"},
     "cli": {""},
+    "commands": {""},
 }  # fmt: skip
 
 FOREIGN = {
-    "typer": {"cli"},
+    "typer": {"cli", "commands"},
     "click": {"cli"},
     "lightning": {"train"},
     "timm": {"backbones.timm", "train.pretrain"},
@@ -54,13 +60,17 @@ WITHOUT_TORCH = {
     "launched",
     "pretraining",
     "schema",
-    "answers",
     "config_file",
     "settings",
     "cli",
     "__init__",
     "metrics.health",
+    "metrics.spread",
+    "commands",
+    "published",
     "reports",
+    "several",
+    "studies",
 }
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemel.errors import UserError, brief
 from gemel.runs import Run
+from gemel.several import compare, report, study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +27,14 @@ __all__ = [
     "UserError",
     "backbone",
     "classify",
+    "compare",
     "embed",
     "evaluate",
     "load",
     "pretrain",
     "report",
     "resume",
+    "study",
     "views",
 ]
 
@@ -186,20 +189,6 @@ def evaluate(
     seen = see(method, run.backbone_facts, source, progress=printed(quiet))
     tested = None if test_source is None else see(method, run.backbone_facts, test_source, progress=printed(quiet))
     return judge(run, evaluation, seen, tested, labels=labels or "own")
-
-
-def report(runs: Sequence[Run | str | Path], out: str | Path | None = None) -> Path:
-    """One self-contained HTML page of one or several runs.
-
-    Args:
-        runs: runs or their folders.
-        out: the file; left out: report.html in the first run's folder.
-    """
-    from gemel.reports import build_report
-
-    if isinstance(runs, Run | str | Path):
-        runs = [runs]
-    return build_report([load(run) for run in runs], None if out is None else Path(out))
 
 
 def views(

@@ -9,6 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from gemel.commands.arguments import RAW, RunFolder
+from gemel.commands.arguments import asks_help as _asks_help
+from gemel.commands.classify import classify
+from gemel.commands.compare import compare
+from gemel.commands.embed import embed
+from gemel.commands.study import study
 from gemel.errors import Diverged, Interrupted, UserError, brief, is_out_of_memory, system_words
 from gemel.launched import is_first
 
@@ -24,14 +30,8 @@ app = typer.Typer(
 SHOWN = 50
 """mistakes that are printed one by one"""
 
-RAW = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-"""arguments are handed on as they are typed: the one checker reads them"""
-
 UsageError: Any = typer.BadParameter.__bases__[0]
 """of click, which Typer either depends on or carries with it"""
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]
-Images = Annotated[str, typer.Argument(metavar="IMAGES", help="folder, text file of paths, or name of a data set")]
 
 
 @app.command(context_settings=RAW)
@@ -83,42 +83,8 @@ def evaluate(context: typer.Context) -> None:
         print(f"  {name}: {value}")
 
 
-@app.command()
-def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]) -> None:
-    """Write the features of images: one row an image, path and vector."""
-    from gemel.answers import check_suffix, write_table
-
-    check_suffix(out, ".parquet", ".npz")
-    import gemel
-
-    table = gemel.embed(run, images, quiet=False)
-    write_table(table, out)
-    print(f"{table.num_rows} images, {table.column('vector').type.list_size} numbers each: {out}")
-
-
-@app.command()
-def classify(
-    run: RunFolder,
-    images: Images,
-    out: Annotated[Path, typer.Option(help="F.parquet or F.csv")],
-    into: Annotated[Path | None, typer.Option(help="make a folder of links for each class here")] = None,
-    top: Annotated[int, typer.Option(help="classes told for each image")] = 3,
-) -> None:
-    """Write the discovered class of images: path, class, probability, and the next likely ones."""
-    from gemel.answers import check_links, check_suffix, link, write_table
-
-    check_suffix(out, ".parquet", ".csv")
-    if into is not None:
-        check_links(images, into)
-    import gemel
-
-    table = gemel.classify(run, images, top=top, quiet=False)
-    write_table(table, out)
-    used = len(set(table.column("class").to_pylist()))
-    print(f"{table.num_rows} images in {used} classes: {out}")
-    if into is not None:
-        link(table, into)
-        print(f"links: {into}")
+app.command()(embed)
+app.command()(classify)
 
 
 @app.command()
@@ -130,6 +96,10 @@ def report(
     import gemel
 
     print(gemel.report(list(runs), out))
+
+
+app.command()(compare)
+app.command(context_settings=RAW)(study)
 
 
 @app.command()
@@ -237,10 +207,6 @@ def _dry_run(layer: Any) -> None:
 
     prepared = prepare(asked, print)
     print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
-
-
-def _asks_help(arguments: list[str]) -> bool:
-    return "--help" in arguments or "-h" in arguments
 
 
 def _pretrain_help() -> str:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from pathlib import Path
 from typing import NamedTuple
 
 from gemel.reports.words import number
 
+STYLE = Path(__file__).parent / "charts.css"
 WIDTH, HEIGHT = 400, 244
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 18, 36
 LETTER = 7
@@ -79,6 +81,29 @@ def svg(label: str, height: int, parts: Sequence[str]) -> str:
     return f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {WIDTH} {height}">{"".join(parts)}</svg>'
 
 
+def sheet(drawings: Sequence[tuple[str, str]], height: int, *, across: int = 2) -> str:
+    """Set drawings of one height, each below its title, as a file of their own that brings its colours along.
+
+    Args:
+        drawings: titles and drawings; one at least
+        height: of each drawing
+        across: drawings in a row
+    """
+    columns, slot = min(across, len(drawings)), height + 30
+    parts: list[str] = []
+    for place, (title, drawing) in enumerate(drawings):
+        left, top = place % columns * (WIDTH + 20), place // columns * slot
+        parts.append(text(left + LEFT, top + 16, title, "start", "title"))
+        at = f'<svg x="{left}" y="{top + 24}" width="{WIDTH}" height="{height}" preserveAspectRatio="xMinYMin" '
+        parts.append(drawing.replace("<svg ", at, 1))
+    wide, tall = columns * (WIDTH + 20) - 20, math.ceil(len(drawings) / columns) * slot
+    style = f"{STYLE.read_text(encoding='utf-8')}svg {{ width: auto; }}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}">'
+        f"<style>{style}</style>{''.join(parts)}</svg>\n"
+    )
+
+
 def text(x: float, y: float, content: str, anchor: str, kind: str = "tick") -> str:
     """Write at a place; `anchor` is start, middle or end."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(content)}</text>'
@@ -108,7 +133,7 @@ def grid(y: Axis, say: Callable[[float], str], *, whole: bool = False) -> str:
 def bottom(x: Axis, y: Axis, name: str) -> str:
     """Draw the ticks of the bottom, their numbers and its name."""
     lines = [name_of_x(name)]
-    for tick in ticks(x.low, x.high, 8):
+    for tick in log_ticks(x.low, x.high) if x.log else ticks(x.low, x.high, 8):
         at = x.place(tick)
         lines.append(
             f'<path class="axis" d="M{at:.1f} {y.start:.1f}v4"/>' + text(at, y.start + 15, number(tick), "middle")

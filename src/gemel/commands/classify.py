@@ -1,0 +1,31 @@
+"""gemel classify."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemel.commands.answers import check_links, check_suffix, link, write_table
+from gemel.commands.arguments import Images, RunFolder
+
+
+def classify(
+    run: RunFolder,
+    images: Images,
+    out: Annotated[Path, typer.Option(help="F.parquet or F.csv")],
+    into: Annotated[Path | None, typer.Option(help="make a folder of links for each class here")] = None,
+    top: Annotated[int, typer.Option(help="classes told for each image")] = 3,
+) -> None:
+    """Write the discovered class of images: path, class, probability, and the next likely ones."""
+    check_suffix(out, ".parquet", ".csv")
+    if into is not None:
+        check_links(images, into)
+    import gemel
+
+    table = gemel.classify(run, images, top=top, quiet=False)
+    write_table(table, out)
+    used = len(set(table.column("class").to_pylist()))
+    print(f"{table.num_rows} images in {used} classes: {out}")
+    if into is not None:
+        link(table, into)
+        print(f"links: {into}")

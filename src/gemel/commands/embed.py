@@ -1,0 +1,19 @@
+"""gemel embed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemel.commands.answers import check_suffix, write_table
+from gemel.commands.arguments import Images, RunFolder
+
+
+def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]) -> None:
+    """Write the features of images: one row an image, path and vector."""
+    check_suffix(out, ".parquet", ".npz")
+    import gemel
+
+    table = gemel.embed(run, images, quiet=False)
+    write_table(table, out)
+    print(f"{table.num_rows} images, {table.column('vector').type.list_size} numbers each: {out}")

@@ -1,0 +1,240 @@
+"""Several runs beside each other and beside the published results: one table, with a mark where it would mislead."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from gemel.errors import UserError
+from gemel.metrics.spread import Spread, spread_of
+from gemel.published import Published, everything, form_of
+from gemel.reports.curves import Chart, charts, read_log
+from gemel.reports.groups import Column, Group, groups_of
+from gemel.reports.marks import Mark, bare_metric, marks_of_group, marks_of_published, printed_metric, same
+from gemel.reports.sections import run_names
+from gemel.reports.spreads import Points, said, spread_chart
+from gemel.reports.tables import Table, markdown, page
+from gemel.reports.words import FRACTIONS, method_name, number, plural
+from gemel.runs import Run, write_atomically, write_text
+
+MAIN = ("top1", "mean_per_class", "map", "acc", "nmi", "kmeans_acc")
+"""Scores that the terminal has room for, and that get a chart; files hold all."""
+PER_CENT = (*FRACTIONS, "nmi", "ami", "ari", "map")
+"""Scores by a part of their name that are told in per cent, as papers print them."""
+MOST_PUBLISHED = 8
+"""Published rows in the terminal."""
+LETTERS = {"data": "D", "protocol": "P", "network": "N", "epochs": "E", "form": "F", "seeds": "S", "unfinished": "U"}
+"""Of the kinds of marks, where there is no room for words."""
+FORMATS = (".md", ".html", ".csv")
+NOTE = (
+    "Mean ± standard error over seeds; shares and NMI, AMI, ARI in per cent, as papers print them. "
+    "A mark says why a row does not compare with the first one, a published row with the nearest of ours."
+)
+
+
+class Neighbour(NamedTuple):
+    """Printed numbers of one network in one table, and what keeps them from being compared."""
+
+    row: Published
+    values: dict[Column, float]
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs, and the published results that belong beside them.
+
+    Args:
+        groups: of runs that differ in their seed alone.
+        neighbours: published results, those that compare best first.
+    """
+
+    groups: tuple[Group, ...]
+    neighbours: tuple[Neighbour, ...]
+
+    @property
+    def columns(self) -> list[Column]:
+        """Every score of any run, those of a protocol together, of a method's own classes before those of k-means."""
+        found = dict.fromkeys(column for group in self.groups for column in group.scores)
+        return sorted(found, key=lambda one: (one.protocol, one.options, one.metric.startswith("kmeans_")))
+
+    def marks(self, group: Group) -> list[Mark]:
+        """What keeps a group from being compared with the first one."""
+        return marks_of_group(group, self.groups[0])
+
+    def short_table(self) -> Table:
+        """The main scores, and a letter for each mark: for the terminal."""
+        columns = [column for column in self.columns if column.metric in MAIN]
+        heads = ("run", "seeds", *(str(column).replace("_", " ") for column in columns), "mark")
+        rows = [
+            (group.name, str(len(group.runs)), *(_cell(group, one) for one in columns), _letters(self.marks(group)))
+            for group in self.groups
+        ]
+        shown = [one for one in self.neighbours if any(column in one.values for column in columns)]
+        for one in shown[:MOST_PUBLISHED]:
+            scores = (f"{one.values[column]:.1f}" if column in one.values else "" for column in columns)
+            rows.append((f"printed: {one.row.method}, {one.row.data}", "", *scores, _letters(one.marks)))
+        marks = [mark for group in self.groups for mark in self.marks(group)]
+        marks += [mark for one in shown[:MOST_PUBLISHED] for mark in one.marks]
+        legend = ", ".join(f"{LETTERS[kind]} {kind}" for kind in dict.fromkeys(mark.kind for mark in marks))
+        left = len(self.neighbours) - len(shown[:MOST_PUBLISHED])
+        more = f" {plural(left, 'published row')} more in a file: --out compared.md" if left else ""
+        return Table("", heads, tuple(rows), NOTE + (f" Marks: {legend}." if legend else "") + more)
+
+    def table(self) -> Table:
+        """Every score, and the marks in full."""
+        columns = self.columns
+        heads = ("run", "method", "network", "data", "epochs", "seeds", *(str(one) for one in columns),
+                 "not comparable because", "source")  # fmt: skip
+        rows = [
+            (
+                *(group.name, method_name(group.method), group.network, group.data),
+                *(str(group.settings.get("epochs", "")), str(len(group.runs))),
+                *(_cell(group, column) for column in columns),
+                *(_words(self.marks(group)), ", ".join(run_names([run.path for run in group.runs]))),
+            )
+            for group in self.groups
+        ]
+        for row, values, marks in self.neighbours:
+            scores = (number(values[column]) if column in values else "" for column in columns)
+            epochs = "" if row.epochs is None else str(row.epochs)
+            about = ("published", row.method, row.network, row.data, epochs, "")
+            rows.append((*about, *scores, _words(marks), f"{row.table}; {row.source}"))
+        return Table("Scores", heads, tuple(rows), NOTE)
+
+    def markdown(self) -> str:
+        """The whole table in Markdown."""
+        table = self.table()
+        return f"{markdown(table)}\n\n{table.note}\n"
+
+    def html(self) -> str:
+        """One page that needs nothing else: a chart of each main score, the table, the curves of training."""
+        runs = [run for group in self.groups for run in group.runs]
+        names = run_names([run.path for run in runs])
+        read = [(name, run.settings, run.metrics()) for name, run in zip(names, runs, strict=True)]
+        logs = [read_log(name, str(set_["method"]["name"]), rows, set_) for name, set_, rows in read if rows.num_rows]
+        drawn = [chart for column in self.columns if column.metric in MAIN for chart in self._chart(column)]
+        facts = [f"{plural(len(runs), 'run')} in {plural(len(self.groups), 'group')}"]
+        return page("Runs compared", facts, [self.table()], [*drawn, *(charts(logs) if logs else [])])
+
+    def write(self, out: Path) -> None:
+        """Write the comparison in the format that the file's name ends in.
+
+        Raises:
+            UserError: another ending, or no such folder.
+        """
+        check_out(out)
+        if out.suffix == ".csv":
+            write_atomically(out, self._write_csv)
+        else:
+            write_text(out, self.html() if out.suffix == ".html" else self.markdown())
+
+    def _chart(self, column: Column) -> list[Chart]:
+        having = [group for group in self.groups if column in group.scores]
+        if not having:
+            return []
+        points = [Points(str(column), tuple(range(len(having))), tuple(_spread(one, column) for one in having))]
+        drawing = spread_chart(str(column), points, x_name="run", names=[group.name for group in having])
+        return [Chart(str(column), "Mean and standard error over seeds.", (), drawing, "")]
+
+    def _write_csv(self, path: Path) -> None:
+        """Write a row a number; ours as measured, published ones as printed."""
+        heads = ("run", "method", "network", "data", "epochs", "score", "mean", "standard_error", "runs",
+                 "unit", "not_comparable_because", "source")  # fmt: skip
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(heads)
+            for group in self.groups:
+                about = (group.name, group.method, group.network, group.data, group.settings.get("epochs"))
+                source = " ".join(str(run.path) for run in group.runs)
+                for column in group.scores:
+                    mean, error, count = spread_of(group.scores[column])
+                    marks = _words(self.marks(group))
+                    writer.writerow((*about, column, mean, error, count, "as measured", marks, source))
+            for row, values, marks in self.neighbours:
+                about = ("published", row.method, row.network, row.data, row.epochs)
+                for column, value in values.items():
+                    source = f"{row.table}; {row.source}"
+                    writer.writerow((*about, column, value, "", "", "as printed", _words(marks), source))
+
+
+def compare_runs(runs: Sequence[Run], *, published: bool) -> Comparison:
+    """Read the folders of runs: settings and evaluations, nothing else.
+
+    Args:
+        runs: one at least.
+        published: set beside them the published results of the same scores by the same method or on the same data.
+
+    Raises:
+        UserError: no run, or a damaged one.
+    """
+    if not runs:
+        raise UserError("no run was given; name at least one folder of a run")
+    groups = tuple(groups_of(runs))
+    return Comparison(groups, tuple(_neighbours(groups)) if published else ())
+
+
+def check_out(out: Path) -> None:
+    """Refuse a file that can't be written, before anything is done.
+
+    Raises:
+        UserError: its name ends in no known format, or there is no such folder.
+    """
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out {out} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
+
+
+def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
+    """Find printed numbers of our scores, by one of our methods or on our data; those with fewest marks first."""
+    columns = {printed_metric(column): column for group in groups for column in group.scores}
+    found: dict[tuple[object, ...], Neighbour] = {}
+    for row in everything():
+        metric, note = bare_metric(row)
+        column = columns.get(metric)
+        near = [] if column is None else [group for group in groups if column in group.scores and _near(row, group)]
+        if column is None or not near:
+            continue
+        marks = min((marks_of_published(row, group, column) for group in near), key=len)
+        key = (row.table, row.method, row.network, row.epochs, row.data, note)
+        old = found.get(key, Neighbour(row, {}, ()))
+        values, joined = old.values | {column: row.value}, dict.fromkeys([*old.marks, *marks])
+        found[key] = Neighbour(row, values, tuple(joined))
+    return sorted(found.values(), key=lambda one: len({mark.kind for mark in one.marks}))
+
+
+def _near(row: Published, group: Group) -> bool:
+    return form_of(row.method, group.method) is not None or same(row.data, group.data)
+
+
+def _spread(group: Group, column: Column) -> Spread:
+    """Take mean and error in per cent, where papers print per cent."""
+    mean, error, count = spread_of(group.scores[column])
+    whole = 100 if _in_per_cent(group, column) else 1
+    return Spread(whole * mean, None if error is None else whole * error, count)
+
+
+def _in_per_cent(group: Group, column: Column) -> bool:
+    return any(part in column.metric for part in PER_CENT) and all(abs(one) <= 1 for one in group.scores[column])
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
+
+
+def _cell(group: Group, column: Column) -> str:
+    if column not in group.scores:
+        return ""
+    spread = _spread(group, column)
+    fewer = f" ({spread.runs})" if spread.runs < len(group.runs) else ""
+    return said(spread, _tenths if _in_per_cent(group, column) else None) + fewer
+
+
+def _letters(marks: Sequence[Mark]) -> str:
+    return " ".join(dict.fromkeys(LETTERS[mark.kind] for mark in marks))
+
+
+def _words(marks: Sequence[Mark]) -> str:
+    return "; ".join(mark.words for mark in marks)

@@ -1,0 +1,173 @@
+"""What a study found: table, checks, plot, and the published table beside them."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemel import published
+from gemel.metrics.spread import spread_of
+from gemel.reports.curves import Chart
+from gemel.reports.drawing import sheet
+from gemel.reports.sections import flat
+from gemel.reports.spreads import Points, height_of, said, spread_chart
+from gemel.reports.tables import Table, Verdict, markdown, page
+from gemel.reports.words import number, plural
+from gemel.runs import Run, write_text
+from gemel.settings import Layer
+from gemel.studies.base import Column, Study
+from gemel.studies.checks import Row
+from gemel.studies.plan import StudyLaunch
+
+NOT_COMPARABLE = "Printed numbers of other data, networks and protocols: for the direction of a trend, not its height."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study's results, complete or so far.
+
+    Args:
+        name: the study's.
+        study: what was asked for.
+        launch: seeds, scale, places.
+        overrides: the user's settings, for all runs.
+        rows: a row a variation.
+        finished: folders of the runs that were read.
+        failed: runs that diverged, and how.
+    """
+
+    name: str
+    study: Study
+    launch: StudyLaunch
+    overrides: Layer
+    rows: tuple[Row, ...]
+    finished: tuple[Path, ...]
+    failed: Mapping[str, str]
+
+    @property
+    def command(self) -> str:
+        """What makes this table."""
+        words = ["gemel", "study", self.name]
+        words += ["--full"] if self.launch.full else []
+        words += ["--seeds", str(self.seeds)] if self.launch.seeds else []
+        for key, value in flat(self.overrides.values):
+            words += [f"--{key.replace('_', '-') if '.' not in key else key}", value]
+        return " ".join(words)
+
+    @property
+    def seeds(self) -> int:
+        """Runs of each variation."""
+        return self.launch.seeds or self.study.seeds
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The study's checks, answered."""
+        return [Verdict(check.words, *check.judge(self.rows)) for check in self.study.checks]
+
+    def table(self) -> Table:
+        """Mean ± standard error of each column, a row a variation."""
+        heads = ((self.study.axis and "run") or "variation", "seeds", *(column.name for column in self.study.columns))
+        rows = [
+            (row.name, str(max(map(len, row.values.values()), default=0)), *(self._cell(row, one) for one in heads[2:]))
+            for row in self.rows
+        ]
+        return Table("Results", heads, tuple(rows), "Mean ± standard error over seeds.")
+
+    def published(self) -> Table | None:
+        """The printed numbers that the study names, a column a metric."""
+        found = [row for wanted in self.study.published for row in published.rows(**wanted)]
+        if not found:
+            return None
+        metrics = list(dict.fromkeys(row.metric for row in found))
+        lines: dict[tuple[str, ...], dict[str, str]] = {}
+        for row in found:
+            about = (row.method, row.network, "" if row.epochs is None else str(row.epochs), row.data)
+            lines.setdefault((*about, f"{row.table}; {row.source}"), {})[row.metric] = number(row.value)
+        rows = [(*key[:4], *(cells.get(metric, "") for metric in metrics), key[4]) for key, cells in lines.items()]
+        heads = ("method", "network", "epochs", "data", *metrics, "source")
+        return Table("Published", heads, tuple(rows), NOT_COMPARABLE)
+
+    def csv(self) -> str:
+        """A row a variation and column, the single values too."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        heads = ("study", "scale", "variation", "line", "x", "column", "mean", "standard_error", "seeds", "values")
+        writer.writerow(heads)
+        for row in self.rows:
+            for column, values in row.values.items():
+                numbers = spread_of(values) if values else ("", "", 0)
+                about = (self.name, self._scale, row.name, row.line, row.x, column)
+                writer.writerow((*about, *numbers, " ".join(repr(value) for value in values)))
+        return file.getvalue()
+
+    def markdown(self) -> str:
+        """The study on one page of Markdown; the plot is the file beside it."""
+        table, printed = self.table(), self.published()
+        checks = Table("", ("check", "answer", "why"), tuple((one[0], one[1], one[2]) for one in self.verdicts))
+        parts = [f"# Study {self.name}", self.study.question, f"```bash\n{self.command}\n```", *self._facts()]
+        parts += [f"![{self.name}]({self.name}.svg)"] if self._drawn() else []
+        parts += [f"## {table.title}", markdown(table), table.note]
+        parts += ["## Checks", markdown(checks)] if self.study.checks else []
+        parts += [f"## {printed.title}", markdown(printed), printed.note] if printed else []
+        return "\n\n".join(parts) + "\n"
+
+    def html(self) -> str:
+        """The same as one HTML file that needs nothing else."""
+        charts = [Chart(title, "Mean and standard error over seeds.", (), drawn, "") for title, drawn in self._drawn()]
+        printed = self.published()
+        facts = [self.study.question, self.command, *self._facts()]
+        tables = [self.table(), *([printed] if printed else [])]
+        return page(f"Study {self.name}", facts, tables, charts, self.verdicts)
+
+    def write(self, out: Path, tables: Path) -> None:
+        """Write NAME.html into one folder, NAME.md, NAME.csv and NAME.svg into the other."""
+        write_text(out / f"{self.name}.html", self.html())
+        write_text(tables / f"{self.name}.md", self.markdown())
+        write_text(tables / f"{self.name}.csv", self.csv())
+        drawn = self._drawn()
+        if drawn:
+            write_text(tables / f"{self.name}.svg", sheet(drawn, height_of(len(self._lines())), across=3))
+
+    @property
+    def _scale(self) -> str:
+        return "full" if self.launch.full else "small"
+
+    def _facts(self) -> list[str]:
+        environments = [Run(folder).environment for folder in self.finished]
+        planned = len(self.rows) * self.seeds
+        facts = [f"{self._scale.capitalize()} scale, {plural(self.seeds, 'seed')} of each."]
+        if len(environments) < planned:
+            facts.append(f"Not complete: {len(environments)} of {plural(planned, 'run')} so far.")
+        facts += [f"{run} diverged: {reason}." for run, reason in self.failed.items()]
+        if environments:
+            facts.append(f"Device: {environments[0].get('device')}, {environments[0].get('cores')} cores.")
+        return facts
+
+    def _cell(self, row: Row, column: str) -> str:
+        values = row.values[column]
+        return said(spread_of(values)) if values else ""
+
+    def _lines(self) -> list[str]:
+        return list(dict.fromkeys(row.line for row in self.rows)) if self.study.axis else [""]
+
+    def _drawn(self) -> list[tuple[str, str]]:
+        """A chart of each column that was measured: title, drawing."""
+        found = [(column.name, self._chart(column)) for column in self.study.columns if column.plotted]
+        return [(title, drawing) for title, drawing in found if drawing]
+
+    def _chart(self, column: Column) -> str:
+        measured = [row for row in self.rows if row.values[column.name]]
+        if not measured:
+            return ""
+        title, spreads = column.name, [spread_of(row.values[column.name]) for row in measured]
+        if not self.study.axis:
+            points = [Points(title, tuple(range(len(measured))), tuple(spreads))]
+            return spread_chart(title, points, x_name="variation", names=[row.name for row in measured])
+        lines: list[Points] = []
+        for colour, line in enumerate(self._lines()):  # a line keeps its colour in all charts
+            along = [(row.x or 0.0, one) for row, one in zip(measured, spreads, strict=True) if row.line == line]
+            if along:
+                x, y = zip(*sorted(along), strict=True)
+                lines.append(Points(line, x, y, colour))
+        return spread_chart(title, lines, x_name=self.study.axis, log_x=self.study.log_axis)

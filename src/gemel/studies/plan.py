@@ -1,0 +1,140 @@
+"""From a study's name and the user's words to a list of runs: every mistake told at once, nothing written."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from gemel.errors import UserError
+from gemel.recipes import Description
+from gemel.reports.sections import flat
+from gemel.runs import RUN_FILE, write_text
+from gemel.settings import Launch, Layer, layer_of_call, merge
+from gemel.studies.base import Study, Variation
+
+
+class StudyLaunch(Description):
+    """What a call to study takes beside the settings of its runs."""
+
+    seeds: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """runs of each variation, seeds 0, 1, 2, ...; else the study's own number"""
+    full: bool = False
+    """the size of the papers instead of minutes"""
+    out: str | None = None
+    """folder of the runs, the tables and the page; else runs/studies/NAME"""
+    tables: str | None = None
+    """folder for NAME.md, NAME.csv and NAME.svg; else that of --out"""
+    dry_run: bool = False
+    """check every setting, print the runs, write nothing"""
+
+
+class Planned(NamedTuple):
+    """One run of a study."""
+
+    variation: Variation
+    seed: int
+    folder: Path
+    layers: tuple[Layer, ...]
+    """of settings: what the study's runs share, the variation's, the user's"""
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """Every setting that the study or the user names, in words."""
+        return dict(flat(merge(*(layer.values for layer in self.layers))))
+
+
+def plan(study: Study, launch: StudyLaunch, out: Path, overrides: Layer) -> list[Planned]:
+    """List the runs, all variations of the first seed first: whatever is done by then covers the whole axis.
+
+    Raises:
+        UserError: the user sets what the study varies or chooses itself.
+    """
+    scale = study.full if launch.full else study.small
+    _check_overrides(overrides, scale.variations)
+    planned: list[Planned] = []
+    for seed in range(launch.seeds or study.seeds):
+        for variation in scale.variations:
+            settings, varied = layer_of_call(scale.settings), layer_of_call(variation.settings)
+            folder = out / variation.name / f"seed-{seed}"
+            planned.append(Planned(variation, seed, folder, (settings, varied, overrides)))
+    return planned
+
+
+def check_settings(planned: Sequence[Planned]) -> None:
+    """Hold the settings of every variation against their schemas, and open the images.
+
+    Raises:
+        UserError: with every mistake of any run.
+    """
+    from gemel.train.asked import asked_for
+
+    found: dict[str, list[str]] = {}
+    variations = {one.variation.name: one.layers for one in planned}
+    for name, layers in variations.items():
+        try:
+            asked_for(layers)
+        except UserError as error:
+            for mistake in error.mistakes:
+                found.setdefault(mistake, []).append(name)
+    if found:
+        raise UserError(
+            *(
+                mistake if len(names) == len(variations) else f"{mistake} (in {', '.join(names)})"
+                for mistake, names in found.items()
+            )
+        )
+
+
+def check_against_earlier(planned: Sequence[Planned], out: Path) -> None:
+    """Refuse to mix runs of two kinds in one table.
+
+    Raises:
+        UserError: the folder holds runs that were asked for with other settings.
+    """
+    earlier = _earlier(out)
+    mistakes: list[str] = []
+    for one in planned:
+        before = earlier.get(one.variation.name)
+        if before is None or before == one.asked or not (one.folder / RUN_FILE).is_file():
+            continue
+        keys = [key for key in dict.fromkeys([*before, *one.asked]) if before.get(key) != one.asked.get(key)]
+        told = ", ".join(f"{key} {before.get(key, 'left open')}, now {one.asked.get(key, 'left open')}" for key in keys)
+        mistakes.append(f"{one.folder} is a run of other settings ({told}); name another folder with --out")
+    if mistakes:
+        raise UserError(*mistakes)
+
+
+def remember(planned: Sequence[Planned], out: Path) -> None:
+    """Write what was asked of each variation as plan.json."""
+    asked = _earlier(out) | {one.variation.name: one.asked for one in planned}
+    write_text(out / "plan.json", json.dumps(asked, indent=1))
+
+
+def _earlier(out: Path) -> dict[str, dict[str, str]]:
+    file = out / "plan.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _check_overrides(overrides: Layer, variations: Sequence[Variation]) -> None:
+    given = dict(flat(overrides.values))
+    mistakes = [
+        f"{overrides.spell(key)} belongs to one run; a study takes {', '.join(_words())}"
+        for key in given
+        if key in Launch.model_fields
+    ]
+    if "seed" in given:
+        mistakes.append(f"{overrides.spell('seed')} is one run's; {overrides.spell('seeds')} says how many")
+    varied: Mapping[str, Any] = {key: 0 for one in variations for key, _ in flat(layer_of_call(one.settings).values)}
+    mistakes += [
+        f"{overrides.spell(key)} is what the study varies ({', '.join(one.name for one in variations)}); leave it out"
+        for key in given
+        if key in varied
+    ]
+    if mistakes:
+        raise UserError(*mistakes)
+
+
+def _words() -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in StudyLaunch.model_fields]

@@ -1,0 +1,133 @@
+"""Make the runs of a study one by one: finished ones are left, interrupted ones resumed, missing ones started."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gemel
+from gemel import pretraining
+from gemel.errors import Diverged
+from gemel.reports.words import duration
+from gemel.runs import RUN_FILE, Run, write_text
+from gemel.settings import Layer, layer_of_call
+from gemel.studies.base import Study
+from gemel.studies.checks import Row
+from gemel.studies.outcome import Outcome
+from gemel.studies.plan import Planned, StudyLaunch, check_against_earlier, check_settings, plan, remember
+
+Say = Callable[[str], None]
+
+
+def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, say: Say) -> Outcome:
+    """Make the missing runs of a study, read all, and write its table, plot and page.
+
+    Args:
+        name: the study's, and of the files it writes.
+        study: what is asked for.
+        launch: how many seeds, which scale, where.
+        overrides: settings of the user's, for all runs.
+        say: is told what is done.
+
+    Raises:
+        UserError: a setting is wrong, or the folder holds runs of other settings; nothing is written then.
+        Interrupted: a signal ended a run; what stands is kept, and the tables of it are written.
+    """
+    out = Path(launch.out or Path("runs") / "studies" / name)
+    planned = plan(study, launch, out, overrides)
+    check_settings(planned)
+    check_against_earlier(planned, out)
+    if launch.dry_run:
+        for one in planned:
+            say(f"{one.folder}: " + ", ".join(f"{key} {value}" for key, value in one.asked.items()))
+        return outcome_of(name, study, launch, overrides, planned, out)
+    remember(planned, out)
+    seconds: dict[str, float] = {}
+    try:
+        for place, one in enumerate(planned, start=1):
+            started = time.perf_counter()
+            done = _complete(one, study, out)
+            if done != "was there":
+                seconds[one.variation.name] = time.perf_counter() - started
+            left = _left([later for later in planned[place:] if not _finished(later.folder)], seconds)
+            say(f"[{place}/{len(planned)}] {one.variation.name}, seed {one.seed}: {done}{left}")
+    finally:
+        outcome = outcome_of(name, study, launch, overrides, planned, out)
+        outcome.write(out, Path(launch.tables or out))
+    return outcome
+
+
+def outcome_of(
+    name: str, study: Study, launch: StudyLaunch, overrides: Layer, planned: Sequence[Planned], out: Path
+) -> Outcome:
+    """Read every finished run of the plan; no torch."""
+    rows: list[Row] = []
+    for variation in dict.fromkeys(one.variation.name for one in planned):
+        members = [one for one in planned if one.variation.name == variation]
+        runs = [Run(one.folder) for one in members if _finished(one.folder)]
+        values = {
+            column.name: [value for run in runs if (value := column.read(run)) is not None] for column in study.columns
+        }
+        rows.append(Row(variation, members[0].variation.line, members[0].variation.x, values))
+    finished = [one.folder for one in planned if _finished(one.folder)]
+    return Outcome(name, study, launch, overrides, tuple(rows), tuple(finished), _failed(out))
+
+
+def _complete(one: Planned, study: Study, out: Path) -> str:
+    """Bring one run to its end, and judge it by the study's protocols; say what was done."""
+    key = str(one.folder.relative_to(out))
+    if key in _failed(out):
+        return f"diverged before ({_failed(out)[key]})"
+    started = time.perf_counter()
+    found = _finished(one.folder)
+    try:
+        if not found:
+            _train(one)
+    except Diverged as error:  # a result too: the table tells it, and the other runs are made
+        write_text(out / "failed.json", json.dumps(_failed(out) | {key: str(error)}, indent=1))
+        return f"diverged: {error}"
+    judged = [protocol for protocol, options in study.evaluations if _judge(one.folder, protocol, options)]
+    return "was there" if found and not judged else f"done in {duration(time.perf_counter() - started)}"
+
+
+def _train(one: Planned) -> None:
+    if (one.folder / RUN_FILE).is_file():
+        gemel.resume(one.folder, quiet=True)
+        return
+    if one.folder.is_dir():
+        for part in one.folder.glob(f".{RUN_FILE}.*.part"):  # a process died while it wrote its first file
+            part.unlink()
+    place = layer_of_call({"out": one.folder, "seed": one.seed})
+    pretraining.pretrain(*one.layers, place, quiet=True)
+
+
+def _judge(folder: Path, protocol: str, options: Mapping[str, Any]) -> bool:
+    """Evaluate, unless the same question was answered before."""
+    asked = {key: value for key, value in options.items() if key not in ("images", "test")}
+    for result in Run(folder).evaluations():
+        if result["protocol"] == protocol and asked.items() <= result["settings"].items():
+            return False
+    gemel.evaluate(folder, protocol, **options)
+    return True
+
+
+def _finished(folder: Path) -> bool:
+    """Whether the last file of a run, its report, is there."""
+    if not (folder / RUN_FILE).is_file():
+        return False
+    run = Run(folder)
+    return run.backbone_path.is_file() and run.report_path.is_file()
+
+
+def _failed(out: Path) -> dict[str, str]:
+    file = out / "failed.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _left(missing: Sequence[Planned], seconds: Mapping[str, float]) -> str:
+    """Say how long the runs that are not there will take, by those that were made."""
+    if not missing or not seconds:
+        return ""
+    mean = sum(seconds.values()) / len(seconds)
+    return f", about {duration(sum(seconds.get(one.variation.name, mean) for one in missing))} left"

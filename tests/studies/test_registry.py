@@ -1,0 +1,75 @@
+"""Every study in the folder: its settings exist, its rows and its published numbers are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gemel import published, studies
+from gemel.cli import main
+from gemel.errors import UserError
+from gemel.settings import Layer
+from gemel.studies.plan import StudyLaunch, check_settings, plan
+
+
+@pytest.mark.parametrize("name", studies.available())
+@pytest.mark.parametrize("full", [False, True], ids=["small", "full"])
+def test_every_setting_exists(name: str, full: bool, tmp_path: Path) -> None:
+    """Digits stand in for data that this machine may not have."""
+    planned = plan(studies.find(name), StudyLaunch(full=full), tmp_path, Layer({"images": "digits"}, "call"))
+    check_settings(planned)
+    assert len({one.folder for one in planned}) == len(planned)
+    assert all(re.fullmatch(r"[\w.-]+", one.variation.name) for one in planned)
+
+
+@pytest.mark.parametrize("name", studies.available())
+def test_a_study_is_whole(name: str) -> None:
+    study = studies.find(name)
+    assert study.question.endswith("?")
+    assert study.seeds >= 3
+    assert all(published.rows(**wanted) for wanted in study.published)
+    if study.axis:
+        assert all(one.x is not None for scale in (study.small, study.full) for one in scale.variations)
+
+
+@pytest.mark.parametrize("name", studies.available())
+def test_dry_run_writes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(["study", name, "--dry-run", "--seeds", "1", "--set", "batch_size=64"])
+    assert left.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(studies.find(name).small.variations)
+    assert all("batch_size 64" in line for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study() -> None:
+    with pytest.raises(UserError, match="did you mean epochs"):
+        studies.find("epoch")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["study"], "NAME missing"),
+        (["study", "epochs", "--set", "epochs"], "give --set KEY=VALUE"),
+        (["study", "epochs", "--seeds", "0"], "--seeds must be greater than or equal to 1"),
+        (["study", "epochs", "--epochs", "3"], "--epochs is what the study varies"),
+    ],
+)
+def test_mistakes_in_words(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["study", "--help"])
+    out = capsys.readouterr().out
+    assert all(name in out for name in studies.available())
+    assert "--seeds" in out

@@ -1,0 +1,135 @@
+"""A study's runs: made once, resumed after a kill, never mixed; and what is written of them."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gemel.errors import UserError
+from gemel.studies.checks import NOT_TESTABLE
+from studies.planted import VARIATIONS, WILD, planted, run
+
+HERE = Path(__file__).parent
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 300
+    while not path.exists():
+        assert process.poll() is None, "the study ended too early"
+        assert time.monotonic() < until, f"{path} never came"
+        time.sleep(0.01)
+
+
+def test_a_killed_study_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(HERE / "planted.py"), str(out)], env=environment)
+    wait_for(out / "short-2" / "seed-0" / "run.yaml", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = out / "short-1" / "seed-0"
+    before = contents(first)
+    assert not (out / "planted.md").exists()
+
+    said: list[str] = []
+    outcome = run(planted(evaluations=(("cluster", {"kmeans": 7}),)), out, said=said)
+    after = contents(first)
+    assert {name: after[name] for name in before} == before  # the finished run is as it was
+    assert [name for name in after if name not in before and "cluster-" not in name] == []  # but judged once more
+    assert len(outcome.finished) == 4
+    assert [len(values) for row in outcome.rows for values in row.values.values()] == [2, 0, 2, 2] * 2
+    assert (out / "planted.md").is_file()
+
+    again: list[str] = []
+    everything = contents(out / "short-2")
+    same = run(planted(evaluations=(("cluster", {"kmeans": 7}),)), out, said=again)
+    assert same.rows == outcome.rows
+    assert contents(out / "short-2") == everything
+    assert all("was there" in line for line in again)
+
+    with pytest.raises(UserError, match=r"seed-0 is a run of other settings \(image_size 8, now 12\)"):
+        run(planted(), out, image_size=12)
+    check_files(out)
+
+
+def check_files(out: Path) -> None:
+    with (out / "planted.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["x"], row["seeds"]) for row in rows if row["column"] == "k-NN"] == [("1", "2"), ("2", "2")]
+    for row in rows:
+        values = [float(value) for value in row["values"].split()]
+        assert len(values) == int(row["seeds"])
+        if values:
+            assert float(row["mean"]) == pytest.approx(sum(values) / 2)
+            assert float(row["standard_error"]) == pytest.approx(abs(values[0] - values[1]) / 2)
+    text = (out / "planted.md").read_text(encoding="utf-8")
+    assert "gemel study planted" in text
+    assert "| TWIST with NBS | ResNet-50 |" in text
+    assert "Not complete" not in text
+    drawing = (out / "planted.svg").read_text(encoding="utf-8")
+    assert drawing.count("<circle") == 6  # two points of each column that was measured
+    assert "http" not in drawing.replace("http://www.w3.org/2000/svg", "")
+    page = (out / "planted.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3
+    assert "<script" not in page
+
+
+def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
+    said: list[str] = []
+    outcome = run(planted(WILD), tmp_path, said=said)
+    assert "diverged" in said[0]
+    assert outcome.finished == ()
+    assert set(outcome.failed) == {"wild/seed-0", "wild/seed-1"}
+    assert outcome.verdicts[0].word == NOT_TESTABLE
+    assert "wild/seed-0 diverged" in (tmp_path / "planted.md").read_text(encoding="utf-8")
+    before = contents(tmp_path / "wild")
+    run(planted(WILD), tmp_path, said=said)
+    assert "diverged before" in said[-1]
+    assert contents(tmp_path / "wild") == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 3}, "epochs is what the study varies"),
+        ({"seed": 3}, "seeds says how many"),
+        ({"overwrite": True}, "overwrite belongs to one run"),
+        ({"epohcs": 3}, "did you mean epochs"),
+        ({"method": {"hiden": 3}}, "did you mean method.hidden"),
+    ],
+)
+def test_mistakes_write_nothing(tmp_path: Path, settings: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        run(planted(), tmp_path / "study", **settings)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
+    """Rows planted into an outcome of no run: a chart by name, and one seed that tells no trend."""
+    from dataclasses import replace
+
+    from gemel.settings import Layer
+    from gemel.studies.checks import Row
+    from gemel.studies.outcome import Outcome
+    from gemel.studies.plan import StudyLaunch
+
+    study = replace(planted(), axis="")
+    names = [variation.name for variation in VARIATIONS]
+    values = {column.name: [0.5] for column in study.columns}
+    rows = tuple(Row(name, "", None, values) for name in names)
+    outcome = Outcome("named", study, StudyLaunch(seeds=1), Layer({}, "call"), rows, (), {})
+    outcome.write(tmp_path, tmp_path)
+    drawing = (tmp_path / "named.svg").read_text(encoding="utf-8")
+    assert all(drawing.count(f">{name}<") == len(study.columns) for name in names)
+    assert outcome.verdicts[0].word == NOT_TESTABLE
+    assert "0 of 2 runs so far" in (tmp_path / "named.md").read_text(encoding="utf-8")
