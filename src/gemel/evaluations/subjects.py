@@ -56,8 +56,7 @@ def open_subject(
     """
     if network not in NETWORKS:
         raise UserError(f"--network {network!r} is unknown; there are {', '.join(NETWORKS)}")
-    library, colon, name = str(words).partition(":") if isinstance(words, str) else ("", "", "")
-    if not colon or library not in LIBRARIES:
+    if not is_library(words):
         for option, value in (("out", out), ("weights", weights), ("size", size)):
             if value is not None:
                 raise UserError(f"--{option} is for timm:NAME and torchvision:NAME; a run has its own")
@@ -66,7 +65,13 @@ def open_subject(
         raise UserError(f"{words} is no run; name a folder for what is found with --out FOLDER")
     if network == "pixels" or (network == "random" and weights is not None):
         raise UserError(f"--network {network} does not go with {words}{' --weights' if weights else ''}")
+    library, _, name = str(words).partition(":")
     return _of_library(library, name, network, network_seed, Path(out), weights, size)
+
+
+def is_library(words: Run | str | Path) -> bool:
+    """Whether the words are `timm:NAME` or `torchvision:NAME`, and no run."""
+    return isinstance(words, str) and words.partition(":")[0] in LIBRARIES and ":" in words
 
 
 def fresh_backbone(name: str, options: dict[str, Any], seed: int) -> Backbone:
