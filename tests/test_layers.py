@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
         "backbones", "methods", "train",
     },
     "evaluations": {
-        "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
+        "errors", "recipes", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
         "train.checkpoints", "train.build", "train.logistic", "evaluations",
     },
     "reports": {"errors", "runs", "metrics.health", "metrics.tables", "reports"},
