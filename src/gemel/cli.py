@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gemel.commands.evaluate import evaluate
 from gemel.errors import Diverged, Interrupted, UserError
 
 app = typer.Typer(
@@ -53,32 +54,7 @@ def resume(run: RunFolder) -> None:
     gemel.resume(run)
 
 
-@app.command(context_settings=RAW)
-def evaluate(context: typer.Context) -> None:
-    """Judge a network by a protocol:  gemel evaluate RUN knn [IMAGES] [--test IMAGES]"""
-    from gemel import evaluations as room
-    from gemel.settings import layer_of_flags
-
-    if _asks_help(context.args):
-        print(_evaluate_help(room.available()))
-        return
-    import gemel
-
-    values = layer_of_flags(context.args, ["run", "protocol", "images"]).values
-    missing = [word for word in ("run", "protocol") if word not in values]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} missing; gemel evaluate RUN PROTOCOL [IMAGES]")
-    if "quiet" in values:
-        raise UserError("--quiet is not an option of evaluate")
-    result = gemel.evaluate(**values, quiet=False)
-    from gemel.distributed import rank
-
-    if rank() != 0:
-        return
-    for name, value in result.metrics.items():
-        print(f"{name:16} {value:.4f}")
-    for name, value in result.settings.items():
-        print(f"  {name}: {value}")
+app.command(context_settings=RAW)(evaluate)
 
 
 @app.command()
@@ -86,10 +62,9 @@ def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help
     """Write the features of images: one row an image, path and vector."""
     _check_suffix(out, ".parquet", ".npz")
     import gemel
-    from gemel.evaluations.tables import write_table
 
     table = gemel.embed(run, images, quiet=False)
-    write_table(table, out)
+    _write_table(table, out)
     print(f"{table.num_rows} images, {table.column('vector').type.list_size} numbers each: {out}")
 
 
@@ -103,19 +78,16 @@ def classify(
 ) -> None:
     """Write the discovered class of images: path, class, probability, and the next likely ones."""
     _check_suffix(out, ".parquet", ".csv")
-    from gemel.evaluations.links import check, link
-
     if into is not None:
-        check(images, into)
+        _check_links(images, into)
     import gemel
-    from gemel.evaluations.tables import write_table
 
     table = gemel.classify(run, images, top=top, quiet=False)
-    write_table(table, out)
+    _write_table(table, out)
     used = len(set(table.column("class").to_pylist()))
     print(f"{table.num_rows} images in {used} classes: {out}")
     if into is not None:
-        link(table, into)
+        _link(table, into)
         print(f"links: {into}")
 
 
@@ -237,31 +209,52 @@ def _pretrain_help() -> str:
     return "\n".join([*lines, "", "gemel settings METHOD lists every dotted option, --optimizer.lr and the like."])
 
 
-def _evaluate_help(protocols: list[str]) -> str:
-    from gemel import evaluations as room
-    from gemel.evaluations.subjects import open_subject
-    from gemel.schema import describe, schema_of
-
-    lines = [
-        "Usage: gemel evaluate RUN PROTOCOL [IMAGES] [--test IMAGES] [--labels folders|FILE.csv] [OPTIONS]",
-        "       gemel evaluate timm:NAME|torchvision:NAME PROTOCOL IMAGES --out FOLDER [--weights FILE] [OPTIONS]",
-        "",
-    ]
-    for key, _, default, meaning in describe(schema_of(open_subject)):
-        lines.append(f"  --{key.replace('_', '-'):22} {meaning}{f' [{default}]' if default else ''}")
-    lines.append("")
-    for name in protocols:
-        protocol = room.find(name)
-        lines.append(f"  {name}: {' '.join((protocol.__doc__ or '').split('Args:')[0].split())}")
-        lines += [
-            f"    --{key.replace('_', '-'):20} {meaning} [{default}]"
-            for key, _, default, meaning in describe(schema_of(protocol))
-        ]
-    return "\n".join(lines)
-
-
 def _check_suffix(path: Path, *allowed: str) -> None:
     if path.suffix not in allowed:
         raise UserError(f"--out {path} must end in {' or '.join(allowed)}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
+
+
+def _write_table(table: Any, out: Path) -> None:
+    import numpy as np
+    from pyarrow import csv, parquet
+
+    from gemel.runs import write_atomically
+
+    def write(temporary: Path) -> None:
+        if out.suffix == ".csv":
+            csv.write_csv(table, temporary)
+        elif out.suffix == ".npz":
+            vectors = table.column("vector").combine_chunks()
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    path=np.array(table.column("path").to_pylist()),
+                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
+                )
+        else:
+            parquet.write_table(table, temporary)
+
+    write_atomically(out, write)
+
+
+def _check_links(images: str, into: Path) -> None:
+    """Before the images are looked at: is there something to link, and room for it?"""
+    if not Path(images).expanduser().exists():
+        raise UserError(f"--into needs files; {images} is a data set")
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise UserError(f"--into {into} is not empty; name a new folder")
+
+
+def _link(table: Any, into: Path) -> None:
+    """A folder for each class, in it links to its images; the images stay where they are."""
+    for path, number in zip(table.column("path").to_pylist(), table.column("class").to_pylist(), strict=True):
+        image = Path(path).absolute()
+        folder = into / f"{number:04}"
+        folder.mkdir(parents=True, exist_ok=True)
+        link, copy = folder / image.name, 1
+        while link.is_symlink():  # images of one name from several folders
+            copy += 1
+            link = folder / f"{image.stem}-{copy}{image.suffix}"
+        link.symlink_to(image)

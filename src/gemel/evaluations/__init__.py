@@ -18,7 +18,6 @@ _NOT_PROTOCOLS = (
     "features",
     "gallery",
     "judge",
-    "links",
     "splits",
     "store",
     "subjects",

@@ -5,12 +5,13 @@ from typing import Any
 
 from gemel import evaluations
 from gemel.data.sources import Source, open_source
-from gemel.distributed import rank
+from gemel.distributed import joined, rank
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Result, Subject
 from gemel.evaluations.features import printed
-from gemel.evaluations.subjects import open_subject
+from gemel.evaluations.subjects import is_library, open_subject
 from gemel.runs import Run
+from gemel.schema import convert, mistakes_in, schema_of
 
 
 def evaluate(
@@ -28,12 +29,14 @@ def evaluate(
     evaluation = evaluations.make(protocol, {key: value for key, value in options.items() if key not in of_subject})
     chosen = _checked({key: value for key, value in options.items() if key in of_subject})
     subject = open_subject(words, **chosen)
-    run = None if _is_library(words) else words if isinstance(words, Run) else Run(words)
+    run = None if is_library(words) else words if isinstance(words, Run) else Run(words)
     source = images_of(run, images, labels)
     tested = None if test is None else images_of(run, test, labels)
     if tested is not None:
         tested.rename_labels(source.label_names)
-    return judge(subject, evaluation, source, tested, labels=_labels(run, images, labels), tell=printed(quiet))
+    given = labels or (run.settings["labels"] if run is not None and images is None else "own")
+    with joined():
+        return judge(subject, evaluation, source, tested, labels=given, tell=printed(quiet))
 
 
 def judge(
@@ -80,20 +83,8 @@ def images_of(run: Run | None, images: str | Path | None, labels: str | None) ->
     return open_source(str(images), labels=labels)
 
 
-def _labels(run: Run | None, images: str | Path | None, labels: str | None) -> str:
-    return labels or (run.settings["labels"] if run is not None and images is None else "own")
-
-
-def _is_library(words: Run | str | Path) -> bool:
-    from gemel.evaluations.subjects import LIBRARIES
-
-    return isinstance(words, str) and words.partition(":")[0] in LIBRARIES and ":" in words
-
-
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
     """Options of `open_subject` in their types."""
-    from gemel.schema import convert, mistakes_in, schema_of
-
     schema = schema_of(open_subject)
     mistakes = mistakes_in(options, schema.model_fields, lambda key: f"--{key.replace('_', '-')}", title="evaluate")
     if mistakes:

@@ -1,7 +1,7 @@
 """A network to judge, from the user's words: a run, its backbone before training, pixels, timm's, torchvision's."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +56,7 @@ def open_subject(
     """
     if network not in NETWORKS:
         raise UserError(f"--network {network!r} is unknown; there are {', '.join(NETWORKS)}")
-    library, colon, name = str(words).partition(":") if isinstance(words, str) else ("", "", "")
-    if not colon or library not in LIBRARIES:
+    if not is_library(words):
         for option, value in (("out", out), ("weights", weights), ("size", size)):
             if value is not None:
                 raise UserError(f"--{option} is for timm:NAME and torchvision:NAME; a run has its own")
@@ -66,7 +65,13 @@ def open_subject(
         raise UserError(f"{words} is no run; name a folder for what is found with --out FOLDER")
     if network == "pixels" or (network == "random" and weights is not None):
         raise UserError(f"--network {network} does not go with {words}{' --weights' if weights else ''}")
+    library, _, name = str(words).partition(":")
     return _of_library(library, name, network, network_seed, Path(out), weights, size)
+
+
+def is_library(words: Run | str | Path) -> bool:
+    """Whether the words are `timm:NAME` or `torchvision:NAME`, and no run."""
+    return isinstance(words, str) and words.partition(":")[0] in LIBRARIES and ":" in words
 
 
 def fresh_backbone(name: str, options: dict[str, Any], seed: int) -> Backbone:
@@ -141,4 +146,4 @@ def _build(library: str, name: str, published: bool) -> Backbone:
         from gemel.schema import nearest
 
         raise UserError(f"timm has no network {name!r}{nearest(name, names())}")
-    return cast(Backbone, timm_backbone(name, pretrained=published))
+    return timm_backbone(name, pretrained=published)

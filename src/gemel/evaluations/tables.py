@@ -1,15 +1,11 @@
 """What a network made of images, as tables: one row an image."""
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
 
 from gemel.data.listing import printable
 from gemel.evaluations.features import Seen
-from gemel.runs import write_atomically
 
 
 def vector_table(seen: Seen) -> pa.Table:
@@ -33,26 +29,6 @@ def class_table(seen: Seen, *, top: int) -> pa.Table:
         names = seen.source.label_names
         columns["label"] = pa.array([names[label] if label >= 0 else None for label in labels.tolist()], pa.string())
     return pa.table(columns)
-
-
-def write_table(table: pa.Table, out: Path) -> None:
-    """Write .csv, .npz or .parquet, by the file's ending."""
-
-    def write(temporary: Path) -> None:
-        if out.suffix == ".csv":
-            csv.write_csv(table, temporary)
-        elif out.suffix == ".npz":
-            vectors = table.column("vector").combine_chunks()
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    path=np.array(table.column("path").to_pylist()),
-                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
-                )
-        else:
-            parquet.write_table(table, temporary)
-
-    write_atomically(out, write)
 
 
 def _paths(seen: Seen) -> list[str]:
