@@ -1,16 +1,18 @@
 """transfer: linear classifiers on frozen features of other data sets (TWIST's Table 4)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from gemel.data.cropped import CROPS, Crop, Cropped
-from gemel.data.downstream import TABLE_4, describe, open_set
+from gemel.data.downstream import TABLE_4, available, describe, open_set
 from gemel.data.downstream.parts import Downstream, Metric
 from gemel.data.sources import Source
 from gemel.errors import UserError
@@ -55,8 +57,8 @@ class Transfer(Evaluation):
     def __init__(
         self,
         *,
-        data: str,
-        root: Path,
+        data: str = "",
+        root: Path | None = None,
         strengths: Annotated[int, Field(ge=1, le=1000)] = 45,
         weakest: Power = -6.0,
         strongest: Power = 5.0,
@@ -66,7 +68,9 @@ class Transfer(Evaluation):
         words = [word.strip() for word in data.split(",") if word.strip()]
         self.names = list(TABLE_4) if words == ["all"] else list(dict.fromkeys(words))
         if not self.names:
-            raise UserError("--data names no data set; give names joined by commas, or all")
+            raise UserError(f"name data sets with --data, joined by commas, or all; there are {', '.join(available())}")
+        if root is None:
+            raise UserError("give the folder that the data sets lie in with --root FOLDER; nothing is downloaded")
         for name in self.names:
             describe(name)
         if strongest < weakest:
@@ -107,7 +111,10 @@ class Transfer(Evaluation):
         }
 
     def _judge(self, subject: Subject, data: Downstream, tell: Progress | None) -> tuple[float, dict[str, Any]]:
-        targets = data.targets or (None, None, None)
+        targets, kept = (None, None, None), list(range(len(data.label_names)))
+        if data.targets is not None:
+            kept = _judged_classes(data.targets)
+            targets = tuple(part[:, kept] for part in data.targets)
         train, val, test = (
             rows_of(subject, source, target, "middle", tell)
             for source, target in zip((data.train, data.val, data.test), targets, strict=True)
@@ -126,7 +133,8 @@ class Transfer(Evaluation):
         found = score(metric, final.logits(test.features), test.targets, self.voc_compat)
         return found, {
             "metric": metric,
-            "classes": classes,
+            "classes": len(kept),
+            "classes_left_out": [name for place, name in enumerate(data.label_names) if place not in kept],
             "images": [len(part.targets) for part in (train, val, test)],
             "published_images": list(data.described.counts),
             "val": data.val_rule,
@@ -145,7 +153,7 @@ class Transfer(Evaluation):
 
 
 def rows_of(
-    subject: Subject, source: Source, targets: np.ndarray[Any, Any] | None, crop: Crop, tell: Progress | None
+    subject: Subject, source: Source, targets: NDArray[np.int64] | None, crop: Crop, tell: Progress | None
 ) -> Rows:
     """Features of a source's readable images by a crop of its own; a glyph's network sees the whole image always.
 
@@ -183,6 +191,18 @@ def score(metric: Metric | Literal["top1"], logits: Tensor, targets: Tensor, voc
     if metric == "mean_per_class":
         return mean_per_class_accuracy(logits.argmax(dim=1), targets)
     return topk_accuracy(logits, targets, 1)
+
+
+def _judged_classes(parts: Sequence[NDArray[np.int64]]) -> list[int]:
+    """Classes with positives and negatives in each part; the whole VOC2007 has all 20 in each.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [c for c in range(parts[0].shape[1]) if all({0, 1} <= set(part[:, c].tolist()) for part in parts)]
+    if not found:
+        raise UserError("no class has positive and negative images to fit on, to choose by and to judge by")
+    return found
 
 
 def _crop_words(subject: Subject, crop: Crop) -> str:

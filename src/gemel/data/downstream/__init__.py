@@ -9,7 +9,6 @@ from pathlib import Path
 from gemel.data.downstream import cifar, lists, matlab, voc
 from gemel.data.downstream.parts import Described, Downstream
 from gemel.errors import UserError
-from gemel.schema import nearest
 
 _SETS: dict[str, Described] = {one.name: one for one in (*lists.SETS, *cifar.SETS, *matlab.SETS, *voc.SETS)}
 
@@ -32,7 +31,7 @@ def describe(name: str) -> Described:
         UserError: there is none of that name.
     """
     if name not in _SETS:
-        raise UserError(f"--data {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
+        raise UserError(f"--data {name!r} is unknown; there are {', '.join(available())}")
     return _SETS[name]
 
 

@@ -117,8 +117,8 @@ def _pets(described: Described, root: Path, seed: int) -> Downstream:
 
 
 def _caltech101(described: Described, root: Path, seed: int) -> Downstream:
-    names_of_folder = ["caltech101/101_ObjectCategories", "101_ObjectCategories", "caltech-101/101_ObjectCategories"]
-    base = folder_of(described, root, names_of_folder, [])
+    inner = "101_ObjectCategories"
+    base = root if root.name == inner else folder_of(described, root, ["caltech101", "caltech-101"], [inner]) / inner
     names = sorted(path.name for path in base.iterdir() if path.is_dir() and path.name != "BACKGROUND_Google")
     listed = [
         (f"{name}/{path.name}", number)
