@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "evaluations": {
         "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
-        "train.checkpoints", "train.build", "evaluations",
+        "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "evaluations",
     },
     "reports": {"errors", "runs", "metrics.health", "metrics.tables", "reports"},
     "__init__": {""},

@@ -11,7 +11,7 @@ from gemel.schema import convert, mistakes_in, nearest, schema_of
 if TYPE_CHECKING:
     from gemel.evaluations.base import Evaluation
 
-_NOT_PROTOCOLS = ("__init__", "base", "closing", "features", "gallery", "tables")
+_NOT_PROTOCOLS = ("__init__", "base", "closing", "features", "gallery", "splits", "supervised", "tables")
 
 
 def available() -> list[str]:

@@ -221,6 +221,8 @@ class _Fitter:
             "last_batch": f"{rest} images, {'fitted on' if self.plan.rest else 'left out'}" if rest else "full",
             "batch_norm": "running statistics" if frozen else "of each process's rows",
             "processes": world_size(),
+            "seed": self.seed,
+            "precision": self.model.precision,
             "unreadable": int(self.unreadable.sum()),
             "views": self.plan.views.model_dump(),
         }
