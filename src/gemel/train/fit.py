@@ -224,7 +224,7 @@ class _Fitter:
             "seed": self.seed,
             "precision": self.model.precision,
             "unreadable": int(self.unreadable.sum()),
-            "views": self.plan.views.model_dump(),
+            "views": self.plan.views.model_dump(mode="json"),
         }
         return Fitted(self.model.network, [cast(nn.Linear, one) for one in self.model.heads.cpu()], self.history, facts)
 

@@ -85,11 +85,11 @@ class Fittable(ABC):
     @torch.no_grad()
     def _width(self, size: int) -> int:
         try:
-            features = self.network(torch.zeros(1, 3, size, size, device=self.device))
+            features = self.network(torch.zeros(2, 3, size, size, device=self.device))
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"the network takes no images of {size} x {size} pixels: {error}") from error
         if features.ndim != 2:
-            raise UserError(f"the network gives {tuple(features.shape)} for one image; features are (1, width)")
+            raise UserError(f"the network gives {tuple(features.shape)} for two images; features are (2, width)")
         return features.shape[1]
 
 
@@ -151,6 +151,8 @@ class Trained(Fittable):
     least = 2  # batch norm has no variance of one image
 
     def __init__(self, network: nn.Module, facts: Mapping[str, Any], **options: Any) -> None:
+        if not any(True for _ in network.parameters()):
+            raise UserError("the network has no weights: there is nothing to fit but a linear layer (gemel ... linear)")
         super().__init__(network, facts, **options)
         whole = nn.Sequential(self.network.requires_grad_(True), self.heads[0]).train()
         self._whole = DistributedDataParallel(whole) if world_size() > 1 else whole

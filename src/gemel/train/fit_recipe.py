@@ -1,7 +1,7 @@
 """Fitting: the numbers of a supervised fit, as plain typed values without torch; and the rates that they mean."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
@@ -83,6 +83,9 @@ class Fitting(Description):
         )
 
 
+Row = TypeVar("Row", bound=Fitting)
+
+
 def find_recipe(recipes: Mapping[str, Any], name: str, protocol: str) -> str:
     """The key of a recipe, however its words are joined.
 
@@ -100,6 +103,6 @@ def find_recipe(recipes: Mapping[str, Any], name: str, protocol: str) -> str:
     )
 
 
-def overridden(fitting: Fitting, given: Mapping[str, Any]) -> Fitting:
+def overridden(fitting: Row, given: Mapping[str, Any]) -> Row:
     """The recipe with the values that the user gave; None means the recipe's."""
     return fitting.model_copy(update={name: value for name, value in given.items() if value is not None})
