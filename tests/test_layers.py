@@ -26,16 +26,17 @@ LAYERS: dict[str, set[str]] = {
     },
     "evaluations": {
         "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
-        "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "evaluations",
+        "recipes", "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "train.logistic", "evaluations",
     },
     "reports": {"errors", "runs", "metrics.health", "metrics.tables", "reports"},
     "__init__": {""},
     "__main__": {"cli"},
     "cli": {""},
+    "commands": {""},
 }  # fmt: skip
 
 FOREIGN = {
-    "typer": {"cli"},
+    "typer": {"cli", "commands"},
     "click": {"cli"},
     "lightning": {"train"},
     "timm": {"backbones.timm", "train.pretrain"},
@@ -52,6 +53,7 @@ WITHOUT_TORCH = {
     "cli",
     "__init__",
     "metrics.health",
+    "commands",
     "reports",
 }
 

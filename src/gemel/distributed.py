@@ -5,6 +5,9 @@ the gradient of one process on the joined batch if each collective's backward is
 (a sum over processes) and nothing else.
 """
 
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -21,6 +24,28 @@ def world_size() -> int:
 def rank() -> int:
     """This process's place among them, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+@contextmanager
+def joined() -> Generator[None]:
+    """The process group that a launcher asks for (torchrun's WORLD_SIZE, RANK, ...), unless there is one already."""
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    if alone or not dist.is_available() or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
