@@ -83,19 +83,7 @@ def fit(
             fitter = _Fitter(network, facts, fitting, train, tests, seed, precision)
             state = StateFile(folder, fitter.question)
             fitter.restore(state.read())
-            for step in Steps(fitter.plan, epochs=fitting.epochs, start=fitter.done):
-                fitter.step(step)
-                if tell is not None:
-                    tell(fitter.done, fitter.steps)
-                if fitter.done % fitter.plan.steps_per_epoch == 0:
-                    fitter.end_epoch()
-                    state.write(fitter.state())
-                if signals.agreed(fitter.model.device):
-                    state.write(fitter.state())
-                    raise Interrupted(
-                        f"interrupted after step {fitter.done} of {fitter.steps}; the same command continues it"
-                    )
-            state.remove()
+            _run(fitter, state, signals, tell)
             return fitter.fitted()
     finally:
         network.cpu().eval()
@@ -212,9 +200,10 @@ class _Fitter:
     def fitted(self) -> Fitted:
         """The outcome, on the CPU."""
         row, scale, rest = self.fitting, self.fitting.scale, len(self.plan.images) % self.fitting.batch_size
-        frozen = isinstance(self.model, Frozen)
+        frozen, head = isinstance(self.model, Frozen), cast(nn.Linear, self.model.heads[0])
         facts = {
-            "classes": self.model.heads[0].out_features,
+            "classes": head.out_features,
+            "head_width": head.in_features,
             "images": len(self.plan.images),
             "rates": [rate * scale for rate in row.lr],
             "backbone_rate": None if row.backbone_lr is None else row.backbone_lr * scale,
@@ -227,6 +216,22 @@ class _Fitter:
             "views": self.plan.views.model_dump(mode="json"),
         }
         return Fitted(self.model.network, [cast(nn.Linear, one) for one in self.model.heads.cpu()], self.history, facts)
+
+
+def _run(fitter: _Fitter, state: StateFile, signals: Signals, tell: Progress | None) -> None:
+    for step in Steps(fitter.plan, epochs=fitter.fitting.epochs, start=fitter.done):
+        fitter.step(step)
+        if tell is not None:
+            tell(fitter.done, fitter.steps)
+        ended = fitter.done % fitter.plan.steps_per_epoch == 0
+        if ended:
+            fitter.end_epoch()
+        stopped = signals.agreed(fitter.model.device)
+        if ended or stopped:
+            state.write(fitter.state())
+        if stopped:
+            raise Interrupted(f"interrupted after step {fitter.done} of {fitter.steps}; the same command continues it")
+    state.remove()
 
 
 def _optimizer(row: Fitting, model: Fittable) -> Optimizer:
