@@ -21,6 +21,7 @@ _NOT_PROTOCOLS = (
     "splits",
     "store",
     "subjects",
+    "supervised",
     "tables",
 )
 
