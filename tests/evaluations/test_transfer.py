@@ -17,6 +17,7 @@ from gemel.data.sources import open_source
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Subject
 from gemel.evaluations.transfer import score
+from gemel.evaluations.transfer_finetune import GRIDS, keep_statistics, repeated
 
 LAYOUTS = {name: getattr(layouts, name) for name in TABLE_4}
 
@@ -160,3 +161,48 @@ def test_mistakes(tmp_path: Path) -> None:
         judge(evaluations.make("transfer", {"data": "dtd", "root": tmp_path}), subject(tmp_path))
     with pytest.raises(UserError, match="--root FOLDER"):
         evaluations.make("voc07", {})
+
+
+def test_fine_tuning_chooses_refits_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.flowers102(tmp_path)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    judged = subject(tmp_path, network)
+    judged.facts["width"] = 6  # pyright: ignore[reportIndexIssue]
+    options = {
+        "data": "flowers102", "root": tmp_path, "steps": 40, "batch_size": 6, "lr": "0.000001,0.1", "weight_decay": "0",
+    }  # fmt: skip
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    metrics, settings = judge(evaluations.make("transfer-finetune", options), judged)
+    assert metrics == {"flowers102_mean_per_class": 1.0}
+    assert settings["sets"]["flowers102"]["lr"] == 0.1
+    assert settings["sets"]["flowers102"]["images"] == [9, 9, 12]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+    def fitted_again(*_: object, **__: object) -> None:
+        raise AssertionError("what was fitted is kept")
+
+    monkeypatch.setattr("gemel.evaluations.transfer_finetune.fit", fitted_again)
+    assert judge(evaluations.make("transfer-finetune", options), judged)[0] == metrics
+    with pytest.raises(UserError, match="several classes"):
+        evaluations.make("transfer-finetune", {"data": "voc2007", "root": tmp_path})
+
+
+def test_images_are_repeated_evenly() -> None:
+    counts = np.bincount(repeated(7, 30, 0))
+    assert counts.sum() == 30
+    assert set(counts) == {4, 5}
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(10, 0.9), (100, 0.9), (1000, 0.99)])
+def test_batch_norms_keep(steps: int, kept: float) -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Identity())
+    keep_statistics(network, steps)
+    assert network[0].momentum == pytest.approx(1 - kept)
+
+
+def test_grids_of_the_papers() -> None:
+    assert len(GRIDS["byol"].rates) * len(GRIDS["byol"].decays) == 56
+    assert GRIDS["byol"].rates[1] / GRIDS["byol"].rates[0] == pytest.approx(10**0.5)
+    assert GRIDS["byol"].decays[2] / GRIDS["byol"].decays[1] == pytest.approx(10**0.5)
+    assert len(GRIDS["random"].decays) == 8

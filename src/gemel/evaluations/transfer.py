@@ -65,17 +65,9 @@ class Transfer(Evaluation):
         seed: NonNegativeInt = 0,
         voc_compat: bool = False,
     ) -> None:
-        words = [word.strip() for word in data.split(",") if word.strip()]
-        self.names = list(TABLE_4) if words == ["all"] else list(dict.fromkeys(words))
-        if not self.names:
-            raise UserError(f"name data sets with --data, joined by commas, or all; there are {', '.join(available())}")
-        if root is None:
-            raise UserError("give the folder that the data sets lie in with --root FOLDER; nothing is downloaded")
-        for name in self.names:
-            describe(name)
+        self.names, self.root = named(data, root)
         if strongest < weakest:
             raise UserError(f"--strongest {strongest:g} is below --weakest {weakest:g}")
-        self.root = root
         self.path: list[float] = np.logspace(weakest, strongest, strengths).tolist()
         self.seed = seed
         self.voc_compat = voc_compat
@@ -150,6 +142,23 @@ class Transfer(Evaluation):
         if rows.targets.ndim == 2:
             return fit_binary_path(rows.features, rows.targets, strengths)
         return fit_path(rows.features, rows.targets, strengths, classes=classes)
+
+
+def named(data: str, root: Path | None) -> tuple[list[str], Path]:
+    """The data sets of the user's words, and the folder that they lie in.
+
+    Raises:
+        UserError: no or unknown names, no folder.
+    """
+    words = list(dict.fromkeys(word.strip() for word in data.split(",") if word.strip()))
+    names: list[str] = list(TABLE_4) if words == ["all"] else words
+    if not names:
+        raise UserError(f"name data sets with --data, joined by commas, or all; there are {', '.join(available())}")
+    for name in names:
+        describe(name)
+    if root is None:
+        raise UserError("give the folder that the data sets lie in with --root FOLDER; nothing is downloaded")
+    return names, root
 
 
 def rows_of(
