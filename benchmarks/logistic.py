@@ -5,8 +5,9 @@
 10,000 x 512 features, float32, as a rectifier leaves them, 20 classes that overlap (15 % of the labels are redrawn).
 scikit-learn solves values one by one, cold, with its lbfgs (tol 1e-6, up to 5,000 iterations), drawn from the path in a
 fixed random order until the budget of seconds is spent; `ratio` is the time of those values by scikit-learn over the
-time of our WHOLE path, so it is a lower bound where `values` is below 45. The difference is of the objectives that both
-reach, in float64 arithmetic, relative.
+time of our WHOLE path, so it is a lower bound where `values` is below 45; `ratio_of_45` holds if the other values cost
+as much. Objectives are computed in float64 arithmetic: `same` values agree to 1e-4; at the others scikit-learn stops
+early, above our objective. `loss_above`: the most that ours is above theirs, relative.
 """
 
 import argparse
@@ -80,8 +81,10 @@ def main() -> None:
                 "values": len(differences),
                 "scikit_learn_seconds": round(theirs, 2),
                 "ratio": round(theirs / ours, 1),
-                "loss_above_scikit_learn": float(f"{max(differences):.1e}"),
-                "loss_below_scikit_learn": float(f"{-min(differences):.1e}"),
+                "ratio_of_45": round(theirs / ours * 45 / len(differences), 1),
+                "same": sum(abs(one) <= 1e-4 for one in differences),
+                "scikit_learn_stopped_early": sum(one < -1e-4 for one in differences),
+                "loss_above": float(f"{max(differences):.1e}"),
             }
         )
     )
