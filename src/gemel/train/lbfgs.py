@@ -174,9 +174,10 @@ def _search(
     begin = float((slopes * direction).sum())
     low, high, size = 0.0, math.inf, 1.0
     slope_low, slope_high = begin, math.inf
-    found, turned = loss, slopes
+    step, found, turned = direction, loss, slopes
     for _ in range(_TRIES):
-        found, turned = task(theta + size * direction, penalty)
+        step = size * direction
+        found, turned = task(theta + step, penalty)
         slope = float((turned * direction).sum())
         if not slope <= -0.5 * begin:  # too far, or not a number
             high, slope_high = size, slope
@@ -189,4 +190,4 @@ def _search(
         else:
             share = -slope_low / (slope_high - slope_low) if math.isfinite(slope_high) else 0.1
             size = low + (high - low) * min(max(share, 0.1), 0.9)
-    return size * direction, found, turned
+    return step, found, turned
