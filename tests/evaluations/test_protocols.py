@@ -68,9 +68,13 @@ def test_knn_is_the_metric_on_the_features(pixels: Subject) -> None:
     assert (alone.settings["k"], alone.settings["temperature"]) == (20, 0.07)
 
 
-@pytest.mark.parametrize("name", ["knn", "cluster", "label-free"])
+@pytest.mark.parametrize("name", ["knn", "cluster", "label-free", "linear-cached"])
 def test_results_tell_everything_they_depend_on(name: str, pixels: Subject) -> None:
-    options: dict[str, Any] = {"label-free": {"objects": 5, "views": 3}, "cluster": {"restarts": 1}}.get(name, {})
+    options: dict[str, Any] = {
+        "label-free": {"objects": 5, "views": 3},
+        "cluster": {"restarts": 1},
+        "linear-cached": {"strengths": 2},
+    }.get(name, {})
     first, second = (run(name, pixels, digits(300), **options) for _ in range(2))
     assert first == second
     assert set(first.settings) >= EVERY
@@ -84,7 +88,7 @@ def test_results_tell_everything_they_depend_on(name: str, pixels: Subject) -> N
 
 
 def test_every_option_of_cluster(pixels: Subject) -> None:
-    whole = run("cluster", pixels, digits(), restarts=2)
+    whole = run("cluster", pixels, digits())
     assert whole.metrics["kmeans_acc"] == pytest.approx(0.79, abs=0.04), "k-means on digits' pixels"
     assert whole.settings["kmeans"] == 10
     many = run("cluster", pixels, digits(), restarts=1, kmeans=40, silhouette_sample=200)
@@ -167,8 +171,7 @@ def test_protocols_are_the_files() -> None:
     assert {"knn", "cluster", "label-free"} <= set(evaluations.available())
     assert evaluations.find("label_free") is evaluations.find("label-free")
     for name in evaluations.available():
-        if name != "linear-cached":
-            assert evaluations.name_of(evaluations.find(name)) == name
+        assert evaluations.name_of(evaluations.find(name)) == name
 
 
 def test_test_labels_are_matched_by_name(tmp_path: Path, digits_run: Run) -> None:
