@@ -70,11 +70,12 @@ def test_knn_is_the_metric_on_the_features(pixels: Subject) -> None:
 
 @pytest.mark.parametrize("name", ["knn", "cluster", "label-free", "linear-cached"])
 def test_results_tell_everything_they_depend_on(name: str, pixels: Subject) -> None:
-    options: dict[str, Any] = {
+    small: dict[str, dict[str, Any]] = {
         "label-free": {"objects": 5, "views": 3},
         "cluster": {"restarts": 1},
         "linear-cached": {"strengths": 2},
-    }.get(name, {})
+    }
+    options = small.get(name, {})
     first, second = (run(name, pixels, digits(300), **options) for _ in range(2))
     assert first == second
     assert set(first.settings) >= EVERY
