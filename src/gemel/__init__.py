@@ -237,7 +237,7 @@ def _pretrain(*layers: Any, quiet: bool) -> Run:
 
 def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
     """Train to the end, then the closing pass and the report."""
-    from gemel.distributed import rank
+    from gemel.distributed import joined, rank
     from gemel.evaluations.closing import close
     from gemel.evaluations.features import printed
     from gemel.metrics.health import health
@@ -246,9 +246,10 @@ def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
     say = _say(quiet)
     if not run.backbone_path.is_file():
         train(prepared, run, say, quiet=quiet)
-    if rank() != 0:
-        return run
-    close(run, prepared.source, printed(quiet))
+    with joined():  # every process sees its share of the images
+        close(run, prepared.source, printed(quiet))
+        if rank() != 0:
+            return run
     path = report([run])
     for finding in health(run.metrics().to_pydict()):
         say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")

@@ -4,7 +4,8 @@ import numpy as np
 
 from gemel.data.listing import printable
 from gemel.data.sources import Source
-from gemel.evaluations.base import Evaluation, Progress
+from gemel.distributed import rank, wait_for_all
+from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.cluster import Cluster
 from gemel.evaluations.features import Seen, see
 from gemel.evaluations.gallery import gallery
@@ -17,16 +18,23 @@ from gemel.runs import Run
 
 def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     """Open every image of the run once, and write what follows from it; an interrupted pass goes on where it stood."""
+    wait_for_all()  # the first process writes the backbone
     subject = open_subject(run)
     seen = see(subject, source, tell=tell)
+    _evaluate(run, subject, source, seen)
+    if rank() != 0:
+        return seen
     run.write_rejected({printable(source.path(place)): reason for place, reason in seen.rejected.items()})
     if seen.probabilities is not None:
         run.write_classes(class_table(seen, top=1))
+    run.write_json("evaluations/gallery.json", gallery(seen))
+    return seen
+
+
+def _evaluate(run: Run, subject: Subject, source: Source, seen: Seen) -> None:
     labels = np.empty(0, np.int64) if seen.labels is None else seen.labels[seen.labels >= 0]
     evaluations: list[Evaluation] = [Cluster()] if len(labels) >= 2 else []
     if len(np.unique(labels)) >= 2:
         evaluations.append(Knn(k=min(20, len(labels) - 1)))
     for evaluation in evaluations:
         judge(subject, evaluation, source, None, labels=run.settings["labels"])
-    run.write_json("evaluations/gallery.json", gallery(seen))
-    return seen

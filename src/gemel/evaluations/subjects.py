@@ -1,15 +1,17 @@
 """A network to judge, from the user's words: a run, its backbone before training, pixels, timm's, torchvision's."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gemel import backbones
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
+from gemel.recipes import Side
 from gemel.runs import Run
 from gemel.train.checkpoints import load_backbone, load_method, start_from
 
@@ -35,10 +37,10 @@ def open_subject(
     words: Run | str | Path,
     *,
     network: str = "trained",
-    network_seed: int = 0,
+    network_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0,
     out: str | Path | None = None,
     weights: str | Path | None = None,
-    size: int | None = None,
+    size: Side | None = None,
 ) -> Subject:
     """The network that the user's words mean.
 

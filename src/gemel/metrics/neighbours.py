@@ -67,7 +67,8 @@ def _search(
     """Let a part of the bank, (m, D) from row `first` on, take its places among the nearest so far."""
     count, k = len(bank), similarity.shape[1]
     bank = pad(bank, (0, 0, 0, -count % BLOCK)).T  # (D, M), M a multiple of BLOCK
-    size = chunk or min(1024, max(1, CHUNK_BYTES // (bank.element_size() * bank.shape[1])))
+    fitting = CHUNK_BYTES // (bank.element_size() * bank.shape[1])
+    size = chunk or min(1024, max(1, fitting // 64 * 64))  # whole tiles of the product
     held = bank.new_empty(min(size, len(queries)), bank.shape[1])  # once: fresh memory costs a third of the product
     for start in range(0, len(queries), size):
         part = slice(start, start + size)
@@ -222,9 +223,7 @@ def _ranked_votes(similarity: Tensor, index: Tensor, labels: Tensor, k: int, tem
         scores = near.new_zeros(len(near[part]), len(names))  # (chunk, C)
         scores.scatter_add_(1, class_of[index[part, :k]], votes[part])
         for place in range(places):
-            most = scores.amax(dim=1, keepdim=True)
-            # argmax takes any of several equal ones; comparing and counting up takes the first
-            winner = torch.where(scores == most, torch.arange(len(names), device=scores.device), len(names)).amin(dim=1)
-            ranked[part, place] = names[winner].masked_fill(most[:, 0] == 0, -1)
+            most, winner = scores.max(dim=1)  # the first of several equal ones
+            ranked[part, place] = names[winner].masked_fill(most == 0, -1)
             scores.scatter_(1, winner[:, None], 0)
     return ranked
