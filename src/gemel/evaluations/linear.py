@@ -93,7 +93,7 @@ class Linear(Evaluation):
         self,
         *,
         recipe: str | None = None,
-        lr: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None,
+        lr: PositiveFloat | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None,
         scale_lr: bool | None = None,
         epochs: Count | None = None,
         batch_size: Count | None = None,
@@ -108,7 +108,7 @@ class Linear(Evaluation):
     ) -> None:
         self.recipe = None if recipe is None else find_recipe(RECIPES, recipe, "linear")
         self.given: dict[str, Any] = {
-            "lr": lr,
+            "lr": (lr,) if isinstance(lr, int | float) else lr,
             "scale_lr": scale_lr,
             "epochs": epochs,
             "batch_size": batch_size,
