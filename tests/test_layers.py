@@ -25,8 +25,8 @@ LAYERS: dict[str, set[str]] = {
         "backbones", "methods", "train",
     },
     "evaluations": {
-        "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
-        "recipes", "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "train.logistic", "evaluations",
+        "errors", "recipes", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
+        "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "train.logistic", "evaluations",
     },
     "reports": {"errors", "runs", "metrics.health", "metrics.tables", "reports"},
     "__init__": {""},

@@ -74,7 +74,7 @@ class Cluster(Evaluation):
         from sklearn.cluster import KMeans
 
         model = KMeans(clusters, n_init=cast(Any, self.restarts), random_state=self.seed).fit(fitted.numpy())
-        return model.predict(judged.numpy()).astype(np.int64)
+        return np.asarray(model.predict(judged.numpy()), np.int64)
 
     def _scores(self, labels: Tensor, classes: NDArray[np.int64], features: Tensor) -> dict[str, float]:
         scores = clustering_scores(labels, classes)

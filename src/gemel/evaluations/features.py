@@ -179,8 +179,8 @@ def _look(
                 classes = None if subject.method is None else subject.method.classify(features)
             yield (
                 index.numpy(),
-                features.float().cpu().numpy(),
-                None if classes is None else classes.float().cpu().numpy(),
+                features.detach().float().cpu().numpy(),
+                None if classes is None else classes.detach().float().cpu().numpy(),
             )
 
 

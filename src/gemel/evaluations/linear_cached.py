@@ -95,5 +95,5 @@ def _no_strangers(labels: Tensor, fitted: Seen, judged: Seen) -> None:
     if len(strange):
         names = ", ".join(judged.source.label_names[int(one)] for one in strange[:5])
         raise UserError(
-            f"{len(strange)} classes are judged and have no image to fit on ({names}); give each class two images or more"
+            f"{len(strange)} classes are judged and have no image to fit on ({names}); give each class two images"
         )

@@ -96,7 +96,7 @@ class Store:
         self.path = folder / "cache" / "features" / key
         self.images = images
         self.widths = {"features": width} | ({} if classes is None else {"probabilities": classes})
-        self._open: dict[str, NDArray[Any]] = {}
+        self._open: dict[str, np.memmap[Any, Any]] = {}
 
     @property
     def finished(self) -> bool:

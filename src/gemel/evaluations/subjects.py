@@ -1,7 +1,7 @@
 """A network to judge, from the user's words: a run, its backbone before training, pixels, timm's, torchvision's."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,4 +146,4 @@ def _build(library: str, name: str, published: bool) -> Backbone:
         from gemel.schema import nearest
 
         raise UserError(f"timm has no network {name!r}{nearest(name, names())}")
-    return cast(Backbone, timm_backbone(name, pretrained=published))
+    return timm_backbone(name, pretrained=published)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gemel.errors import UserError
 
-CHUNK_BYTES = 2**27
+CHUNK_BYTES = 2**24
 """distances that are held at a time"""
 
 
