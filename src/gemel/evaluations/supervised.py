@@ -66,7 +66,7 @@ def method_of(subject: Subject) -> str:
 
 def is_random(subject: Subject) -> bool:
     """Whether the network was never trained."""
-    return subject.name.startswith("random ")
+    return subject.name.startswith("random ") or "(random, seed" in subject.name
 
 
 def fine_tuned(
