@@ -60,9 +60,9 @@ def test_a_share_is_stratified_and_needs_no_order() -> None:
 
 
 def test_few_labels_by_the_recipe_at_the_nearest_percentage(digits_run: gemel.Run) -> None:
-    result = gemel.evaluate(digits_run, "semi", percent=5, epochs=8, batch_size=16, backbone_lr=0.1)
+    result = gemel.evaluate(digits_run, "semi", percent=5, epochs=24, batch_size=16, backbone_lr=0.1)
     assert result.settings["recipe"] == "twist, 10 %"
-    assert result.settings["images"] == 77
+    assert result.settings["images"] == 79
     assert "not the papers' list" in result.settings["labels_used"]
     assert result.metrics["top1"] > 0.4
     paper = gemel.evaluate(digits_run, "semi", percent=2, recipe="barlow-twins", epochs=1, batch_size=16)
@@ -100,7 +100,5 @@ def test_lists_that_do_not_fit(photos: Path, tmp_path: Path, digits_run: gemel.R
 
 
 def test_too_few_images_for_the_recipes_batch(digits_run: gemel.Run) -> None:
-    with pytest.raises(
-        UserError, match="20 labelled images of digits cannot fill a batch of 256; give --batch-size 20"
-    ):
+    with pytest.raises(UserError, match="20 labelled images of digits cannot fill a batch of 256"):
         gemel.evaluate(digits_run, "semi")

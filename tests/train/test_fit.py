@@ -145,6 +145,15 @@ def test_the_step_of_a_head_is_the_gradient_of_the_mean_cross_entropy(tmp_path: 
     torch.testing.assert_close(fitted.heads[0].weight, head.weight - 0.5 * head.weight.grad)
 
 
+@pytest.mark.parametrize("backbone_lr", [None, 0.01])
+def test_half_precision_is_near(backbone_lr: float | None, tmp_path: Path) -> None:
+    fitting = row(backbone_lr=backbone_lr)
+    full, half = done(tmp_path, fitting, network()), done(tmp_path, fitting, network(), precision="bf16")
+    assert half.heads[0].weight.dtype == torch.float32
+    assert not torch.equal(full.heads[0].weight, half.heads[0].weight)
+    torch.testing.assert_close(full.heads[0].weight, half.heads[0].weight, rtol=0.1, atol=0.01)
+
+
 def test_fine_tuning_learns_and_moves_both_at_their_rates(tmp_path: Path) -> None:
     fitted = done(tmp_path, row(epochs=12, lr=(0.2,), backbone_lr=0.1), network(), digits(0, 600))
     assert fitted.history["test"][-1][0]["top1"] > 0.6  # chance: 0.1

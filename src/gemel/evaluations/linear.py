@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import nn
 
 from gemel.data.sources import Source
@@ -11,6 +11,14 @@ from gemel.evaluations.supervised import method_of, metrics_of, parts_of, settin
 from gemel.recipes import Count, Share
 from gemel.train.fit import Fitted, Precision, fit
 from gemel.train.fit_recipe import Fitting, find_recipe, overridden
+
+
+def _several(given: Any) -> Any:
+    return (given,) if isinstance(given, int | float) else given
+
+
+Rates = Annotated[tuple[PositiveFloat, ...], Field(min_length=1), BeforeValidator(_several)]
+"""one rate or several"""
 
 SWEEP = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """rates for features of unknown scale"""
@@ -93,7 +101,7 @@ class Linear(Evaluation):
         self,
         *,
         recipe: str | None = None,
-        lr: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None,
+        lr: Rates | None = None,
         scale_lr: bool | None = None,
         epochs: Count | None = None,
         batch_size: Count | None = None,

@@ -66,7 +66,7 @@ def method_of(subject: Subject) -> str:
 
 def is_random(subject: Subject) -> bool:
     """Whether the network was never trained."""
-    return subject.name.startswith("random ")
+    return subject.name.startswith("random ") or "(random, seed" in subject.name
 
 
 def fine_tuned(
@@ -103,6 +103,11 @@ def metrics_of(fitted: Fitted, head: int) -> dict[str, float]:
 def settings_of(recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts) -> dict[str, Any]:
     """Every number of a fit, for its result."""
     judged = {f"{name}_images": int(epochs[-1][0]["judged"]) for name, epochs in fitted.history.items()}
+    # A test set's classes that the training images lack count as unknown: that must not pass unseen.
+    unknown = {
+        f"{name}_without_label": 0 if source.labels is None else int((source.labels < 0).sum())
+        for name, source in parts.tests.items()
+    }
     return {
         "recipe": recipe,
         **fitting.model_dump(mode="json"),
@@ -110,6 +115,7 @@ def settings_of(recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts) -> 
         "head": "linear, weights from N(0, 0.01²), bias 0",
         "split": parts.words,
         **judged,
+        **unknown,
         "reported": REPORTED,
     }
 

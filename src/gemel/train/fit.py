@@ -15,7 +15,7 @@ from gemel.distributed import rank, world_size
 from gemel.errors import Diverged, Interrupted, UserError
 from gemel.train.fit_images import Labelled, Plan, Step, Steps, classes_of
 from gemel.train.fit_judge import Judge
-from gemel.train.fit_model import Fittable, Frozen, Precision, Trained
+from gemel.train.fit_model import Fittable, Frozen, Precision, Trained, own_device
 from gemel.train.fit_recipe import Fitting
 from gemel.train.fit_state import Signals, StateFile, fingerprint, listing
 from gemel.train.optimizers import Lars
@@ -76,7 +76,7 @@ def fit(
         Interrupted: by SIGINT or SIGTERM, state kept.
         Diverged: no head is finite any more.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    devices = [own_device()] if own_device().type == "cuda" else []
     signals = Signals()
     try:
         with torch.random.fork_rng(devices), signals.taken():

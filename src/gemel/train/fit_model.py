@@ -40,7 +40,7 @@ class Fittable(ABC):
     def __init__(
         self, network: nn.Module, facts: Mapping[str, Any], *, classes: int, heads: int, seed: int, precision: Precision
     ) -> None:
-        self.device = _device()
+        self.device = own_device()
         self.precision = precision
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._normalise = Normalise(facts["mean"], facts["std"]).to(self.device)
@@ -189,7 +189,8 @@ def _head(width: int, classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def _device() -> torch.device:
+def own_device() -> torch.device:
+    """This process's GPU, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cpu")
