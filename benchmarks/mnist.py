@@ -19,6 +19,7 @@ from PIL import Image
 import gemel
 from gemel.backbones.convnet import convnet
 from gemel.data.sources import open_source
+from gemel.evaluations.base import Subject
 from gemel.evaluations.features import see
 from gemel.metrics.neighbours import knn_accuracy
 
@@ -38,9 +39,10 @@ def references(folder: Path) -> dict[str, float]:
     labels = torch.from_numpy(source.labels)
     pixels = torch.from_numpy(mnist_data()[0]).float()
     order = [int(Path(source.path(index)).stem) for index in range(len(source))]
-    facts = {"size": 16, "views": "glyph", "mean": [0.5] * 3, "std": [0.5] * 3}
     torch.manual_seed(0)
-    features = see(convnet(), facts, source).features
+    network = convnet()
+    facts = {"width": network.width, "size": 16, "views": "glyph", "mean": [0.5] * 3, "std": [0.5] * 3}
+    features = see(Subject(network, facts, "random backbone", folder.parent), source).features
     found: dict[str, float] = {}
     for name, rows in (("pixels", pixels[order]), ("random backbone", features)):
         for k in (1, 20):

@@ -115,6 +115,21 @@ def test_pretrain_then_everything(tmp_path: Path, photos: Path, capsys: pytest.C
     assert (tmp_path / "two.html").stat().st_size > 10_000
 
 
+def test_evaluate_other_networks(digits_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = gemel_says(["evaluate", str(digits_run.path), "knn", "--network", "pixels", "--k", "1,20"], capsys)
+    assert code == 0
+    assert "top1_k20" in out
+    assert "network: raw pixels" in out
+    words = ["evaluate", "timm:resnet18", "knn", "digits", "--network", "random", "--size", "32", "--k", "3"]
+    code, _, errors = gemel_says(words, capsys)
+    assert code == 2
+    assert "--out FOLDER" in errors
+    for wrong, message in (("--size", "--size must be"), ("--sice", "--sice is not an option of knn")):
+        code, _, errors = gemel_says([*words[:4], wrong, "none at all", "--out", str(tmp_path)], capsys)
+        assert code == 2
+        assert message in errors
+
+
 def test_embed_writes_both_formats(
     tmp_path: Path, photos_run: Run, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

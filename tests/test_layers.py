@@ -29,7 +29,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "evaluations": {
         "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
-        "train.checkpoints", "train.build", "evaluations",
+        "recipes", "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "train.logistic",
+        "train.processes", "evaluations",
     },
     "published": set(),
     "reports": {"errors", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports"},

@@ -114,11 +114,13 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
         UserError: the run has not ended, or the images can't be found or read.
     """
     from gemel.evaluations.features import printed, see
+    from gemel.evaluations.judge import images_of
+    from gemel.evaluations.subjects import open_subject
     from gemel.evaluations.tables import vector_table
 
     run = load(run)
-    source = _source(run, images, "none")
-    return vector_table(see(backbone(run), run.backbone_facts, source, progress=printed(quiet)))
+    source = images_of(run, images, "none")
+    return vector_table(see(open_subject(run), source, tell=printed(quiet)))
 
 
 def classify(
@@ -136,15 +138,17 @@ def classify(
         UserError: the run's method discovers no classes, or the images can't be found or read.
     """
     from gemel.evaluations.features import printed, see
+    from gemel.evaluations.judge import images_of
+    from gemel.evaluations.subjects import open_subject
     from gemel.evaluations.tables import class_table
-    from gemel.train.checkpoints import load_method
 
     run = load(run)
     if type(top) is not int or top < 1:
         raise UserError(f"top must be a whole number of at least 1, not {brief(top)}")
-    method = load_method(run)
-    source = _source(run, images, "none")
-    seen = see(method, run.backbone_facts, source, progress=printed(quiet))
+    subject = open_subject(run)
+    if subject.method is None:
+        raise UserError(f"{run.path} has no checkpoint, and so no classes; gemel embed gives its features")
+    seen = see(subject, images_of(run, images, "none"), tell=printed(quiet))
     if seen.probabilities is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
     return class_table(seen, top=top)
@@ -160,35 +164,25 @@ def evaluate(
     quiet: bool = True,
     **options: Any,
 ) -> "Result":
-    """Judge a run's features by a named protocol; the result is kept in RUN/evaluations.
+    """Judge a network by a named protocol; the result is kept in RUN/evaluations, or below `out`.
 
     Args:
-        run: a run or its folder.
+        run: a run or its folder; `timm:NAME` or `torchvision:NAME`.
         protocol: knn, cluster, ...
         images: as for pretrain; left out: those of the run.
         test: a test set; without one the protocol's own rule holds.
         labels: folders or FILE.csv; left out: the data set's own, or the run's.
         quiet: print nothing.
-        **options: the protocol's own.
+        **options: the protocol's own; network="random" or "pixels" judges, for comparison, the run's backbone with
+            fresh weights (of network_seed) or the images themselves; out, weights and size are for timm's and
+            torchvision's networks.
 
     Raises:
-        UserError: unknown protocol or option, or no labels.
+        UserError: unknown protocol or option, no labels, or weights that do not fit.
     """
-    from gemel import evaluations
-    from gemel.evaluations.closing import judge
-    from gemel.evaluations.features import printed, see
-    from gemel.train.checkpoints import load_method
+    from gemel.evaluations.judge import evaluate
 
-    run = load(run)
-    evaluation = evaluations.make(protocol, options)
-    source = _source(run, images, labels)
-    test_source = None if test is None else _source(run, test, labels)
-    if test_source is not None:
-        test_source.rename_labels(source.label_names)
-    method = load_method(run)
-    seen = see(method, run.backbone_facts, source, progress=printed(quiet))
-    tested = None if test_source is None else see(method, run.backbone_facts, test_source, progress=printed(quiet))
-    return judge(run, evaluation, seen, tested, labels=labels or "own")
+    return evaluate(run, protocol, images, test=test, labels=labels, quiet=quiet, options=options)
 
 
 def views(
@@ -218,16 +212,6 @@ def views(
     from gemel.data.given import views_of
 
     return views_of(images, *_views_of(recipe), seed=seed, epoch=epoch, index=index)
-
-
-def _source(run: Run, images: str | Path | None, labels: str | None) -> Any:
-    from gemel.data.sources import open_source
-
-    settings = run.settings
-    own = images is None
-    if labels is None and own:
-        labels = settings["labels"]
-    return open_source(settings["images"] if own else str(images), labels=labels)
 
 
 def _views_of(recipe: Any) -> tuple[Any, int]:

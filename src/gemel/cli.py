@@ -14,6 +14,7 @@ from gemel.commands.arguments import asks_help as _asks_help
 from gemel.commands.classify import classify
 from gemel.commands.compare import compare
 from gemel.commands.embed import embed
+from gemel.commands.evaluate import evaluate
 from gemel.commands.study import study
 from gemel.errors import Diverged, Interrupted, UserError, brief, is_out_of_memory, system_words
 from gemel.launched import is_first
@@ -59,28 +60,7 @@ def resume(run: RunFolder) -> None:
     gemel.resume(run)
 
 
-@app.command(context_settings=RAW)
-def evaluate(context: typer.Context) -> None:
-    """Judge a run's features by a protocol:  gemel evaluate RUN knn [IMAGES] [--test IMAGES]"""
-    from gemel import evaluations as room
-    from gemel.settings import layer_of_flags
-
-    if _asks_help(context.args):
-        print(_evaluate_help(room.available()))
-        return
-    import gemel
-
-    values = layer_of_flags(context.args, ["run", "protocol", "images"]).values
-    missing = [word for word in ("run", "protocol") if word not in values]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} missing; gemel evaluate RUN PROTOCOL [IMAGES]")
-    if "quiet" in values:
-        raise UserError("--quiet is not an option of evaluate")
-    result = gemel.evaluate(**values, quiet=False)
-    for name, value in result.metrics.items():
-        print(f"{name:16} {value:.4f}")
-    for name, value in result.settings.items():
-        print(f"  {name}: {value}")
+app.command(context_settings=RAW)(evaluate)
 
 
 app.command()(embed)
@@ -220,15 +200,3 @@ def _pretrain_help() -> str:
             shown = f" [{default}]" if default and default != "False" else ""
             lines.append(f"  --{key.replace('_', '-'):22} {meaning}{shown}")
     return "\n".join([*lines, "", "gemel settings METHOD lists every dotted option, --optimizer.lr and the like."])
-
-
-def _evaluate_help(protocols: list[str]) -> str:
-    from gemel import evaluations as room
-    from gemel.schema import describe, schema_of
-
-    lines = ["Usage: gemel evaluate RUN PROTOCOL [IMAGES] [--test IMAGES] [--labels folders|FILE.csv] [OPTIONS]", ""]
-    for name in protocols:
-        protocol = room.find(name)
-        lines.append(f"  {name}: {' '.join((protocol.__doc__ or '').split('Args:')[0].split())}")
-        lines += [f"    --{key:20} {meaning} [{default}]" for key, _, default, meaning in describe(schema_of(protocol))]
-    return "\n".join(lines)

@@ -24,6 +24,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """Mean of `value` over the processes, differentiable: y = Σ_r x_r / W, backward dx = Σ_r dy_r / W."""
     if world_size() == 1:

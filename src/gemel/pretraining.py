@@ -76,9 +76,9 @@ def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
     say = speaker(quiet)
     if not ended(run):
         train(prepared, run, say, quiet=quiet)
+    close(run, prepared.source, printed(quiet))
     if launched().rank != 0:
         return run
-    close(run, prepared.source, printed(quiet))
     path = build_report([run], None)
     for finding in health(run.metrics().to_pydict()):
         say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")

@@ -1,5 +1,6 @@
 """Schedules: pure functions of progress in [0, 1], progress = step / steps of the stage."""
 
+from collections.abc import Sequence
 from math import cos, pi
 
 
@@ -19,6 +20,15 @@ def cosine(progress: float, start: float, end: float) -> float:
     0.5
     """
     return end + (start - end) * 0.5 * (1.0 + cos(pi * progress))
+
+
+def steps(progress: float, milestones: Sequence[float], factor: float) -> float:
+    """Stairs: factor to the power of the milestones reached; milestones are values of progress.
+
+    >>> [steps(p, (0.5, 0.75), 0.5) for p in (0.0, 0.5, 0.75)]
+    [1.0, 0.5, 0.25]
+    """
+    return factor ** sum(progress >= milestone for milestone in milestones)
 
 
 def warmup_cosine(progress: float, *, warmup: float, final: float) -> float:

@@ -91,6 +91,64 @@ def test_class_agreement() -> None:
     assert collapse.class_agreement(one * torch.nan, one * torch.nan) == 0
 
 
+@given(st.integers(0, 2**32), st.integers(2, 9), st.integers(2, 5), st.integers(1, 6))
+def test_lidar_is_the_formula(seed: int, images: int, views: int, width: int) -> None:
+    rows = normal(seed, images * views, width, torch.float64).unflatten(0, (images, views)).numpy()
+    rows = rows + normal(seed + 1, images, width, torch.float64).numpy()[:, None]
+    means = rows.mean(1)
+    between = np.cov(means.T, bias=True).reshape(width, width)
+    within = sum(np.outer(e - m, e - m) for own, m in zip(rows, means, strict=True) for e in own) / (images * views)
+    values, vectors = np.linalg.eigh(within + 1e-4 * np.eye(width))
+    root = vectors @ np.diag(values**-0.5) @ vectors.T
+    strengths = np.abs(np.linalg.eigvalsh(root @ between @ root))
+    share = strengths / strengths.sum() + 1e-7
+    found = collapse.lidar(torch.from_numpy(rows))
+    assert found == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-4)
+
+
+def test_lidar_counts_what_tells_images_apart() -> None:
+    kinds = torch.eye(6)[:, None].expand(6, 40, 6)
+    noise = 1e-2 * normal(0, 240, 6).unflatten(0, (6, 40))
+    assert collapse.lidar(kinds + noise) == pytest.approx(5, abs=0.05), "means of six lie in five dimensions"
+    one = torch.arange(6.0)[:, None, None].expand(6, 40, 6)
+    assert collapse.lidar(one + noise) == pytest.approx(1, abs=0.05)
+    assert math.isnan(collapse.lidar(kinds * torch.nan))
+    for wrong in (torch.zeros(3, 4), torch.zeros(1, 5, 2), torch.zeros(5, 1, 2)):
+        with pytest.raises(UserError, match="two at least of both"):
+            collapse.lidar(wrong)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.5])
+def test_alpha_of_a_planted_spectrum(alpha: float) -> None:
+    left, _ = torch.linalg.qr(normal(0, 300, 120, torch.float64) - normal(0, 300, 120, torch.float64).mean(0))
+    right, _ = torch.linalg.qr(normal(1, 120, 120, torch.float64))
+    strengths = torch.arange(1, 121).double() ** (-alpha / 2)
+    rows = (left * strengths) @ right.T
+    assert collapse.alpha_req(rows + 3) == pytest.approx(alpha, abs=1e-6)
+    assert collapse.alpha_req(5 * rows, first=2, last=50) == pytest.approx(alpha, abs=1e-6)
+
+
+def test_alpha_without_a_spectrum() -> None:
+    assert math.isnan(collapse.alpha_req(torch.ones(50, 20)))
+    assert math.isnan(collapse.alpha_req(normal(0, 50, 20) * torch.inf))
+    assert math.isnan(collapse.alpha_req(normal(0, 50, 3)))
+
+
+@given(st.integers(0, 2**32), st.integers(2, 30), st.integers(1, 9), st.sampled_from([1.0, 2.0]))
+def test_uniformity_and_alignment_are_the_formulas(seed: int, rows: int, width: int, power: float) -> None:
+    one, two = normal(seed, rows, width, torch.float64), normal(seed + 1, rows, width, torch.float64)
+    unit = [(part / part.norm(dim=1, keepdim=True)).numpy() for part in (one, two)]
+    pairs = [np.sum((unit[0][i] - unit[0][j]) ** 2) for i in range(rows) for j in range(i)]
+    assert collapse.uniformity(one) == pytest.approx(math.log(np.mean(np.exp(-2 * np.array(pairs)))), abs=1e-9)
+    expected = np.mean(np.linalg.norm(unit[0] - unit[1], axis=1) ** power)
+    assert collapse.alignment(one, two, power=power) == pytest.approx(expected)
+
+
+def test_uniformity_of_one_row() -> None:
+    with pytest.raises(UserError, match="two or more"):
+        collapse.uniformity(torch.ones(1, 3))
+
+
 def test_python_numbers_without_gradients() -> None:
     features = normal(0, 8, 4).requires_grad_()
     for answer in (

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from gemel.errors import UserError
-from gemel.metrics.neighbours import knn_accuracy, knn_votes, nearest
+from gemel.metrics.neighbours import knn_accuracies, knn_accuracy, knn_votes, nearest
 
 
 def features(seed: int, rows: int, width: int = 5) -> Tensor:
@@ -74,6 +76,33 @@ def test_chunks_do_not_matter(seed: int, k: int, chunk: int, leave_one_out: bool
         expected.fill_diagonal_(-2)
     torch.testing.assert_close(whole[0], expected.sort(dim=1, descending=True).values[:, :k])
     torch.testing.assert_close(expected.gather(1, whole[1]), whole[0])
+
+
+@pytest.mark.parametrize("rows", [400, 1000, 1013])
+@pytest.mark.parametrize("k", [1, 5, 31])
+def test_blocks_do_not_matter(rows: int, k: int) -> None:
+    queries, bank = features(0, 7), features(1, rows).round(decimals=1)  # with ties
+    expected = torch.nn.functional.cosine_similarity(queries[:, None], bank[None], dim=2)
+    for chunk in (None, 600):
+        similarity, index = nearest(queries, bank, k, chunk=chunk)
+        torch.testing.assert_close(similarity, expected.sort(dim=1, descending=True).values[:, :k])
+        torch.testing.assert_close(expected.gather(1, index), similarity)
+        assert all(len(set(row)) == k for row in index.tolist())
+
+
+def test_all_k_at_once() -> None:
+    queries, bank = features(0, 30), features(1, 80)
+    truth, labels = torch.arange(30) % 6, torch.arange(80) % 6
+    found = knn_accuracies(queries, bank, truth, labels, ks=(3, 50, 10))
+    assert list(found) == [3, 50, 10]
+    assert found == {k: knn_accuracy(queries, bank, truth, labels, k=k) for k in (3, 50, 10)}
+
+
+def test_a_bank_mapped_from_a_file(tmp_path: Path) -> None:
+    rows = features(0, 100).float().numpy()
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = torch.from_numpy(np.load(tmp_path / "rows.npy", mmap_mode="c"))
+    torch.testing.assert_close(nearest(mapped, mapped, 4), nearest(*[torch.from_numpy(rows)] * 2, 4))
 
 
 def test_leave_one_out_finds_the_twin() -> None:

@@ -12,7 +12,7 @@ from gemel.errors import UserError
 if TYPE_CHECKING:
     from gemel.backbones.base import Backbone
 
-_NOT_NETWORKS = ("__init__", "base", "timm")
+_NOT_NETWORKS = ("__init__", "base", "timm", "torchvision")
 
 
 def available() -> list[str]:

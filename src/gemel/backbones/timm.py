@@ -4,8 +4,9 @@ from functools import cache
 from typing import Annotated, Any, Literal, cast
 
 import timm
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
@@ -58,6 +59,36 @@ def timm_backbone(
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
     return Backbone(network, network.num_features)
+
+
+class LastBlocks(nn.Module):
+    """A vision transformer by the class tokens of its last n blocks, each through the final norm, block after block.
+
+    TWIST: n = 4, (B, 4·width). DINO: n = 4 for S; n = 1 and the mean of the last block's patch tokens for B.
+
+    Args:
+        network: a vision transformer of timm, or a Backbone of one.
+        blocks: n.
+        patches: append the mean of the last block's patch tokens, normed too.
+
+    Raises:
+        UserError: the network has no class token, or fewer blocks.
+    """
+
+    def __init__(self, network: nn.Module, *, blocks: int, patches: bool = False) -> None:
+        super().__init__()
+        inner: Any = network.network if isinstance(network, Backbone) else network
+        if not hasattr(inner, "get_intermediate_layers") or not getattr(inner, "num_prefix_tokens", 0):
+            raise UserError("features of the last blocks need a vision transformer of timm with a class token")
+        if blocks > len(inner.blocks):
+            raise UserError(f"--blocks {blocks} of a network with {len(inner.blocks)}")
+        self.network, self.blocks, self.patches = inner, blocks, patches
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to features (B, blocks · width), or one width more with `patches`."""
+        layers = self.network.get_intermediate_layers(images, n=self.blocks, return_prefix_tokens=True, norm=True)
+        parts = [prefix[:, 0] for _, prefix in layers]
+        return torch.cat([*parts, layers[-1][0].mean(1)] if self.patches else parts, 1)
 
 
 def _is_resnet(name: str) -> bool:

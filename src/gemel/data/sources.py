@@ -51,6 +51,12 @@ class Source(ABC):
             self.labels = table[self.labels]
             self.label_names = list(names)
 
+    def subset(self, places: "NDArray[np.int64]") -> "Source":
+        """The images at `places` (N,), in that order, with their labels; nothing is copied."""
+        from gemel.data.subset import Subset  # which derives from this class
+
+        return Subset(self, np.asarray(places, np.int64))
+
     @abstractmethod
     def __len__(self) -> int: ...
 

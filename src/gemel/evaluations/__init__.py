@@ -11,12 +11,30 @@ from gemel.schema import convert, mistakes_in, nearest, schema_of
 if TYPE_CHECKING:
     from gemel.evaluations.base import Evaluation
 
-_NOT_PROTOCOLS = ("__init__", "base", "closing", "features", "gallery", "tables")
+_NOT_PROTOCOLS = (
+    "__init__",
+    "base",
+    "closing",
+    "features",
+    "gallery",
+    "judge",
+    "splits",
+    "store",
+    "subjects",
+    "supervised",
+    "tables",
+)
 
 
 def available() -> list[str]:
     """Names of the protocols, read from the folder without importing them."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_PROTOCOLS)
+    stems = (path.stem for path in Path(__file__).parent.glob("*.py"))
+    return sorted(stem.replace("_", "-") for stem in stems if stem not in _NOT_PROTOCOLS)
+
+
+def name_of(protocol: "type[Evaluation]") -> str:
+    """What a protocol is called: as its file."""
+    return protocol.__module__.rsplit(".", 1)[-1].replace("_", "-")
 
 
 def find(name: str) -> "type[Evaluation]":
@@ -25,13 +43,16 @@ def find(name: str) -> "type[Evaluation]":
     Raises:
         UserError: there is none of that name.
     """
+    name = name.replace("_", "-")
     if name not in available():
         raise UserError(f"protocol {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
     from gemel.evaluations.base import Evaluation
 
-    module = import_module(f"gemel.evaluations.{name}")
+    module = import_module(f"gemel.evaluations.{name.replace('-', '_')}")
     return next(
-        one for one in vars(module).values() if isclass(one) and issubclass(one, Evaluation) and one is not Evaluation
+        one
+        for one in vars(module).values()
+        if isclass(one) and issubclass(one, Evaluation) and one.__module__ == module.__name__
     )
 
 
@@ -43,7 +64,7 @@ def make(name: str, options: dict[str, Any]) -> "Evaluation":
     """
     protocol = find(name)
     schema = schema_of(protocol)
-    mistakes = mistakes_in(options, schema.model_fields, lambda key: f"--{key}", title=name)
+    mistakes = mistakes_in(options, schema.model_fields, lambda key: f"--{key.replace('_', '-')}", title=name)
     if mistakes:
         raise UserError(*mistakes)
     return protocol(**convert(schema, options, name))

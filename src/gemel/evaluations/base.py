@@ -1,16 +1,40 @@
-"""Evaluation: what a network's features are worth, by a named protocol."""
+"""Evaluation: what a network is worth, by a named protocol; Subject: the network; Result: numbers and settings."""
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
+from torch import nn
 
-from gemel.errors import UserError
-from gemel.evaluations.features import Seen
+from gemel.data.sources import Source
+from gemel.methods.base import Method
+from gemel.runs import write_text
+
+Progress = Callable[[int, int], None]
+"""(done, of how many) after each batch or step"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network that is judged, and where what is found goes.
+
+    Args:
+        network: normalised floats (B, 3, H, W) to (B, width); a Backbone where there is one.
+        facts: as in backbone.json: name, options, width, size, mean, std, views (photo or glyph).
+        name: in words: "runs/x (twist, resnet18)", "random resnet18 (seed 0)", "raw pixels", "timm resnet50".
+        folder: the run's, or another; evaluations/ and cache/ lie in it.
+        method: whose classes are judged too; None: there are none.
+    """
+
+    network: nn.Module
+    facts: Mapping[str, Any]
+    name: str
+    folder: Path
+    method: Method | None = None
 
 
 class Result(NamedTuple):
@@ -30,37 +54,28 @@ class Result(NamedTuple):
         text = json.dumps(self.settings, sort_keys=True, default=str)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
+    def write(self, folder: Path) -> Path:
+        """Keep the result as FOLDER/evaluations/PROTOCOL-HASH.json."""
+        path = folder / "evaluations" / f"{self.file_name}.json"
+        write_text(path, json.dumps(self.as_json(), indent=2))
+        return path
+
 
 class Evaluation(ABC):
     """A protocol; keyword-only arguments of a subclass are its settings, as with methods."""
 
     @abstractmethod
-    def run(self, train: Seen, test: Seen | None) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics, and the defaults in force (split, numbers used).
+    def run(
+        self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics (shares of 1), and every default in force: split, crop, seed, numbers used.
 
         Args:
-            train: features that the protocol may fit on.
-            test: features that it is judged by; None: the protocol's own rule.
+            subject: the network. A frozen protocol leaves it as it was; others train a copy.
+            train: images that the protocol may fit on.
+            test: images that it is judged by; None: the protocol's own rule (see `splits.hold_out`).
+            tell: told how far it is.
 
         Raises:
             UserError: the data do not allow it.
         """
-
-
-def labelled(seen: Seen) -> tuple[Tensor, Tensor]:
-    """Features and labels of the images whose label is known.
-
-    Raises:
-        UserError: fewer than two, or features that are not finite.
-    """
-    labels = seen.labels
-    known = np.zeros(0, bool) if labels is None else labels >= 0
-    if labels is None or known.sum() < 2:
-        raise UserError(
-            f"{seen.source.name} has {int(known.sum())} labels; give --labels folders (the first folder below it) "
-            "or --labels FILE.csv (path,label)"
-        )
-    features = seen.features[torch.from_numpy(known)]
-    if not bool(torch.isfinite(features).all()):
-        raise UserError("the features hold numbers that are not finite; the training diverged")
-    return features, torch.from_numpy(labels[known])

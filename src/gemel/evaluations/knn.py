@@ -4,9 +4,10 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from gemel.evaluations.base import Evaluation, labelled
-from gemel.evaluations.features import Seen
-from gemel.metrics.neighbours import knn_accuracy
+from gemel.data.sources import Source
+from gemel.evaluations.base import Evaluation, Progress, Subject
+from gemel.evaluations.features import labelled, rejected_in, see
+from gemel.metrics.neighbours import knn_accuracies
 
 
 class Knn(Evaluation):
@@ -15,25 +16,42 @@ class Knn(Evaluation):
     Without a test set every image is judged by all others (leave one out).
 
     Args:
-        k: neighbours that vote
+        k: neighbours that vote; several (10,20,100,200) are answered by one search
         temperature: T
     """
 
-    def __init__(self, *, k: PositiveInt = 20, temperature: PositiveFloat = 0.07) -> None:
-        self.k, self.temperature = k, temperature
+    def __init__(self, *, k: PositiveInt | tuple[PositiveInt, ...] = 20, temperature: PositiveFloat = 0.07) -> None:
+        self.k = k if isinstance(k, int) else tuple(k)
+        self.temperature = temperature
 
-    def run(self, train: Seen, test: Seen | None) -> tuple[dict[str, float], dict[str, Any]]:
-        """top1 and, from five classes on, top5; shares of 1."""
-        bank, bank_labels = labelled(train)
-        queries, query_labels = (bank, bank_labels) if test is None else labelled(test)
-        metrics = knn_accuracy(
-            queries, bank, query_labels, bank_labels, k=self.k, temperature=self.temperature, leave_one_out=test is None
+    def run(
+        self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """top1 and, from five classes on, top5; of several k top1_k10, top5_k10, ..."""
+        seen = see(subject, train, tell=tell)
+        tested = None if test is None else see(subject, test, tell=tell)
+        bank, bank_labels = labelled(seen)
+        queries, query_labels = (bank, bank_labels) if tested is None else labelled(tested, classes=1)
+        each = (self.k,) if isinstance(self.k, int) else self.k
+        found = knn_accuracies(
+            queries,
+            bank,
+            query_labels,
+            bank_labels,
+            ks=each,
+            temperature=self.temperature,
+            leave_one_out=tested is None,
         )
-        split = "leave one out" if test is None else f"test set {test.source.name}"
+        if len(each) == 1:
+            metrics = found[each[0]]
+        else:
+            metrics = {f"{name}_k{k}": value for k, scores in found.items() for name, value in scores.items()}
         return metrics, {
-            "k": self.k,
+            "k": each[0] if len(each) == 1 else list(each),
             "temperature": self.temperature,
-            "split": split,
+            "similarity": "cosine",
+            "split": "leave one out" if test is None else f"test set {test.name}",
             "bank": len(bank),
             "queries": len(queries),
+            "rejected": rejected_in(seen, tested),
         }

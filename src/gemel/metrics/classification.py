@@ -31,10 +31,25 @@ def topk_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
     scores, labels = scores[known], labels[known]
     if not len(labels) or labels.max() >= scores.shape[1]:
         raise UserError(f"labels must be 0 to {scores.shape[1] - 1}, or -1 for unknown; at least one must be known")
+    return (label_rank(scores, labels) < k).double().mean().item()
+
+
+def label_rank(scores: Tensor, labels: Tensor) -> Tensor:
+    """How many classes go before the label's, (N,): 0 where it is the first; C where its score is NaN.
+
+    Of equal scores the lower class goes first.
+
+    Args:
+        scores: (N, C).
+        labels: (N,) in 0..C-1.
+
+    >>> label_rank(torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.5, 0.5]]), torch.tensor([2, 1])).tolist()
+    [1, 1]
+    """
     own = scores.gather(1, labels[:, None].long())  # (N, 1)
     lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]  # (N, C)
     rank = ((scores > own) | ((scores == own) & lower)).sum(dim=1)
-    return ((rank < k) & ~own[:, 0].isnan()).double().mean().item()
+    return rank.masked_fill(own[:, 0].isnan(), scores.shape[1])
 
 
 def per_class_accuracy(predicted: Tensor, labels: Tensor) -> dict[int, float]:

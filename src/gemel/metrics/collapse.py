@@ -3,6 +3,8 @@
 All answers are Python numbers; features that are not finite give NaN, or 0 where the answer is a share or a count.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -32,9 +34,108 @@ def rankme(features: Tensor, epsilon: float = 1e-7) -> float:
     features = _rows(features)
     if not features.isfinite().all():
         return float("nan")
-    strengths = torch.linalg.svdvals(features)
-    share = strengths / strengths.sum().clamp_min(torch.finfo(strengths.dtype).tiny) + epsilon
-    return (-(share * share.log()).sum()).exp().item()
+    return _effective_rank(torch.linalg.svdvals(features), epsilon)
+
+
+def lidar(embeddings: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-7) -> float:
+    """Effective rank of what tells images apart and not their views: RankMe's formula on λ (Thilak et al., 2023).
+
+    λ are the eigenvalues of Σ_w^(-1/2) Σ_b Σ_w^(-1/2): Σ_b = mean_i (μ_i - μ)(μ_i - μ)ᵀ of the images' means μ_i,
+    Σ_w = mean_ij (e_ij - μ_i)(e_ij - μ_i)ᵀ + δ I of the views e_ij around them.
+
+    Args:
+        embeddings: (images, views, D), at least two of each.
+        delta: δ.
+        epsilon: added to λ / Σ λ.
+
+    Returns:
+        1 to min(images - 1, D).
+    """
+    if embeddings.ndim != 3 or min(embeddings.shape[:2]) < 2:
+        raise UserError(f"embeddings {tuple(embeddings.shape)}; give (images, views, width), two at least of both")
+    images, views, width = embeddings.shape
+    rows = _rows(embeddings.flatten(0, 1)).unflatten(0, (images, views))
+    if not rows.isfinite().all():
+        return float("nan")
+    means = rows.mean(dim=1)  # (images, D)
+    between, within = means - means.mean(dim=0), (rows - means[:, None]).flatten(0, 1)
+    noise = within.T @ within / len(within) + delta * torch.eye(width, dtype=rows.dtype, device=rows.device)
+    # with Σ_w = L Lᵀ the eigenvalues are those of L⁻¹ Σ_b L⁻ᵀ: squared singular values of L⁻¹ times the means
+    factor = torch.linalg.cholesky(noise)
+    whitened = torch.linalg.solve_triangular(factor, between.T, upper=False)  # (D, images)
+    strengths = torch.linalg.svdvals(whitened).square() / images
+    return _effective_rank(strengths, epsilon)
+
+
+def alpha_req(features: Tensor, *, first: int = 4, last: int = 100) -> float:
+    """How fast the spectrum falls: α of λ_i ∝ i^(-α), λ the eigenvalues of the covariance (Agrawal et al., 2022).
+
+    Least squares of log λ_i on log i, i = first..last, weighted by 1 / i as in the authors' code.
+
+    Args:
+        features: (n, D).
+        first: from 1.
+        last: ends before where the spectrum does; eigenvalues that are rounding alone are left out.
+
+    Returns:
+        near 1 for good features by the paper, 0 for a flat spectrum, large near collapse; NaN with fewer than two
+        eigenvalues in the range.
+    """
+    features = _rows(features)
+    if not features.isfinite().all():
+        return float("nan")
+    strengths = torch.linalg.svdvals(features - features.mean(dim=0)).square()
+    strengths = strengths[strengths > strengths[0] * 1e-12][:last]
+    if len(strengths) <= first:
+        return float("nan")
+    number = torch.arange(first, len(strengths) + 1, dtype=features.dtype, device=features.device)
+    x, y, weight = number.log(), strengths[first - 1 :].log(), 1 / number
+    x, y = x - (weight * x).sum() / weight.sum(), y - (weight * y).sum() / weight.sum()
+    return -((weight * x * y).sum() / (weight * x * x).sum()).item()
+
+
+def uniformity(features: Tensor, *, t: float = 2.0) -> float:
+    """log mean over pairs of rows of exp(-t |f_i - f_j|²), rows divided by their length (Wang and Isola, 2020).
+
+    Args:
+        features: (n, D), two rows at least.
+        t: t.
+
+    Returns:
+        0 where all rows point one way, down to about -2t, evenly spread in many dimensions.
+
+    >>> uniformity(torch.ones(4, 3)), round(uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])), 3)
+    (0.0, -8.0)
+    """
+    features = normalize(_rows(features), dim=1)
+    count = len(features)
+    if count < 2:
+        raise UserError("uniformity of one row; give two or more")
+    total = 0.0
+    for start in range(0, count, _CHUNK):
+        cosine = features[start : start + _CHUNK] @ features.T  # |f - g|² = 2 - 2 cos
+        closeness = (2 * t * (cosine - 1).clamp_max(0)).exp()
+        total += float(closeness.sum()) - float(closeness.diagonal(offset=start).sum())
+    return math.log(total / (count * (count - 1)))
+
+
+def alignment(one: Tensor, two: Tensor, *, power: float = 2.0) -> float:
+    """mean over images of |f(x) - f(y)|^power of two views x, y, rows divided by their length (Wang and Isola, 2020).
+
+    Args:
+        one: (n, D), features of n images.
+        two: (n, D), features of other views of them.
+        power: α of the paper.
+
+    Returns:
+        0 (all views alike) to 2^power.
+
+    >>> alignment(torch.eye(2), torch.eye(2)), alignment(torch.eye(2), -torch.eye(2))
+    (0.0, 4.0)
+    """
+    _same_shape(one, two)
+    apart = (normalize(_rows(one), dim=1) - normalize(_rows(two), dim=1)).norm(dim=1)
+    return apart.pow(power).mean().item()
 
 
 def spread(features: Tensor) -> float:
@@ -142,6 +243,11 @@ def class_agreement(p1: Tensor, p2: Tensor) -> float:
     p1, p2 = _rows(p1), _rows(p2)
     finite = p1.isfinite().all(dim=1) & p2.isfinite().all(dim=1)
     return ((p1.argmax(dim=1) == p2.argmax(dim=1)) & finite).double().mean().item()
+
+
+def _effective_rank(strengths: Tensor, epsilon: float) -> float:
+    share = strengths / strengths.sum().clamp_min(torch.finfo(strengths.dtype).tiny) + epsilon
+    return (-(share * share.log()).sum()).exp().item()
 
 
 def _rows(values: Tensor) -> Tensor:

@@ -1,13 +1,18 @@
 """k nearest neighbours by cosine, exact, and their weighted vote: the protocol of DINO's k-NN evaluation."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from gemel.errors import UserError
 
 CHUNK_BYTES = 2**28
-"""Similarities that are held at a time, unless the caller says otherwise."""
+"""Similarities, and rows of the bank, that are held at a time, unless the caller says otherwise."""
+
+BLOCK = 16
+"""rows of the bank whose largest similarity stands for all of them in the first round of the search"""
 
 
 def nearest(
@@ -15,14 +20,15 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """The k rows of the bank with the largest cosine to each query: s_ij = <q_i, b_j> / (|q_i| |b_j|).
 
-    Exact; of equally near rows any may be taken. A row of zeros has the similarity 0 to everything.
+    Exact; of equally near rows any may be taken. A row of zeros has the similarity 0 to everything. Queries and bank
+    may be larger than memory (mapped from files): a part of each is looked at at a time.
 
     Args:
         queries: (n, D), any floating type; halves are widened to float32.
         bank: (m, D), on the same device.
         k: 1..m, or 1..m-1 with `leave_one_out`.
         leave_one_out: queries and bank are the same rows, and no row is its own neighbour.
-        chunk: queries at a time; by default as many as keep the similarities below `CHUNK_BYTES`.
+        chunk: rows at a time; by default as many as keep the similarities below `CHUNK_BYTES`.
 
     Returns:
         similarities (n, k), largest first, and rows of the bank (n, k), int64.
@@ -30,23 +36,69 @@ def nearest(
     Raises:
         UserError: shapes that do not fit, k out of range, or features that are not finite.
     """
-    queries, bank = _features(queries, "queries"), _features(bank, "bank")
+    _check(queries, "queries")
+    _check(bank, "bank")
     if queries.shape[1] != bank.shape[1]:
         raise UserError(f"queries of width {queries.shape[1]} in a bank of width {bank.shape[1]}; use one encoder")
     if leave_one_out and len(queries) != len(bank):
         raise UserError(f"leave-one-out compares a bank with itself, not {len(queries)} queries with {len(bank)} rows")
     if not 1 <= k <= len(bank) - leave_one_out:
         raise UserError(f"{k} neighbours out of {len(bank) - leave_one_out}; lower k to at most that, at least to 1")
-    transposed = normalize(bank, dim=1).T  # (D, m)
-    size = chunk or max(1, CHUNK_BYTES // (bank.element_size() * len(bank)))
-    similarity, index = queries.new_empty(len(queries), k), queries.new_empty(len(queries), k, dtype=torch.int64)
+    kind = torch.promote_types(torch.promote_types(queries.dtype, bank.dtype), torch.float32)
+    similarity = torch.full((len(queries), k), -torch.inf, dtype=kind, device=queries.device)
+    index = torch.zeros(len(queries), k, dtype=torch.int64, device=queries.device)
+    rows = chunk or max(1, CHUNK_BYTES // (kind.itemsize * bank.shape[1]))
+    for first in range(0, len(bank), rows):
+        part = normalize(bank[first : first + rows].detach().to(kind), dim=1)
+        _search(queries.detach(), part, first, similarity, index, leave_one_out=leave_one_out, chunk=chunk)
+    return similarity, index
+
+
+def _search(
+    queries: Tensor,
+    bank: Tensor,
+    first: int,
+    similarity: Tensor,
+    index: Tensor,
+    *,
+    leave_one_out: bool,
+    chunk: int | None,
+) -> None:
+    """Let a part of the bank, (m, D) from row `first` on, take its places among the nearest so far."""
+    count, k = len(bank), similarity.shape[1]
+    bank = pad(bank, (0, 0, 0, -count % BLOCK)).T  # (D, M), M a multiple of BLOCK
+    fitting = CHUNK_BYTES // (bank.element_size() * bank.shape[1])
+    size = chunk or min(1024, max(1, fitting // 64 * 64))  # whole tiles of the product
+    held = bank.new_empty(min(size, len(queries)), bank.shape[1])  # once: fresh memory costs a third of the product
     for start in range(0, len(queries), size):
         part = slice(start, start + size)
-        scores = normalize(queries[part], dim=1) @ transposed  # (chunk, m)
+        near = normalize(queries[part].to(bank.dtype), dim=1)
+        scores = torch.mm(near, bank, out=held[: len(near)])  # (chunk, M)
+        scores[:, count:] = -torch.inf
         if leave_one_out:
-            scores.diagonal(offset=start).fill_(-torch.inf)
-        similarity[part], index[part] = scores.topk(k, dim=1)
-    return similarity, index
+            own = torch.arange(start, start + len(near), device=bank.device) - first
+            inside = (own >= 0) & (own < count)
+            scores[inside.nonzero()[:, 0], own[inside]] = -torch.inf
+        found, rows = _largest(scores, min(k, count))
+        found, rows = torch.cat([similarity[part], found], dim=1), torch.cat([index[part], rows + first], dim=1)
+        similarity[part], order = found.topk(k, dim=1)
+        index[part] = rows.gather(1, order)
+
+
+def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row, (n, k) in any order, and their columns.
+
+    Block j holds the columns j, j + S, j + 2S, ... The k largest lie in the k blocks with the largest maxima: were
+    one in another block, those k maxima, all at least as large, would stand before it.
+    """
+    stride = scores.shape[1] // BLOCK
+    if stride <= 2 * k:
+        return scores.topk(k, dim=1, sorted=False)
+    blocks = scores.unflatten(1, (BLOCK, stride))  # (n, BLOCK, S)
+    best = blocks.amax(dim=1).topk(k, dim=1, sorted=False).indices  # (n, k)
+    candidates = blocks.gather(2, best[:, None].expand(-1, BLOCK, -1)).flatten(1)  # (n, BLOCK k)
+    found, place = candidates.topk(k, dim=1, sorted=False)
+    return found, best.gather(1, place % k) + place // k * stride
 
 
 def knn_votes(similarity: Tensor, index: Tensor, labels: Tensor, *, k: int, temperature: float = 0.07) -> Tensor:
@@ -84,22 +136,38 @@ def knn_accuracy(
     temperature: float = 0.07,
     leave_one_out: bool = False,
 ) -> dict[str, float]:
+    """`knn_accuracies` of one k."""
+    both = queries, bank, query_labels, bank_labels
+    return knn_accuracies(*both, ks=(k,), temperature=temperature, leave_one_out=leave_one_out)[k]
+
+
+def knn_accuracies(
+    queries: Tensor,
+    bank: Tensor,
+    query_labels: Tensor,
+    bank_labels: Tensor,
+    *,
+    ks: Sequence[int],
+    temperature: float = 0.07,
+    leave_one_out: bool = False,
+) -> dict[int, dict[str, float]]:
     """Share of queries whose label wins the weighted vote of the k nearest rows of the bank (see `knn_votes`).
 
-    Rows whose label is -1 (unknown) are left out, of the queries and of the bank, before neighbours are sought.
+    Rows whose label is -1 (unknown) are left out, of the queries and of the bank, before neighbours are sought. The
+    neighbours are sought once, for the largest k.
 
     Args:
         queries: (n, D) features.
         bank: (m, D) features.
         query_labels: (n,).
         bank_labels: (m,).
-        k: neighbours.
+        ks: numbers of neighbours.
         temperature: T of the vote.
         leave_one_out: queries and bank are the same rows, and no row is its own neighbour.
 
     Returns:
-        `top1`, and `top5` where the bank has at least 5 classes: the label is among the five with most votes
-        (with at least one vote: fewer than five classes may be among the neighbours). 0..1.
+        for each k `top1`, and `top5` where the bank has at least 5 classes: the label is among the five with most
+        votes (with at least one vote: fewer than five classes may be among the neighbours). 0..1.
 
     Raises:
         UserError: as `nearest` and `knn_votes`, lengths that differ, or no known label.
@@ -109,22 +177,32 @@ def knn_accuracy(
             raise UserError(f"{len(labels)} labels for {len(features)} rows of the {name}; give one label a row")
         if not (labels != -1).any():
             raise UserError(f"no row of the {name} has a label (-1 means unknown); give labels")
-    queries, query_labels = queries[query_labels != -1], query_labels[query_labels != -1]
-    bank, bank_labels = bank[bank_labels != -1], bank_labels[bank_labels != -1]
-    similarity, index = nearest(queries, bank, k, leave_one_out=leave_one_out)
+    queries, query_labels = _known(queries, query_labels)
+    bank, bank_labels = _known(bank, bank_labels)
     classes = len(bank_labels.unique())
-    ranked = _ranked_votes(similarity, index, bank_labels, k, temperature, places=5 if classes >= 5 else 1)
-    hits = ranked == query_labels.to(ranked.device)[:, None]  # (n, 1 or 5)
-    accuracy = {"top1": hits[:, 0].double().mean().item()}
-    return accuracy | ({"top5": hits.any(dim=1).double().mean().item()} if classes >= 5 else {})
+    similarity, index = nearest(queries, bank, max(ks), leave_one_out=leave_one_out)
+    found: dict[int, dict[str, float]] = {}
+    for k in ks:
+        ranked = _ranked_votes(similarity, index, bank_labels, k, temperature, places=5 if classes >= 5 else 1)
+        hits = ranked == query_labels.to(ranked.device)[:, None]  # (n, 1 or 5)
+        found[k] = {"top1": hits[:, 0].double().mean().item()}
+        if classes >= 5:
+            found[k]["top5"] = hits.any(dim=1).double().mean().item()
+    return found
 
 
-def _features(rows: Tensor, name: str) -> Tensor:
+def _known(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows with a label; where all have one, nothing is copied."""
+    known = labels != -1
+    return (features, labels) if known.all() else (features[known.to(features.device)], labels[known])
+
+
+def _check(rows: Tensor, name: str) -> None:
     if rows.ndim != 2 or not rows.numel():
         raise UserError(f"{name} of shape {tuple(rows.shape)}; give features (rows, width), at least one")
-    if not rows.isfinite().all():
+    # in parts: a mapped file may be larger than memory
+    if not all(bool(part.isfinite().all()) for part in rows.split(max(1, CHUNK_BYTES // (8 * rows.shape[1])))):
         raise UserError(f"the {name} hold NaN or infinity: the encoder has diverged; train anew at a smaller rate")
-    return rows.detach() if rows.dtype == torch.float64 else rows.detach().float()
 
 
 def _ranked_votes(similarity: Tensor, index: Tensor, labels: Tensor, k: int, temperature: float, places: int) -> Tensor:
@@ -145,9 +223,7 @@ def _ranked_votes(similarity: Tensor, index: Tensor, labels: Tensor, k: int, tem
         scores = near.new_zeros(len(near[part]), len(names))  # (chunk, C)
         scores.scatter_add_(1, class_of[index[part, :k]], votes[part])
         for place in range(places):
-            most = scores.amax(dim=1, keepdim=True)
-            # argmax takes any of several equal ones; comparing and counting up takes the first
-            winner = torch.where(scores == most, torch.arange(len(names), device=scores.device), len(names)).amin(dim=1)
-            ranked[part, place] = names[winner].masked_fill(most[:, 0] == 0, -1)
+            most, winner = scores.max(dim=1)  # the first of several equal ones
+            ranked[part, place] = names[winner].masked_fill(most == 0, -1)
             scores.scatter_(1, winner[:, None], 0)
     return ranked

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from gemel.launched import launched
 
@@ -51,6 +50,8 @@ def first_says(value: Any) -> Any:
 
 def _meeting_point() -> str:
     if "MASTER_ADDR" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
         slurm = SLURMEnvironment(auto_requeue=False)
         return f"tcp://{slurm.main_address}:{slurm.main_port}"
     return "env://"

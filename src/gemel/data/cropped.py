@@ -1,0 +1,49 @@
+"""Images as an evaluation's own inference crop, where that is not the usual one."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gemel.data.decode import load
+from gemel.data.sources import Source
+from gemel.data.subset import Subset
+
+Crop = Literal["middle", "whole"]
+"""middle: the shorter side resized to the size, then the middle; whole: both sides resized, whatever the shape"""
+
+CROPS: dict[Crop, str] = {
+    "middle": "shorter side resized to the size, bicubic, and the middle",
+    "whole": "both sides resized to the size, bicubic",
+}
+"""in words, for a result's settings"""
+
+
+class Cropped(Subset):
+    """All images of a source as colour pixels of one size.
+
+    Args:
+        source: the images.
+        size: side, pixels.
+        crop: what of the image.
+    """
+
+    def __init__(self, source: Source, size: int, crop: Crop) -> None:
+        super().__init__(source, np.arange(len(source)))
+        self.size = size
+        self.crop = crop
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """(size, size, 3).
+
+        Raises:
+            Unreadable: as `load`.
+        """
+        image = load(self.source, index)
+        height, width = image.shape[:2]
+        across, down = (width, height) if self.crop == "whole" else (min(height, width),) * 2
+        left, top = (width - across) / 2, (height - down) / 2
+        picture = Image.fromarray(image).convert("RGB")
+        box = (left, top, left + across, top + down)
+        return np.array(picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))

@@ -1,0 +1,189 @@
+"""What a data set of the transfer protocols is made of, and how its files are found."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gemel.data.listing import Paths
+from gemel.data.sources import ArraySource, FileSource, Source
+from gemel.errors import UserError
+
+Metric = Literal["top1", "mean_per_class", "map11"]
+"""top-1 accuracy, mean of the classes' accuracies, mean of the classes' 11-point average precisions"""
+
+
+class Downstream(NamedTuple):
+    """A data set, split."""
+
+    described: "Described"
+    label_names: list[str]
+    train: Source
+    val: Source
+    test: Source
+    val_rule: str
+    """where the images to choose by come from"""
+    targets: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None
+    """of train, val and test, (N, C), where an image may hold several classes: 1 there, 0 not, -1 not judged"""
+
+    @property
+    def fitted(self) -> Source:
+        """Train and val together, in this order."""
+        return Joined(self.train, self.val)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a set without its files.
+
+    Args:
+        name: as --data takes it.
+        title: as the tables print it.
+        classes: how many the whole set has.
+        metric: that the papers report.
+        layout: the files that must be there.
+        origin: where to get them.
+        counts: images of train, val and test in the whole set, as published.
+        read: finds the files.
+    """
+
+    name: str
+    title: str
+    classes: int
+    metric: Metric
+    layout: str
+    origin: str
+    counts: tuple[int, int, int]
+    read: Callable[["Described", Path, int], Downstream]
+
+
+class Joined(Source):
+    """The images of one source, then those of another; both of the same classes."""
+
+    def __init__(self, first: Source, second: Source) -> None:
+        given = first.labels, second.labels
+        labels = None if given[0] is None or given[1] is None else np.concatenate([given[0], given[1]])
+        super().__init__(first.name, labels, list(first.label_names), first.stated_classes)
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def _at(self, index: int) -> tuple[Source, int]:
+        return (self.first, index) if index < len(self.first) else (self.second, index - len(self.first))
+
+    def path(self, index: int) -> str:
+        """As its source shows it."""
+        source, place = self._at(index)
+        return source.path(place)
+
+    def read(self, index: int) -> bytes | NDArray[np.uint8]:
+        """As its source gives it."""
+        source, place = self._at(index)
+        return source.read(place)
+
+
+Listed = Sequence[tuple[str, int]]
+"""Paths below the set's folder, with their labels"""
+
+
+def files(described: Described, base: Path, listed: Listed, names: list[str]) -> Source:
+    """Images of a list, which must be there.
+
+    Raises:
+        UserError: the list is empty, or files are missing.
+    """
+    if not listed:
+        raise UserError(f"{described.title} in {base} lists no image; expected {described.layout}")
+    missing = [path for path, _ in listed if not (base / path).is_file()]
+    if missing:
+        raise UserError(
+            f"{described.title} in {base}: {len(missing)} of {len(listed)} listed images are missing, the first is "
+            f"{missing[0]}; expected {described.layout}. {described.origin}"
+        )
+    root = str(base)
+    source = FileSource(described.name, root, root, Paths.of([path.encode() for path, _ in listed]))
+    return labelled(source, [label for _, label in listed], names)
+
+
+def labelled(source: Source, labels: Iterable[int], names: list[str]) -> Source:
+    """The source with its labels."""
+    source.labels = np.fromiter(labels, np.int64)
+    source.label_names = list(names)
+    return source
+
+
+def pixels(
+    described: Described, images: NDArray[np.uint8], labels: NDArray[np.int64], names: list[str], part: str
+) -> Source:
+    """Images in memory."""
+    return labelled(ArraySource(f"{described.name}:{part}", images), labels.tolist(), names)
+
+
+def folder_of(described: Described, root: Path, names: Sequence[str], needed: Sequence[str]) -> Path:
+    """The first of root / name and root itself that holds all the needed files or folders.
+
+    Raises:
+        UserError: none does: what is missing, what was found.
+    """
+    places = [root / name for name in names if (root / name).is_dir()] + [root]
+    for base in places:
+        if all((base / one).exists() for one in needed):
+            return base
+    missing = [one for one in needed if not (places[0] / one).exists()]
+    found = sorted(path.name for path in places[0].iterdir())
+    shown = ", ".join(found[:8]) + (" ..." if len(found) > 8 else "") if found else "nothing"
+    raise UserError(
+        f"{described.title} is not in {places[0]}: {', '.join(missing)} missing, found {shown}; "
+        f"expected {described.layout}. {described.origin}"
+    )
+
+
+def lines_of(described: Described, file: Path) -> list[str]:
+    """Lines of a list that are not empty.
+
+    Raises:
+        UserError: the list is missing or is no text.
+    """
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{described.title}: {file} can't be read ({error}); expected {described.layout}. {described.origin}"
+        ) from error
+
+
+def malformed(described: Described, file: Path, what: object) -> UserError:
+    """A line or a table that the set's authors do not write."""
+    return UserError(f"{described.title}: {file} holds {what!r}, which no such file does; expected {described.layout}")
+
+
+def draw_share(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places to fit on and to choose by: `share` of all at random, rounded; each sorted."""
+    turned = np.random.default_rng(seed).permutation(count)
+    held = min(max(round(share * count), 1), count - 1)
+    return np.sort(turned[held:]), np.sort(turned[:held])
+
+
+def draw_each(
+    labels: NDArray[np.int64], seed: int, counts: Callable[[int], tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Of each class at random: places to fit on, to choose by, and the rest; each sorted.
+
+    Args:
+        labels: (N,).
+        seed: of the draw.
+        counts: of how many images a class has, how many to fit on and to choose by.
+    """
+    random = np.random.default_rng(seed)
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label in np.unique(labels):
+        turned = random.permutation(np.flatnonzero(labels == label))
+        fitted, chosen = counts(len(turned))
+        for part, places in zip(parts, np.split(turned, [fitted, fitted + chosen]), strict=True):
+            part.extend(places.tolist())
+    first, second, rest = (np.sort(np.array(part, np.int64)) for part in parts)
+    return first, second, rest

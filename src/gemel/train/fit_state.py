@@ -1,0 +1,107 @@
+"""The state of a fit that has not ended, one file that is gone at the end; and the signals that stop it."""
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from gemel.data.sources import Source
+from gemel.distributed import rank, world_size
+from gemel.runs import write_atomically
+from gemel.train.checkpoints import read_tensors
+from gemel.train.fit_images import Labelled
+
+
+class StateFile:
+    """evaluations/.fit-<hash of the question>.ckpt: another question never goes on from it.
+
+    Args:
+        folder: the subject's.
+        question: everything that the fit's outcome depends on.
+    """
+
+    def __init__(self, folder: Path, question: Mapping[str, Any]) -> None:
+        text = json.dumps(question, sort_keys=True, default=str)
+        self.path = folder / "evaluations" / f".fit-{hashlib.sha256(text.encode()).hexdigest()[:16]}.ckpt"
+
+    def read(self) -> dict[str, Any] | None:
+        """The state; None if there is none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return read_tensors(self.path) if self.path.is_file() else None
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Keep tensors, numbers and strings; of several processes the first one writes."""
+        if rank() == 0:
+            write_atomically(self.path, lambda temporary: torch.save(dict(state), temporary))
+
+    def remove(self) -> None:
+        """The fit has ended."""
+        if rank() == 0:
+            self.path.unlink(missing_ok=True)
+
+
+class Signals:
+    """Whether SIGINT or SIGTERM asked to stop; a second signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._handlers: dict[int, Any] = {}
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        """Take the signals over, and give them back at the end."""
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._ask)
+        except ValueError:  # not in the main thread: its handlers stay as they are
+            self._handlers.clear()
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    def agreed(self, device: torch.device) -> bool:
+        """Whether any process was asked: all stop at the same step, or they would wait for one another for ever."""
+        if world_size() == 1:
+            return self.asked
+        asked = torch.tensor(int(self.asked), device=device)
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        return bool(asked)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self._give_back()
+
+    def _give_back(self) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+
+def fingerprint(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors, names included."""
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def listing(images: Labelled) -> str:
+    """SHA-256 of the images' paths and labels."""
+    source: Source = images.source
+    found = hashlib.sha256(images.labels.tobytes())
+    for place in images.places.tolist():
+        found.update(os.fsencode(source.path(place)) + b"\0")
+    return found.hexdigest()

@@ -1,0 +1,193 @@
+"""L-BFGS along a path of penalties, for losses that are convex in the logits of a linear map.
+
+In the basis of the features' principal axes. Three things make a path cheap and change no optimum: centring, since the
+biases are free; a first inverse Hessian at each value from the Kronecker product of the features' spectrum and the
+classes' covariance; what a value leaves to the next: its solution, its direction, its pairs of steps and gradients.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_MEMORY = 30  # pairs of L-BFGS
+_STEPS = 3000  # of one value; a path of 45 needs some ten for each
+_TRIES = 30  # of one line search
+
+
+class Linear(NamedTuple):
+    """A linear classifier: logits = features @ weight.T + bias."""
+
+    weight: Tensor
+    """(C, D)"""
+    bias: Tensor
+    """(C,)"""
+    loss: float
+    """the objective at its optimum, penalty included"""
+    strength: float
+    """the penalty's weight"""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, C)."""
+        return torch.addmm(self.bias, features, self.weight.T)
+
+
+class Axes:
+    """Features, centred and turned into their principal axes; axes beyond the rank are left out.
+
+    Exact: the penalty is the same in every orthogonal basis, and the gradient never leaves the rows' span.
+    """
+
+    def __init__(self, features: Tensor) -> None:
+        self.mean = features.mean(0, dtype=torch.float64).to(features.dtype)
+        centred = features - self.mean
+        rank = min(len(features), features.shape[1])
+        spectrum, axes = torch.linalg.eigh((centred.T @ centred).double() / len(features))
+        self.axes = axes[:, -rank:].to(features.dtype)  # (D, rank)
+        self.spectrum = spectrum[-rank:].clamp_min(0)
+        self.rows = centred @ self.axes  # (N, rank)
+
+    def linear(self, theta: Tensor, loss: float, strength: float) -> Linear:
+        """The classifier of the features as they were given."""
+        weight = theta[:, :-1] @ self.axes.T.double()
+        bias = theta[:, -1] - weight @ self.mean.double()
+        return Linear(weight.to(self.rows.dtype), bias.to(self.rows.dtype), loss, strength)
+
+
+class Task(ABC):
+    """A loss of logits (N, C) without its penalty; theta (C, rank + 1) holds the weights and, last, the biases."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+
+    def __call__(self, theta: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
+        """Objective and gradient. penalty: (rank + 1,), the strength of each column, 0 for the biases."""
+        rows = self.axes.rows
+        logits = torch.addmm(theta[:, -1].to(rows.dtype), rows, theta[:, :-1].T.to(rows.dtype))
+        total, self.residuals = self.losses(logits)
+        slopes = torch.cat([self.residuals.T @ rows, self.residuals.sum(0)[:, None]], dim=1).double()
+        loss = total / len(rows) + 0.5 * float((penalty * theta.square()).sum())
+        return loss, slopes / len(rows) + penalty * theta
+
+    @abstractmethod
+    def losses(self, logits: Tensor) -> tuple[float, Tensor]:
+        """Sum of the samples' losses, and its derivative by the logits; may write into `logits`."""
+
+    @abstractmethod
+    def covariance(self) -> Tensor:
+        """(C, C), mean over the samples of the loss's second derivative by the logits, where it was last computed."""
+
+
+class _Scaling:
+    """The inverse of (class covariance ⊗ spectrum of the features + penalty): the first inverse Hessian."""
+
+    def __init__(self, task: Task, penalty: Tensor) -> None:
+        widths, self.classes = torch.linalg.eigh(task.covariance())
+        spectrum = torch.cat([task.axes.spectrum, torch.ones_like(penalty[:1])])  # the biases see a column of ones
+        size = widths.clamp_min(float(widths.max()) * 1e-6)[:, None] * spectrum + penalty
+        self.size = size.clamp_min(float(size.max()) * 1e-12)
+
+    def __call__(self, slopes: Tensor) -> Tensor:
+        return self.classes @ ((self.classes.T @ slopes) / self.size)
+
+
+class _Pairs:
+    """The last steps and what they changed in the gradient: the two-loop recursion of L-BFGS (Nocedal 1980)."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, step: Tensor, change: Tensor) -> None:
+        if float((step * change).sum()) > 1e-14 * float(step.square().sum()):
+            self.pairs = [*self.pairs[1 - _MEMORY :], (step, change)]
+
+    def move(self, difference: Tensor) -> None:
+        """The penalty changes by this: so does each pair's gradient, exactly."""
+        self.pairs = [(step, change + difference * step) for step, change in self.pairs]
+
+    def direction(self, slopes: Tensor, scaling: _Scaling) -> Tensor:
+        """H⁻¹ g."""
+        left, shares = slopes.clone(), list[Tensor]()
+        for step, change in reversed(self.pairs):
+            shares.append((step * left).sum() / (step * change).sum())
+            left -= shares[-1] * change
+        found = scaling(left)
+        if self.pairs:
+            step, change = self.pairs[-1]
+            found *= (step * change).sum() / (change * scaling(change)).sum()
+        for (step, change), share in zip(self.pairs, reversed(shares), strict=True):
+            found += step * (share - (change * found).sum() / (step * change).sum())
+        return found
+
+
+def solve_path(task: Task, theta: Tensor, strengths: Sequence[float], tolerance: float) -> list[Linear]:
+    """From the strongest penalty to the weakest; each begins where the line through the last two solutions leads."""
+    pairs, penalty = _Pairs(), torch.zeros_like(theta[0])
+    solved: dict[float, Linear] = {}
+    before: list[tuple[float, Tensor]] = []  # log of the strength, and the solution
+    for strength in sorted(set(strengths), reverse=True):
+        fresh = torch.full_like(penalty, strength)
+        fresh[-1] = 0.0
+        pairs.move(fresh - penalty)
+        penalty, place = fresh, math.log(strength)
+        loss, slopes = task(theta, penalty)
+        if len(before) == 2:
+            (far, first), (near, second) = before
+            guess = second + (second - first) * ((place - near) / (near - far))
+            guessed = task(guess, penalty)
+            if guessed[0] < loss:
+                theta, (loss, slopes) = guess, guessed
+        theta, loss = _descend(task, theta, loss, slopes, penalty, pairs, tolerance)
+        before = [*before[-1:], (place, theta)]
+        solved[strength] = task.axes.linear(theta, loss, strength)
+    return [solved[strength] for strength in strengths]
+
+
+def _descend(
+    task: Task, theta: Tensor, loss: float, slopes: Tensor, penalty: Tensor, pairs: _Pairs, tolerance: float
+) -> tuple[Tensor, float]:
+    """The optimum and its objective; stops too where rounding hides further progress."""
+    scaling, idle = _Scaling(task, penalty), 0
+    for _ in range(_STEPS):
+        direction = pairs.direction(slopes, scaling)
+        if 0.5 * float((slopes * direction).sum()) <= tolerance * loss:
+            break
+        step, found, turned = _search(task, theta, -direction, loss, slopes, penalty)
+        idle = 0 if found < loss else idle + 1
+        if idle == 3:
+            break
+        pairs.add(step, turned - slopes)
+        theta, loss, slopes = theta + step, found, turned
+    return theta, loss
+
+
+def _search(
+    task: Task, theta: Tensor, direction: Tensor, loss: float, slopes: Tensor, penalty: Tensor
+) -> tuple[Tensor, float, Tensor]:
+    """A step along the direction after which the slope is small: by slopes, since a convex loss needs no more.
+
+    Losses near the optimum differ by less than their rounding; their slopes do not.
+    """
+    begin = float((slopes * direction).sum())
+    low, high, size = 0.0, math.inf, 1.0
+    slope_low, slope_high = begin, math.inf
+    step, found, turned = direction, loss, slopes
+    for _ in range(_TRIES):
+        step = size * direction
+        found, turned = task(theta + step, penalty)
+        slope = float((turned * direction).sum())
+        if not slope <= -0.5 * begin:  # too far, or not a number
+            high, slope_high = size, slope
+        elif slope < 0.9 * begin:
+            low, slope_low = size, slope
+        else:
+            break
+        if math.isinf(high):
+            size = 2 * low
+        else:
+            share = -slope_low / (slope_high - slope_low) if math.isfinite(slope_high) else 0.1
+            size = low + (high - low) * min(max(share, 0.1), 0.9)
+    return step, found, turned

@@ -1,0 +1,243 @@
+"""The pass over images: kept, taken up again, shared by processes, and never changing the network."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from conftest import write_photos
+from gemel.backbones.convnet import convnet
+from gemel.data.sources import Source, open_source
+from gemel.errors import UserError
+from gemel.evaluations import features
+from gemel.evaluations.base import Subject
+from gemel.evaluations.features import labelled, see
+
+FACTS = {"name": "convnet", "options": {}, "width": 16, "size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+class Counting(nn.Module):
+    """A backbone that counts the images that it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = convnet(widths=(8, 16), strides=(2, 2), pool=1)
+        self.images = 0
+        self.stop_after: int | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.stop_after is not None and self.images >= self.stop_after:
+            raise KeyboardInterrupt
+        self.images += len(images)
+        return self.network(images)
+
+
+def subject(folder: Path, views: str = "glyph", network: nn.Module | None = None) -> Subject:
+    torch.manual_seed(0)
+    return Subject(network or Counting(), FACTS | {"views": views}, "a counting network", folder)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "CHUNK", 256)
+
+
+def entry(folder: Path) -> Path:
+    return next((folder / "cache" / "features").iterdir())
+
+
+def test_one_pass_answers_every_question(tmp_path: Path) -> None:
+    source, judged = open_source("digits"), subject(tmp_path)
+    first = see(judged, source)
+    assert judged.network.images == len(source)
+    second = see(judged, open_source("digits"))
+    assert judged.network.images == len(source)
+    assert torch.equal(first.features, second.features)
+    assert sorted(path.name for path in entry(tmp_path).iterdir()) == ["done.json", "features.npy", "places.npy"]
+    assert first.features.shape == (1797, 16)
+    assert first.features.dtype == torch.float32
+
+
+def test_another_crop_network_or_list_is_another_pass(tmp_path: Path, photos: Path) -> None:
+    judged, source = subject(tmp_path, "photo"), open_source(photos)
+    see(judged, source)
+    others: list[tuple[Subject, Source]] = [
+        (Subject(judged.network, judged.facts | {"size": 20}, "", tmp_path), source),
+        (Subject(judged.network, judged.facts | {"mean": [0.4] * 3}, "", tmp_path), source),
+        (judged, source.subset(np.arange(10))),
+    ]
+    for number, (one, images) in enumerate(others, 2):
+        see(one, images)
+        assert len(list((tmp_path / "cache" / "features").iterdir())) == number
+    with torch.no_grad():
+        next(judged.network.parameters()).mul_(1.5)
+    see(judged, source)
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 5
+
+
+def test_a_changed_file_is_seen_anew(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "photos", 6)
+    judged = subject(tmp_path / "out", "photo")
+    before = see(judged, open_source(tmp_path / "photos")).features.clone()
+    write_photos(tmp_path / "other", 6, seed=5)
+    shutil.copy(tmp_path / "other" / paths[0].relative_to(tmp_path / "photos"), paths[0])
+    assert not torch.equal(before, see(judged, open_source(tmp_path / "photos")).features)
+
+
+def test_interrupted_and_resumed_equals_unbroken(tmp_path: Path, small_chunks: None) -> None:
+    source = open_source("digits")
+    whole = see(subject(tmp_path / "whole"), source)
+    broken = subject(tmp_path / "broken")
+    broken.network.stop_after = 600
+    with pytest.raises(KeyboardInterrupt):
+        see(broken, source)
+    assert not (entry(tmp_path / "broken") / "done.json").exists()
+    broken.network.stop_after, broken.network.images = None, 0
+    told: list[tuple[int, int]] = []
+    again = see(broken, source, tell=lambda done, count: told.append((done, count)))
+    assert broken.network.images == len(source) - 768, "three chunks were on the disk"
+    assert told[0] == (1024, 1797)
+    assert told[-1] == (1797, 1797)
+    assert torch.equal(whole.features, again.features)
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "nonsense", "cut while open", "no marks"])
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, harm: str, small_chunks: None) -> None:
+    source, judged = open_source("digits"), subject(tmp_path)
+    if harm in ("cut while open", "no marks"):
+        judged.network.stop_after = 600
+        with pytest.raises(KeyboardInterrupt):
+            see(judged, source)
+        judged.network.stop_after = None
+        part = entry(tmp_path) / "features.part.npy"
+        if harm == "no marks":
+            (entry(tmp_path) / "marks.part.npy").unlink()
+        else:
+            os.truncate(part, part.stat().st_size // 2)
+        expected = see(subject(tmp_path / "other"), source).features
+        assert torch.equal(see(judged, source).features, expected)
+        return
+    before = see(judged, source).features.clone()
+    file = entry(tmp_path) / "features.npy"
+    if harm == "cut":
+        os.truncate(file, file.stat().st_size // 2)
+    elif harm == "gone":
+        file.unlink()
+    else:
+        (entry(tmp_path) / "done.json").write_text("{")
+    judged.network.images = 0
+    assert torch.equal(before, see(judged, source).features)
+    assert judged.network.images == len(source)
+
+
+def test_unreadable_images_leave_no_rows(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "photos", 8)
+    clean = see(subject(tmp_path / "clean", "photo"), open_source(tmp_path / "photos"))
+    paths[3].write_bytes(b"no image")
+    source = open_source(tmp_path / "photos", labels="folders")
+    for _ in range(2):  # made, then read
+        seen = see(subject(tmp_path / "out", "photo"), source)
+        lost = next(iter(seen.rejected))
+        assert source.path(lost) == str(paths[3])
+        assert seen.places.tolist() == [place for place in range(8) if place != lost]
+        torch.testing.assert_close(seen.features, clean.features[torch.from_numpy(seen.places)])
+        assert seen.labels is not None and source.labels is not None
+        assert seen.labels.tolist() == source.labels[seen.places].tolist()
+    part = seen.at(np.array([lost, 1, 0]))
+    assert part.places.tolist() == [place for place in (0, 1) if place != lost]
+    for path in paths:
+        path.write_bytes(b"no image")
+    for _ in range(2):
+        with pytest.raises(UserError, match="none of the 8 images"):
+            see(subject(tmp_path / "out", "photo"), open_source(tmp_path / "photos"))
+
+
+class Moving(nn.Module):
+    """Not frozen: its batch norm forgets to be in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.norm.train()
+        return self.norm(images).mean((2, 3)).repeat(1, 6)[:, :16]
+
+
+def test_a_network_that_moves_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="changed while it was judged"):
+        see(subject(tmp_path, network=Moving()), open_source("digits"))
+    assert not (entry(tmp_path) / "done.json").exists()
+
+
+def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
+    judged = subject(tmp_path)
+    judged.network.train()
+    judged.network.network.network[1].eval()
+    before = {name: value.clone() for name, value in judged.network.state_dict().items()}
+    see(judged, open_source("digits"))
+    assert judged.network.training
+    assert not judged.network.network.network[1].training
+    assert all(torch.equal(before[name], value) for name, value in judged.network.state_dict().items())
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    source = open_source("digits", labels="none")
+    seen = see(subject(tmp_path), source)
+    with pytest.raises(UserError, match="0 labels"):
+        labelled(seen)
+    source.labels = np.zeros(len(source), np.int64)
+    with pytest.raises(UserError, match="one class"):
+        labelled(seen)
+    source.labels[5:] = 1
+    seen.features[3, 2] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        labelled(seen)
+    assert bool(see(subject(tmp_path), source).features.isfinite().all()), "the file is as it was"
+    with pytest.raises(UserError, match="16 features, not 17"):
+        see(Subject(Counting(), FACTS | {"views": "glyph", "width": 17}, "", tmp_path), source)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="can't be written"):
+        see(subject(tmp_path / "file"), source)
+
+
+def work(number: int, processes: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
+    judged = subject(Path(folder) / "shared")
+    seen = see(judged, open_source("digits"))
+    torch.save((seen.features.clone(), judged.network.images), f"{folder}/{number}.pt")
+    dist.destroy_process_group()
+
+
+def test_several_processes_equal_one(tmp_path: Path) -> None:
+    mp.spawn(work, (2, str(tmp_path)), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    alone = see(subject(tmp_path / "alone"), open_source("digits"))
+    seen = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2)]
+    for rows, _ in seen:
+        torch.testing.assert_close(rows, alone.features, rtol=1e-6, atol=1e-6)
+    assert [images for _, images in seen] == [899, 898], "each image once"
+
+
+def test_printed_tells_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock: Iterator[float] = iter([0.0, 1.0, 6.0, 21.0])
+    monkeypatch.setattr(features, "monotonic", lambda: next(clock))
+    tell: Any = features.printed(False)
+    for done in (100, 200, 300):
+        tell(done, 500)
+    assert capsys.readouterr().err == "300 of 500, 20 s left\n"
+    assert features.printed(True) is None
+
+
+def test_facts_of_the_entry(tmp_path: Path) -> None:
+    see(subject(tmp_path), open_source("digits"))
+    assert json.loads((entry(tmp_path) / "done.json").read_text()) == {"rows": 1797, "rejected": {}}

@@ -1,0 +1,193 @@
+"""knn, cluster, label-free, linear-cached: numbers by hand, everything that they depend on, and mistakes."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gemel
+from conftest import write_photos
+from gemel import evaluations
+from gemel.data.sources import ArraySource, Source, open_source
+from gemel.errors import UserError
+from gemel.evaluations.base import Subject
+from gemel.evaluations.features import see
+from gemel.evaluations.judge import judge
+from gemel.evaluations.subjects import Pixels, pixel_facts
+from gemel.metrics.neighbours import knn_accuracy
+from gemel.runs import Run
+
+EVERY = {"data", "test", "labels", "network", "backbone", "width", "image_size", "crop", "mean", "std", "rejected"}
+"""what every result tells"""
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return Subject(Pixels(), pixel_facts(8, "glyph"), "raw pixels", tmp_path_factory.mktemp("pixels"))
+
+
+def digits(count: int = 1797, labels: list[int] | None = None) -> Source:
+    source = open_source("digits").subset(np.arange(count))
+    if labels is not None:
+        source.labels = np.array(labels, np.int64)
+    return source
+
+
+def run(name: str, subject: Subject, train: Source, test: Source | None = None, **options: Any) -> Any:
+    return judge(subject, evaluations.make(name, options), train, test, labels="own")
+
+
+def test_all_k_of_one_search(pixels: Subject) -> None:
+    several = run("knn", pixels, digits(600), k="10, 20,100")
+    assert several.settings["k"] == [10, 20, 100]
+    for k in (10, 20, 100):
+        alone = run("knn", pixels, digits(600), k=k)
+        assert alone.settings["k"] == k
+        assert {f"{name}_k{k}": value for name, value in alone.metrics.items()}.items() <= several.metrics.items()
+    assert len(several.metrics) == 6
+
+
+def test_knn_is_the_metric_on_the_features(pixels: Subject) -> None:
+    train, test = digits().subset(np.arange(1000)), digits().subset(np.arange(1000, 1797))
+    assert train.labels is not None and test.labels is not None
+    rows = [
+        torch.from_numpy(np.stack([source.read(i) for i in range(len(source))])).flatten(1).float()
+        for source in (train, test)
+    ]
+    labels = [torch.from_numpy(source.labels) for source in (train, test)]
+    found = run("knn", pixels, train, test)
+    assert found.metrics == pytest.approx(knn_accuracy(rows[1], rows[0], labels[1], labels[0], k=20), abs=3e-3)
+    assert found.settings["split"] == "test set digits"
+    assert (found.settings["bank"], found.settings["queries"]) == (1000, 797)
+    alone = run("knn", pixels, train)
+    assert alone.settings["split"] == "leave one out"
+    assert (alone.settings["k"], alone.settings["temperature"]) == (20, 0.07)
+
+
+@pytest.mark.parametrize("name", ["knn", "cluster", "label-free", "linear-cached"])
+def test_results_tell_everything_they_depend_on(name: str, pixels: Subject) -> None:
+    small: dict[str, dict[str, Any]] = {
+        "label-free": {"objects": 5, "views": 3},
+        "cluster": {"restarts": 1},
+        "linear-cached": {"strengths": 2},
+    }
+    options = small.get(name, {})
+    first, second = (run(name, pixels, digits(300), **options) for _ in range(2))
+    assert first == second
+    assert set(first.settings) >= EVERY
+    assert all(type(value) is float and math.isfinite(value) for value in first.metrics.values())
+    file = pixels.folder / "evaluations" / f"{first.file_name}.json"
+    assert file.is_file()
+    constructor = evaluations.make(name, {})
+    for option in ("k", "temperature", "kmeans", "restarts", "seed", "objects", "views"):
+        if hasattr(constructor, option):
+            assert option in first.settings, option
+
+
+def test_every_option_of_cluster(pixels: Subject) -> None:
+    whole = run("cluster", pixels, digits())
+    assert whole.metrics["kmeans_acc"] == pytest.approx(0.79, abs=0.04), "k-means on digits' pixels"
+    assert whole.settings["kmeans"] == 10
+    many = run("cluster", pixels, digits(), restarts=1, kmeans=40, silhouette_sample=200)
+    assert many.metrics["kmeans_purity"] > whole.metrics["kmeans_purity"]
+    assert many.metrics["kmeans_acc"] < whole.metrics["kmeans_acc"], "thirty classes have no label"
+    assert "200 of 1797" in many.settings["silhouette"]
+    none = run("cluster", pixels, digits(300), restarts=1, silhouette_sample=0)
+    assert "kmeans_silhouette" not in none.metrics
+    halves = run("cluster", pixels, digits(1000), digits().subset(np.arange(1000, 1797)), restarts=1)
+    assert halves.settings["images"] == 797
+
+
+def test_label_free_needs_no_labels(pixels: Subject, digits_run: Run) -> None:
+    blind = digits(200)
+    blind.labels = None
+    found = run("label-free", pixels, blind, objects=20, views=4)
+    assert set(found.metrics) == {"rankme", "alpha_req", "uniformity", "alignment", "lidar"}
+    assert 1 <= found.metrics["lidar"] <= 19
+    own = gemel.evaluate(digits_run, "label-free", objects=20, views=4)
+    assert 1 <= own.metrics["rankme"] <= own.settings["rankme_limit"] == 16
+
+
+class Constant(nn.Module):
+    """A collapsed network, or one that diverged."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.full((192,), value))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.value.expand(len(images), -1)
+
+
+@pytest.mark.parametrize("name", ["knn", "cluster", "label-free"])
+def test_a_diverged_network_is_told(name: str, tmp_path: Path) -> None:
+    broken = Subject(Constant(math.nan), pixel_facts(8, "glyph"), "broken", tmp_path)
+    with pytest.raises(UserError, match="not finite"):
+        run(name, broken, digits(100))
+
+
+def test_a_collapsed_network_is_measured(tmp_path: Path) -> None:
+    flat = Subject(Constant(1.0), pixel_facts(8, "glyph"), "flat", tmp_path)
+    found = run("label-free", flat, digits(100), objects=10, views=2)
+    assert found.metrics["rankme"] == pytest.approx(1, abs=1e-3)
+    assert found.metrics["uniformity"] == pytest.approx(0, abs=1e-9)
+    assert found.metrics["alignment"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "options", "message"),
+    [
+        ("knn", None, {"k": 100}, "100 neighbours out of 99"),
+        ("knn", None, {"k": 0}, "greater than 0"),
+        ("knn", None, {"temperature": 0}, "greater than 0"),
+        ("knn", [3] * 100, {}, "all 100 labelled images of digits are of one class"),
+        ("knn", [-1] * 100, {}, "digits has 0 labels"),
+        ("knn", [-1] * 98 + [0, 1], {"k": 2}, "2 neighbours out of 1"),
+        ("cluster", [-1] * 100, {}, "digits has 0 labels"),
+        ("cluster", None, {"kmeans": 101}, "101 clusters of 100 images"),
+        ("label-free", None, {"first": 9, "last": 9}, "--last 9 must be above --first 9"),
+        ("knn", None, {"kmeans": 4}, "--kmeans is not an option of knn"),
+    ],
+)
+def test_mistakes(name: str, labels: list[int] | None, options: dict[str, Any], message: str, pixels: Subject) -> None:
+    with pytest.raises(UserError, match=message):
+        run(name, pixels, digits(100, labels), **options)
+
+
+def test_few_images(tmp_path: Path, pixels: Subject) -> None:
+    with pytest.raises(UserError, match="four at least"):
+        run("label-free", pixels, digits(3))
+    write_photos(tmp_path / "photos", 4)
+    source = open_source(tmp_path / "photos", labels="folders")
+    assert isinstance(source, Source) and not isinstance(source, ArraySource)
+    with pytest.raises(UserError, match="20 neighbours out of 3"):
+        run("knn", pixels, source)
+
+
+def test_protocols_are_the_files() -> None:
+    assert {"knn", "cluster", "label-free"} <= set(evaluations.available())
+    assert evaluations.find("label_free") is evaluations.find("label-free")
+    for name in evaluations.available():
+        assert evaluations.name_of(evaluations.find(name)) == name
+
+
+def test_test_labels_are_matched_by_name(tmp_path: Path, digits_run: Run) -> None:
+    write_photos(tmp_path / "one", 12)
+    write_photos(tmp_path / "two", 6, seed=1)
+    (tmp_path / "two" / "a").rename(tmp_path / "two" / "c")
+    result = gemel.evaluate(
+        digits_run, "knn", tmp_path / "one", test=tmp_path / "two", labels="folders", network="pixels", k=1
+    )
+    assert result.settings["queries"] == 3, "the class c is unknown to the bank"
+
+
+def test_see_is_what_embed_gives(digits_run: Run) -> None:
+    from gemel.evaluations.subjects import open_subject
+
+    rows = see(open_subject(digits_run), open_source("digits")).features
+    vectors = np.stack(gemel.embed(digits_run).column("vector").to_pylist())
+    assert np.array_equal(vectors, rows.numpy())
