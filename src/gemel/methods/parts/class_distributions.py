@@ -86,7 +86,9 @@ class _Statistics(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         teacher, *views = ctx.saved_tensors
         temperature, epsilon, rows = ctx.temperature, ctx.epsilon, len(views[0])
         to_pairs = grads[0] * _pair_weight(len(views), rows, teacher)

@@ -36,18 +36,23 @@ def correlation_terms(one: Tensor, two: Tensor, *, form: Form = "auto", standard
     Raises:
         ValueError: the shapes differ, are not (n, D), or the form is unknown.
     """
-    if one.shape != two.shape or one.ndim != 2:
-        raise ValueError(f"two matrices (n, D) of one shape are needed, not {tuple(one.shape)} and {tuple(two.shape)}")
+    check_pair(one, two)
     if form not in ("auto", "correlation", "gram"):
         raise ValueError(f"form must be auto, correlation or gram, not {form!r}")
     if form == "auto":
-        form = cheaper_form(*one.shape, world_size())
+        form = cheaper_form(len(one), one.shape[1], world_size())
     with exact_products(one.device):
         if form == "gram":
             invariance, redundancy = gram_terms(one, two, standardised)
         else:
             invariance, redundancy = cast(tuple[Tensor, Tensor], _Correlation.apply(one, two, standardised))
     return {"invariance": invariance, "redundancy": redundancy}
+
+
+def check_pair(one: Tensor, two: Tensor) -> None:
+    """Raises ValueError unless both are (n, D) of one shape."""
+    if one.shape != two.shape or one.ndim != 2:
+        raise ValueError(f"two matrices (n, D) of one shape are needed, not {tuple(one.shape)} and {tuple(two.shape)}")
 
 
 def cheaper_form(n: int, width: int, processes: int = 1) -> Literal["correlation", "gram"]:
@@ -89,7 +94,9 @@ class _Correlation(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         z1, z2, scale1, scale2, by_row, by_column, diagonal, matrix = ctx.saved_tensors
         # every process holds the same two terms: their gradients add up
         to_invariance, to_square = (mean_over_processes(grad) * (2 / len(z1)) for grad in grads)

@@ -60,9 +60,11 @@ class _Gram(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
         one, two, mean, scale, diagonal, grams = ctx.saved_tensors
-        n, total = grams.shape[1:]
+        total = grams.shape[2]
         # every process holds the same two terms: their gradients add up
         to_invariance, to_redundancy = mean_over_processes(torch.stack(grads)) * world_size()
         to_square = 2 * to_redundancy / total**2  # of G₂ Z₁ in the gradient by Z₁

@@ -1,6 +1,5 @@
 """Columns of mean 0 and variance 1 over the global batch: what Barlow Twins and its relatives do before their loss."""
 
-import torch
 from torch import Tensor
 
 from gemel.distributed import mean_over_processes, world_size

@@ -169,8 +169,8 @@ def _thresholds(confidence: Tensor, quantile: float, group: int | None) -> tuple
     if not 0 <= quantile <= 1:
         raise UserError(f"a quantile of {quantile}; give the share of images to keep, from 0 to 1")
     everywhere = gather(confidence)
-    size = group or len(confidence)
-    if len(everywhere) % size:
+    size = len(confidence) if group is None else group
+    if size < 1 or len(everywhere) % size:
         raise UserError(f"a batch of {len(everywhere)} images is not made of groups of {size}; give a divisor of it")
     place = min(int(quantile * size), size - 1)
     thresholds = everywhere.view(-1, size).sort(1, descending=True).values[:, place]
