@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from gemel.errors import UserError
+from gemel.metrics.rows import check_same_shape, checked_rows
 
 RIDGE = 1e-4
 """δ of Σ + δI: an entropy of D dimensions from fewer images is finite"""
@@ -27,7 +28,7 @@ def log_determinant(embeddings: Tensor, ridge: float = RIDGE) -> float:
     >>> round(log_determinant(torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]), 1.0), 6)
     1.386294
     """
-    rows = _rows(embeddings)
+    rows = checked_rows(embeddings)
     return _log_determinant(rows - rows.mean(0), len(rows), ridge)
 
 
@@ -35,7 +36,7 @@ def conditional_log_determinant(views: Tensor, ridge: float = RIDGE) -> float:
     """log|Σ_{Z|X} + δI|, Σ_{Z|X} the mean over images of the biased covariance of an image's views.
 
     The mean stands inside the logarithm, as an image has fewer views than dimensions: an upper bound of the mean of
-    logarithms. 0 views' difference gives D log δ.
+    logarithms. Views that are all equal give D log δ.
 
     Args:
         views: (V, n, D), V >= 2 views of n images.
@@ -43,7 +44,7 @@ def conditional_log_determinant(views: Tensor, ridge: float = RIDGE) -> float:
     """
     if views.ndim != 3 or len(views) < 2:
         raise UserError(f"a tensor of shape {tuple(views.shape)}; give two or more views, (views, images, width)")
-    rows = _rows(views.flatten(0, 1)).view(views.shape)
+    rows = checked_rows(views.flatten(0, 1)).view(views.shape)
     return _log_determinant((rows - rows.mean(0)).flatten(0, 1), rows.shape[0] * rows.shape[1], ridge)
 
 
@@ -68,8 +69,8 @@ def correlation_spectrum(one: Tensor, two: Tensor, epsilon: float = 1e-5) -> Ten
     Returns:
         (min(n, D),); further ones are 0. Their squares sum to Σ_ij C_ij².
     """
-    _same_shape(one, two)
-    z1, z2 = (_standardised(_rows(rows), epsilon) for rows in (one, two))
+    check_same_shape(one, two)
+    z1, z2 = (_standardised(checked_rows(rows), epsilon) for rows in (one, two))
     if len(z1) < z1.shape[1]:  # Z = R Qᵀ by view: C has the singular values of the n x n matrix R₁ᵀ R₂
         z1, z2 = (torch.linalg.qr(z.T, mode="r").R.T for z in (z1, z2))
     return torch.linalg.svdvals(z1.T @ z2 / len(one))
@@ -85,8 +86,8 @@ def imax(one: Tensor, two: Tensor, ridge: float = RIDGE) -> float:
         two: (n, D), embeddings B of the other.
         ridge: δ; equal views would give -∞ without it.
     """
-    _same_shape(one, two)
-    one, two = _rows(one), _rows(two)
+    check_same_shape(one, two)
+    one, two = checked_rows(one), checked_rows(two)
     return log_determinant(one - two, ridge) - log_determinant(one + two, ridge)
 
 
@@ -103,10 +104,10 @@ def info_nce(one: Tensor, two: Tensor, temperature: float = 0.1) -> float:
     >>> round(info_nce(torch.eye(4), torch.eye(4), 0.5), 6)  # -1/0.5 + log 3
     -0.901388
     """
-    _same_shape(one, two)
+    check_same_shape(one, two)
     if len(one) < 2:
         raise UserError("one row has nothing to be told from; give two or more")
-    cosine = normalize(_rows(one), dim=1) @ normalize(_rows(two), dim=1).T / temperature  # (n, n)
+    cosine = normalize(checked_rows(one), dim=1) @ normalize(checked_rows(two), dim=1).T / temperature  # (n, n)
     own = cosine.diagonal().clone()
     cosine.fill_diagonal_(-torch.inf)
     return (cosine.logsumexp(1) - own).mean().item()
@@ -127,14 +128,3 @@ def _log_determinant(centred: Tensor, count: int, ridge: float) -> float:
 def _standardised(rows: Tensor, epsilon: float) -> Tensor:
     centred = rows - rows.mean(0)
     return centred * (centred.square().mean(0) + epsilon).rsqrt()
-
-
-def _rows(values: Tensor) -> Tensor:
-    if values.ndim != 2 or not values.numel():
-        raise UserError(f"a tensor of shape {tuple(values.shape)}; give (rows, width), at least one of each")
-    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
-
-
-def _same_shape(one: Tensor, two: Tensor) -> None:
-    if one.shape != two.shape:
-        raise UserError(f"tensors of shapes {tuple(one.shape)} and {tuple(two.shape)}; give two views of the same rows")

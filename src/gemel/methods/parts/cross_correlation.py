@@ -89,8 +89,7 @@ class _Correlation(Function):
         by_row, by_column = _squares(matrix)
         ctx.dtype = one.dtype
         ctx.save_for_backward(z1, z2, scale1, scale2, by_row, by_column, diagonal, matrix)
-        missing = 1 - diagonal
-        return missing.dot(missing), by_row.sum()
+        return (1 - diagonal).square_().sum(), by_row.sum()
 
     @staticmethod
     @once_differentiable
