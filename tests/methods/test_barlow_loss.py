@@ -117,7 +117,7 @@ def test_values_of_orthogonal_columns(form: str, dtype: torch.dtype) -> None:
     z = columns().to(dtype)
     equal = float(barlow_twins_loss(z, z, form=form)["loss"])
     assert equal == pytest.approx(8e-10, rel=0.05, abs=0 if dtype == torch.float64 else 1e-8)
-    assert float(barlow_twins_loss(z, -z, form=form)["loss"]) == pytest.approx(31.99968, abs=1e-5)
+    assert float(barlow_twins_loss(z, -z, form=form)["loss"]) == pytest.approx(31.99968, abs=2e-5)
     same = z[:, :1].expand(-1, 8)
     assert float(barlow_twins_loss(same, same, form=form)["loss"]) == pytest.approx(0.285594, abs=1e-6)
 

@@ -8,7 +8,7 @@ pairs (global, later view) of two global and L local views needs no pair but the
 Rows are taken in pieces that a cache holds: only the gradient is as large as the logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -69,8 +69,7 @@ class _Statistics(Function):
         rows, classes = views[0].shape
         example = widened(views[0][:0])
         consistency, sharpness, means = (example.new_zeros(shape) for shape in ((), (), (len(views), classes)))
-        for part in _pieces(views):
-            z = torch.stack([widened(logits[part]) for logits in views])  # (V, k, C)
+        for part, z in _pieces(views):  # (V, k, C)
             if teacher is None:
                 p, log_p = _softmax(z, 1.0, epsilon)
                 consistency += _pair_divergences(p, log_p)
@@ -90,37 +89,41 @@ class _Statistics(Function):
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
         teacher, *views = ctx.saved_tensors
-        temperature, epsilon, rows = ctx.temperature, ctx.epsilon, len(views[0])
-        to_pairs = grads[0] * _pair_weight(len(views), rows, teacher)
-        weights = grads[1].new_tensor(view_weights(len(views), teacher is not None))[:, None, None]
-        to_entropy, to_means = -grads[1] / rows * weights, grads[2][:, None] / rows  # (V, 1, 1), (V, 1, C)
-        found = [torch.empty_like(logits) for logits in views]
-        for part in _pieces(views):
-            z = torch.stack([widened(logits[part]) for logits in views])  # (V, k, C)
+        temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, len(views), len(views[0])
+        to_pairs = grads[0] * _pair_weight(count, rows, teacher)
+        shares = grads[1].new_tensor(view_weights(count, teacher is not None))
+        to_entropy, to_means = (-grads[1] / rows * shares)[:, None, None], grads[2][:, None] / rows  # (V, 1, 1 or C)
+        to_own = (to_pairs * shares.new_tensor([count - 1] * 2 + [2] * (count - 2)))[:, None, None]
+        at_once = teacher is None and temperature == 1
+        found = views[0].new_empty(count, *views[0].shape)
+        for part, z in _pieces(views):  # (V, k, C)
             p, log_p = _softmax(z, temperature, epsilon)
-            by_p, by_log = log_p * to_entropy, p * to_entropy
-            by_p += to_means
+            own = to_entropy + to_own if at_once else to_entropy
+            by_p, by_log = (log_p * own).add_(to_means), p * own
             if teacher is not None:
                 target, _ = _softmax(widened(teacher[:, part]), temperature, epsilon)
-                by_log -= to_pairs * _others(target, len(p))
-            elif temperature == 1:
-                _add_pair_slopes(by_p, log_p, to_pairs)
-                _add_pair_slopes(by_log, p, to_pairs)
+                by_log -= to_pairs * _others(target, count)
+            elif at_once:
+                _subtract_pairs(by_p, log_p, to_pairs)
+                _subtract_pairs(by_log, p, to_pairs)
             gradient = _through_softmax(p, by_p, by_log, temperature, epsilon)
-            if teacher is None and temperature != 1:
+            if teacher is None and not at_once:
                 p, log_p = _softmax(z, 1.0, epsilon)
-                by_p, by_log = torch.zeros_like(p), torch.zeros_like(p)
-                _add_pair_slopes(by_p, log_p, to_pairs)
-                _add_pair_slopes(by_log, p, to_pairs)
+                by_p, by_log = log_p * to_own, p * to_own
+                _subtract_pairs(by_p, log_p, to_pairs)
+                _subtract_pairs(by_log, p, to_pairs)
                 gradient += _through_softmax(p, by_p, by_log, 1.0, epsilon)
-            for to, values in zip(found, gradient, strict=True):
-                to[part] = values
-        return (None, None, None, *found)
+            found[:, part] = gradient
+        return (None, None, None, *found.unbind())
 
 
-def _pieces(views: Sequence[Tensor]):
-    first = views[0]
-    return pieces(len(first), 4 * len(views) * first.shape[1], first.device)
+def _pieces(views: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of all views, as many at a time as a cache holds: where they stand, and (V, k, C) in float32 or wider."""
+    rows, classes = views[0].shape
+    parts = list(pieces(rows, 4 * len(views) * classes, views[0].device))
+    sizes = [part.stop - part.start for part in parts]
+    for part, logits in zip(parts, zip(*(view.split(sizes) for view in views), strict=True), strict=True):
+        yield part, widened(torch.stack(logits))
 
 
 def _pair_weight(count: int, rows: int, teacher: Tensor | None) -> float:
@@ -145,14 +148,12 @@ def _pair_divergences(p: Tensor, log_p: Tensor) -> Tensor:
     return between_globals + 2 * _dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
 
 
-def _add_pair_slopes(slopes: Tensor, of: Tensor, weight: Tensor) -> None:
-    """Adds the derivative of the sum of Σ (P_i - P_j)(ℓ_i - ℓ_j): by P it is made of ℓ, and by ℓ of P."""
-    own = of.new_tensor([len(of) - 1] * 2 + [2] * (len(of) - 2))[:, None, None]
-    slopes.addcmul_(of, own * weight)
-    local, both = of[2:].sum(0), of[0] + of[1]
-    slopes[2:].sub_(weight * both)
-    slopes[0].sub_(weight * (of[1] + local))
-    slopes[1].sub_(weight * (of[0] + local))
+def _subtract_pairs(slopes: Tensor, of: Tensor, weight: Tensor) -> None:
+    """From the derivative of Σ (P_i - P_j)(ℓ_i - ℓ_j) by P, which is made of ℓ, or by ℓ, of P: the partners' share."""
+    partners = weight * torch.stack([of[0] + of[1], of[2:].sum(0)])
+    slopes[2:].sub_(partners[0])
+    slopes[:2].sub_(partners[1])
+    slopes[:2].sub_(weight * of[:2].flip(0))
 
 
 def _others(target: Tensor, count: int) -> Tensor:
