@@ -41,7 +41,8 @@ class BunchNorm(nn.Module):
         """
         rows = widened(rows)
         if not self.training:
-            return batch_norm(rows, self.running_mean, self.running_var, eps=self.epsilon)
+            mean, variance = self.running_mean.to(rows.dtype), self.running_var.to(rows.dtype)
+            return batch_norm(rows, mean, variance, eps=self.epsilon)
         images = len(rows) // views
         bunch = images * world_size() if self.bunch is None else self.bunch
         if (images * world_size()) % bunch or (bunch % images and images % bunch):
@@ -66,7 +67,7 @@ class BunchNorm(nn.Module):
         columns = parts.reshape(views * bunch, -1)
         mean, variance = columns.new_zeros(2, columns.shape[1])
         z = batch_norm(columns, mean, variance, training=True, momentum=1.0, eps=self.epsilon)  # writes its statistics
-        variance *= 1 - 1 / len(columns)  # it writes the unbiased one
+        variance = variance * (1 - 1 / len(columns))  # it wrote the unbiased one
         z = z.view(parts.shape).transpose(1, 2).reshape(rows.shape)
         return z, mean.view(-1, width).mean(0), variance.view(-1, width).mean(0)
 
