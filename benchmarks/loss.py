@@ -6,18 +6,18 @@ Forward and backward of random embeddings in float32. seconds: the least of seve
 lightly's Barlow Twins loss, or of TWIST's loss on each of the 25 pairs as the released code does; ratio: median over
 runs, taken in turn, of peer / ours. gemm_floor: the fewest multiplications that either form needs at the rate of this
 machine's matrix product, and bytes_floor: inputs read forward and backward and gradients written at the rate of a
-copy, both measured in the same process. peak_gb: resident memory of a process of its own that does nothing else.
+copy, both measured in the same process. peak_gb: resident memory of a process of its own that does nothing else (Linux).
 `wide`: embeddings where lightly's matrix alone takes 64 GB or more.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -153,7 +153,9 @@ def main() -> None:
         name, *sizes = asked.memory
         if name != "nothing":
             run(LOSSES[name], views_of(*map(int, sizes)))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        # not getrusage, whose highest includes the process that started this one
+        [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+        print(int(line.split()[1]) / 2**20)
         return
     grid = [tuple(map(int, case.split(","))) for case in asked.cases] if asked.cases else BARLOW
     if asked.only in (None, "barlow"):

@@ -16,6 +16,8 @@ Form = Literal["auto", "correlation", "gram"]
 
 PASSES = 250
 """operations of a matrix product in the time that an entry of the D x D matrix takes beside the products"""
+START = 4e7
+"""the same for what the Gram form takes beside its products, at any size"""
 OPERATIONS_A_BYTE = 500
 """operations of a matrix product in the time that a byte takes between processes; accelerators: 200 to 2,000"""
 
@@ -69,7 +71,7 @@ def cheaper_form(n: int, width: int, processes: int = 1) -> Literal["correlation
     total, others = n * processes, 2 * (processes - 1) / processes
     matrix = 6 * n * width**2 + PASSES * width**2 + OPERATIONS_A_BYTE * others * 4 * width**2
     # both views are sent forward and again backward, which keeps no copy of the other processes' rows
-    rows = 8 * n * total * width + OPERATIONS_A_BYTE * others * 8 * total * width
+    rows = START + 8 * n * total * width + OPERATIONS_A_BYTE * others * 8 * total * width
     return "gram" if rows < matrix else "correlation"
 
 

@@ -19,7 +19,7 @@ from gemel.distributed import gather, mean_over_processes, world_size
 from gemel.methods.parts.precision import exact_products, pieces, widened
 from gemel.methods.parts.standardise import standardise_fixed
 
-BLOCK_ROWS = 512
+BLOCK_ROWS = 128
 """a Gram matrix is symmetric: blocks of so many rows are computed from the diagonal on and mirrored"""
 
 
