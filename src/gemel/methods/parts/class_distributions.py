@@ -1,11 +1,12 @@
-"""TWIST's statistics of class distributions: each view's softmax once, and a backward that keeps the logits alone.
+"""TWIST's statistics of class distributions: each view's softmax and logarithm once.
 
 With P the probabilities and ℓ = log(P + ε), a pair's symmetric divergence is Σ (P_i - P_j)(ℓ_i - ℓ_j). The sum over the
 pairs (global, later view) of two global and L local views needs no pair but the first: with the globals' means P̃, ℓ̃
 
     (1 + L/2) (P_0 - P_1)(ℓ_0 - ℓ_1) + 2 Σ_{j≥2} (P̃ - P_j)(ℓ̃ - ℓ_j)
 
-Rows are taken in pieces that a cache holds: only the gradient is as large as the logits.
+Rows are taken in pieces that a cache holds: the logarithms, kept for the backward, and the gradient alone are as
+large as the logits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,11 +65,11 @@ class _Statistics(Function):
         ctx: Any, teacher: Tensor | None, temperature: float, epsilon: float, *views: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.temperature, ctx.epsilon = temperature, epsilon
-        ctx.save_for_backward(teacher, *views)
         weights = view_weights(len(views), teacher is not None)
         rows, classes = views[0].shape
         example = widened(views[0][:0])
         consistency, sharpness, means = (example.new_zeros(shape) for shape in ((), (), (len(views), classes)))
+        kept = example.new_empty(len(views), rows, classes)  # a logarithm takes as long as ten sums
         for part, z in _pieces(views):  # (V, k, C)
             if teacher is None:
                 p, log_p = _softmax(z, 1.0, epsilon)
@@ -81,6 +82,8 @@ class _Statistics(Function):
                 consistency += (len(views) - 1) * _dot(target, log_target) - _dot(_others(target, len(p)), log_p)
             sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
             means += p.sum(1)
+            kept[:, part] = log_p
+        ctx.save_for_backward(teacher, kept, *views)
         return consistency * _pair_weight(len(views), rows, teacher), sharpness / rows, means / rows
 
     @staticmethod
@@ -88,7 +91,7 @@ class _Statistics(Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
-        teacher, *views = ctx.saved_tensors
+        teacher, kept, *views = ctx.saved_tensors
         temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, len(views), len(views[0])
         to_pairs = grads[0] * _pair_weight(count, rows, teacher)
         shares = grads[1].new_tensor(view_weights(count, teacher is not None))
@@ -97,9 +100,9 @@ class _Statistics(Function):
         at_once = teacher is None and temperature == 1
         found = views[0].new_empty(count, *views[0].shape)
         for part, z in _pieces(views):  # (V, k, C)
-            p, log_p = _softmax(z, temperature, epsilon)
+            p, log_p = (z if temperature == 1 else z / temperature).softmax(-1), kept[:, part]
             own = to_entropy + to_own if at_once else to_entropy
-            by_p, by_log = (log_p * own).add_(to_means), p * own
+            by_p, by_log = torch.addcmul(to_means, log_p, own), p * own
             if teacher is not None:
                 target, _ = _softmax(widened(teacher[:, part]), temperature, epsilon)
                 by_log -= to_pairs * _others(target, count)
@@ -163,11 +166,11 @@ def _others(target: Tensor, count: int) -> Tensor:
 
 
 def _through_softmax(p: Tensor, by_p: Tensor, by_log: Tensor, temperature: float, epsilon: float) -> Tensor:
-    """Gradient by the logits of slopes by P and by ℓ, both written over."""
+    """Gradient by the logits of slopes by P and by ℓ, the first written over."""
     if epsilon == 0:
         by_p.mul_(p).add_(by_log)  # P dℓ/dP = 1 also where P is 0
     else:
-        by_p.add_(by_log.div_(p + epsilon)).mul_(p)
+        by_p.addcdiv_(by_log, p + epsilon).mul_(p)
     by_p.addcmul_(p, by_p.sum(-1, keepdim=True), value=-1)
     return by_p if temperature == 1 else by_p.div_(temperature)
 

@@ -59,7 +59,7 @@ def multi_crop_loss(
     r"""Mean of `twist_loss(views[i], views[j])` over the 2V - 3 pairs of a global view i < 2 and a later view j > i.
 
     L = 1/(2V-3) Σ_{i<2} Σ_{j>i} L(z_i, z_j). The sum over pairs is linear in each view's P and log P, so every view's
-    softmax is taken once, forward and backward, and only the gradient is as large as the logits. All views take
+    softmax is taken once, and beside the gradient only the logarithms are as large as the logits. All views take
     gradients: the global ones are no fixed targets.
 
     Args:
