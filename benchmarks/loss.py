@@ -6,8 +6,8 @@ Forward and backward of random embeddings in float32. seconds: the least of seve
 lightly's Barlow Twins loss, or of TWIST's loss on each of the 25 pairs as the released code does; ratio: median over
 runs, taken in turn, of peer / ours. gemm_floor: the fewest multiplications that either form needs at the rate of this
 machine's matrix product, and bytes_floor: inputs read forward and backward and gradients written at the rate of a
-copy, both measured in the same process. peak_gb: resident memory of a process of its own that does nothing else (Linux).
-`wide`: embeddings where lightly's matrix alone takes 64 GB or more.
+copy, both measured in the same process. peak_gb: resident memory of a process of its own that takes one step (Linux);
+empty_peak_gb: of one that takes none. `wide`: embeddings where lightly's matrix alone takes 64 GB or more.
 """
 
 import argparse

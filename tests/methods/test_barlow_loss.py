@@ -9,15 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import hadamard
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from gemel.methods.barlow_twins import PAPER, barlow_twins_loss
+from gemel.backbones.convnet import convnet
+from gemel.data.batches import Batch
+from gemel.methods.barlow_twins import PAPER, BarlowTwins, barlow_twins_loss
 from gemel.methods.parts.barlow_variants import Variant
 from gemel.methods.parts.cross_correlation import cheaper_form, correlation_terms
 
 FORMS = ("correlation", "gram")
+WIDTH = 128  # of the features of the smallest backbone
 
 
 def written_out(one: Tensor, two: Tensor, lambda_param: float = 0.0051) -> dict[str, Tensor]:
@@ -260,3 +263,47 @@ def test_cross_entropy_of_orthogonal_columns() -> None:
 def test_features_of_length_one_have_the_identity_as_optimum() -> None:
     variant = Variant(normalisation="features")
     assert float(barlow_twins_loss(columns(), columns(), variant=variant)["loss"]) < 1e-9
+
+
+def method(**options: Any) -> BarlowTwins:
+    torch.manual_seed(0)
+    return BarlowTwins(convnet(widths=(8,), strides=(2,)), projector=(16, 12), **options)
+
+
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(10, 3, 8, 8, generator=generator, requires_grad=True) for _ in range(2)]
+    return Batch(images, torch.arange(10), torch.full((10,), -1))
+
+
+def test_stop_gradient_and_predictor() -> None:
+    """Table 6: the second view's branch takes no gradient; the predictor stands on the first."""
+    for stop in (False, True):
+        data = batch()
+        method(stop_gradient=stop, predictor=20)(data, 0.0)["loss"].backward()
+        assert data.views[0].grad is not None
+        assert (data.views[1].grad is None) == stop
+    plain, predicting = method(), method(predictor=20)
+    assert torch.equal(plain.embed(torch.ones(2, WIDTH)), predicting.embed(torch.ones(2, WIDTH)))
+    assert float(plain(batch(), 0.0)["loss"]) != float(predicting(batch(), 0.0)["loss"])
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("batch", nn.BatchNorm1d), ("group", nn.GroupNorm), ("none", None)])
+def test_norm_of_the_projector(norm: Any, kind: type[nn.Module] | None) -> None:
+    layers = list(method(projector_norm=norm).projector)
+    norms = [layer for layer in layers if not isinstance(layer, nn.Linear | nn.ReLU)]
+    assert [type(layer) for layer in norms] == [kind] * (kind is not None)
+    features = torch.randn(9, WIDTH, generator=torch.Generator().manual_seed(0))
+    assert method(projector_norm=norm).embed(features).std(0).min() > 0
+
+
+def test_method_takes_the_variants() -> None:
+    for options in (
+        {"terms": "invariance"},
+        {"normalisation": "centre"},
+        {"temperature": 0.5},
+        {"redundancy_of": "auto"},
+    ):
+        given = method(**options)
+        assert given.variant == Variant(**options)
+        assert torch.isfinite(given(batch(), 0.0)["loss"])

@@ -91,7 +91,7 @@ class _Gram(Function):
 
 def _chunks(rows: Tensor) -> Iterator[slice]:
     n, width = rows.shape
-    return pieces(width, 8 * n * world_size(), rows.device, least=256 * world_size())
+    return pieces(width, 8 * n * world_size(), rows.device, least=256 * world_size(), caches=8)
 
 
 def _add_gram(gram: Tensor, rows: Tensor, everywhere: Tensor) -> None:

@@ -1,7 +1,6 @@
 """Heads: small networks between the features and the loss."""
 
 from itertools import pairwise
-from math import gcd
 from typing import Literal
 
 from torch import nn
@@ -15,7 +14,7 @@ def mlp(*widths: int, bias: bool = True, norm: Norm = "batch") -> nn.Sequential:
     Args:
         widths: of the input and of every layer.
         bias: of the linear layers.
-        norm: batch; group, of 32 groups or the most that divide both 32 and the width; or none.
+        norm: batch; group, of at most 32 groups of two or more columns; or none.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):
@@ -26,4 +25,6 @@ def mlp(*widths: int, bias: bool = True, norm: Norm = "batch") -> nn.Sequential:
 def _norm(norm: Norm, width: int) -> list[nn.Module]:
     if norm == "batch":
         return [nn.BatchNorm1d(width)]
-    return [nn.GroupNorm(gcd(32, width), width)] if norm == "group" else []
+    # a group of one column would become 0
+    groups = next((groups for groups in (32, 16, 8, 4, 2) if width % (2 * groups) == 0), 1)
+    return [nn.GroupNorm(groups, width)] if norm == "group" else []
