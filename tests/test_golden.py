@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from gemel.methods.barlow_twins import barlow_twins_loss
-from gemel.methods.twist import twist_loss
+from gemel.methods.twist import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.schedules import warmup_cosine
 from gemel.train.optimizers import Lars
 
@@ -42,6 +42,38 @@ def test_twist(golden: Golden, case: str, alpha: float, temperature: float) -> N
         assert_close(terms[name], golden[f"twist.{case}.{key}"].squeeze(), rtol=1e-5, atol=1e-6)
     assert_gradient(one.grad, golden[f"twist.{case}.grad_f1"])
     assert_gradient(two.grad, golden[f"twist.{case}.grad_f2"])
+
+
+def gradients(views: list[Tensor]) -> Tensor:
+    return torch.stack([view.grad for view in views if view.grad is not None])
+
+
+def test_multi_crop(golden: Golden) -> None:
+    views = [view.clone().requires_grad_() for view in golden["twist.multicrop.views"]]
+    terms = multi_crop_loss(views)
+    terms["loss"].backward()
+    assert_close(terms["loss"], golden["twist.multicrop.loss"].squeeze(), rtol=1e-5, atol=1e-6)
+    assert_gradient(gradients(views), golden["twist.multicrop.grads"])
+
+
+def test_teacher(golden: Golden) -> None:
+    views = [view.clone().requires_grad_() for view in golden["twist.multicrop.views"]]
+    targets = golden["twist.teacher.teacher_probs"].log().unbind()
+    terms = teacher_loss(targets, views, alpha=0.4, beta=1.0)
+    terms["loss"].backward()
+    for name, key in (("consistency", "kl"), ("sharpness", "eh"), ("diversity", "he"), ("loss", "loss_lam1_-0.6")):
+        assert_close(terms[name], golden[f"twist.teacher.{key}"].squeeze(), rtol=1e-5, atol=1e-6)
+    assert_gradient(gradients(views), golden["twist.teacher.grads"])
+
+
+def test_self_labeling(golden: Golden) -> None:
+    views = [view.clone().requires_grad_() for view in golden["twist.selflabel.views"]]
+    terms = self_labeling_loss(views, quantile=float(golden["twist.selflabel.quantile"]))
+    terms["loss"].backward()
+    for name in ("loss", "threshold"):
+        assert_close(terms[name], golden[f"twist.selflabel.{name}"].squeeze(), rtol=1e-5, atol=1e-6)
+    assert float(terms["kept"]) == 0.5
+    assert_gradient(gradients(views), golden["twist.selflabel.grads"])
 
 
 def follow(weight: Tensor, bias: Tensor, gradients: tuple[Tensor, Tensor], rates: list[tuple[float, float]], **options):

@@ -1,7 +1,9 @@
 """Several processes on contiguous parts of a batch equal one on the whole, in loss and gradient."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,29 +13,65 @@ from torch import Tensor
 
 from gemel.distributed import gather, mean_over_processes, rank, world_size
 from gemel.methods.barlow_twins import barlow_twins_loss
-from gemel.methods.twist import twist_loss
+from gemel.methods.parts.barlow_variants import Variant
+from gemel.methods.parts.bunch_norm import BunchNorm
+from gemel.methods.parts.cross_correlation import Form
+from gemel.methods.twist import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 
-ROWS, WIDTH = 12, 7
-LOSSES = {
-    "twist": twist_loss,
-    "barlow_twins": partial(barlow_twins_loss, form="correlation"),
-    "barlow_twins_gram": partial(barlow_twins_loss, form="gram"),
+ROWS, WIDTH, VIEWS = 12, 7, 4
+Loss = Callable[[Sequence[Tensor]], dict[str, Tensor]]
+
+
+def barlow(form: Form, **options: Any) -> Loss:
+    return lambda views: barlow_twins_loss(views[0], views[1], form=form, **options)
+
+
+def normalised(bunch: int | None) -> Loss:
+    """Multi-crop TWIST behind the batch norm over groups, and what the norm remembers."""
+
+    def loss(views: Sequence[Tensor]) -> dict[str, Tensor]:
+        norm = BunchNorm(WIDTH, bunch=bunch)
+        after = norm(torch.cat(list(views)), len(views)).chunk(len(views))
+        return multi_crop_loss(after) | {"mean": norm.running_mean, "variance": norm.running_var}
+
+    return loss
+
+
+LOSSES: dict[str, Loss] = {
+    "twist": lambda views: twist_loss(views[0], views[1]),
+    "multi_crop": lambda views: multi_crop_loss(views, alpha=0.4, temperature=0.5),
+    "multi_crop_log_softmax": lambda views: multi_crop_loss(views, epsilon=0.0),
+    "teacher": lambda views: teacher_loss([view.detach() for view in views[2:]], views, alpha=0.4, beta=1.0),
+    # groups smaller than, equal to and larger than a process's batch of 12, 6 or 4 rows
+    **{f"self_labeling_{group}": partial(self_labeling_loss, quantile=0.5, group=group) for group in (2, 4, 6, 12)},
+    **{f"bunch_norm_{bunch}": normalised(bunch) for bunch in (2, 12, None)},
+    **{f"barlow_twins_{form}": barlow(form) for form in ("correlation", "gram")},
+    **{
+        f"barlow_twins_{name}_{form}": barlow(form, variant=variant)
+        for form in ("correlation", "gram")
+        for name, variant in {
+            "features": Variant(normalisation="features", feature_scale="sum"),
+            "centre": Variant(normalisation="centre"),
+            "auto": Variant(redundancy_of="auto"),
+            "temperature": Variant(temperature=0.5),
+        }.items()
+    },
 }
+OFFICIAL = {form: barlow(form, match_official_gradient=True) for form in ("correlation", "gram")}
 
 
-def inputs() -> tuple[Tensor, Tensor]:
+def inputs(dtype: torch.dtype) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    one, two = (torch.randn(ROWS, WIDTH, generator=generator, dtype=torch.float64) for _ in range(2))
-    return one, one + 0.3 * two
+    first, *others = torch.randn(VIEWS, ROWS, WIDTH, generator=generator, dtype=torch.float64).unbind()
+    return [view.to(dtype) for view in (first, *(first + 0.3 * other for other in others))]
 
 
-def terms_and_gradient(name: str) -> tuple[dict[str, Tensor], Tensor]:
+def terms_and_gradient(loss: Loss, dtype: torch.dtype = torch.float64) -> tuple[dict[str, Tensor], Tensor]:
     """Terms of the loss, and what DDP's mean makes of the gradients by a linear layer that every process holds."""
-    weight = torch.eye(WIDTH, dtype=torch.float64).requires_grad_()
+    weight = torch.eye(WIDTH, dtype=dtype).requires_grad_()
     rows = ROWS // world_size()
     part = slice(rank() * rows, (rank() + 1) * rows)
-    one, two = (view[part] @ weight for view in inputs())
-    terms = LOSSES[name](one, two)
+    terms = loss([view[part] @ weight for view in inputs(dtype)])
     terms["loss"].backward()
     assert weight.grad is not None
     if world_size() > 1:
@@ -44,7 +82,9 @@ def terms_and_gradient(name: str) -> tuple[dict[str, Tensor], Tensor]:
 def work(number: int, processes: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
-    found: dict[str, object] = {name: terms_and_gradient(name) for name in LOSSES}
+    found: dict[str, object] = {name: terms_and_gradient(loss) for name, loss in LOSSES.items()}
+    found |= {f"{name} float32": terms_and_gradient(loss, torch.float32) for name, loss in LOSSES.items()}
+    found |= {f"{form} official": terms_and_gradient(loss) for form, loss in OFFICIAL.items()}
     rows = torch.full((2, 3), float(number), dtype=torch.float64).requires_grad_()
     joined = gather(rows)
     (joined * torch.arange(len(joined)).double()[:, None]).sum().backward()
@@ -55,15 +95,25 @@ def work(number: int, processes: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+def assert_same(found: Any, terms: dict[str, Tensor], gradient: Tensor, tolerance: float, name: str) -> None:
+    for key, value in terms.items():
+        close = torch.allclose(found[0][key].double(), value.double(), rtol=tolerance, atol=tolerance / 10)
+        assert close, f"{name}: {key} {found[0][key]} is not {value}"
+    assert (found[1] - gradient).norm() <= tolerance * gradient.norm(), name
+
+
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_equal_one(processes: int, tmp_path: Path) -> None:
     mp.spawn(work, (processes, str(tmp_path)), nprocs=processes)  # pyright: ignore[reportPrivateImportUsage]
-    whole = {name: terms_and_gradient(name) for name in LOSSES}
+    whole = {name: terms_and_gradient(loss) for name, loss in LOSSES.items()}
     for number in range(processes):
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
         for name, (terms, gradient) in whole.items():
-            torch.testing.assert_close(found[name][0], terms, rtol=1e-10, atol=1e-12)
-            assert (found[name][1] - gradient).norm() <= 1e-10 * gradient.norm(), name
+            assert_same(found[name], terms, gradient, 1e-10, name)
+            assert_same(found[f"{name} float32"], terms, gradient, 1e-5, name)
+        for form in OFFICIAL:
+            terms, gradient = whole[f"barlow_twins_{form}"]
+            assert_same(found[f"{form} official"], terms, gradient / processes, 1e-10, form)
         joined, gradient = found["gather"]
         assert joined[:, 0].tolist() == [float(one) for one in range(processes) for _ in range(2)]
         # every process adds the same loss: the backward's sum counts it once for each

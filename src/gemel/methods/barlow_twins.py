@@ -1,29 +1,43 @@
 """Barlow Twins: the cross-correlation of twin embeddings made the identity."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveFloat
-from torch import Tensor
+from pydantic import Field, NonNegativeInt, PositiveFloat
+from torch import Tensor, nn
 
 from gemel.data.batches import Batch
-from gemel.distributed import gather, mean_over_processes, world_size
+from gemel.distributed import world_size
 from gemel.methods.base import Method
-from gemel.methods.parts.heads import mlp
+from gemel.methods.parts.barlow_variants import (
+    FeatureScale,
+    Normalisation,
+    RedundancyOf,
+    Terms,
+    Variant,
+    variant_terms,
+)
+from gemel.methods.parts.cross_correlation import Form
+from gemel.methods.parts.heads import Norm, mlp
 from gemel.recipes import AdamWOptimizer, Count, LarsOptimizer, PhotoViews, Recipe
 
-EPSILON = 1e-5
-"""added to the variance, as batch norm does in the released code"""
+PAPER = Variant()
 
 
 def barlow_twins_loss(
-    one: Tensor, two: Tensor, *, lambda_param: float = 0.0051, form: Literal["auto", "correlation", "gram"] = "auto"
+    one: Tensor,
+    two: Tensor,
+    *,
+    lambda_param: float = 0.0051,
+    form: Form = "auto",
+    match_official_gradient: bool = False,
+    variant: Variant = PAPER,
 ) -> dict[str, Tensor]:
     r"""L = Σ_i (1 - C_ii)² + λ Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / n, Z standardised over the global batch.
 
     The variance is the biased one plus 1e-5. Source: arXiv 2103.03230, equation 1, and its released code (sums, not
-    means; a retelling that drops the square of the first term is wrong).
+    means; a retelling that drops the square of the first term is wrong: its gradient does not fade as C_ii nears 1).
 
     Args:
         one: raw embeddings of the first views, (n, D), this process's rows.
@@ -31,6 +45,10 @@ def barlow_twins_loss(
         lambda_param: λ, weight of the redundancy term.
         form: correlation: by the D x D matrix; gram: by the n x n matrices, Σ_ij C_ij² = <Z₁Z₁ᵀ, Z₂Z₂ᵀ> / n², the
             same number for less where n < D; auto: the cheaper.
+        match_official_gradient: divide the gradient by the number of processes W, as the released code does by
+            accident: set it to reuse rates that were found with it, on as many processes. By default the gradient is
+            that of one process on the joined batch, whatever W.
+        variant: what the two terms are made of, for comparisons.
 
     Returns:
         loss, invariance Σ_i (1 - C_ii)² and redundancy Σ_i Σ_{j≠i} C_ij², scalars in float32 or wider.
@@ -38,36 +56,11 @@ def barlow_twins_loss(
     Raises:
         ValueError: the shapes differ, are not (n, D), or the form is unknown.
     """
-    if one.shape != two.shape or one.ndim != 2:
-        raise ValueError(f"two matrices (n, D) of one shape are needed, not {tuple(one.shape)} and {tuple(two.shape)}")
-    if form not in ("auto", "correlation", "gram"):
-        raise ValueError(f"form must be auto, correlation or gram, not {form!r}")
-    with torch.autocast(one.device.type, enabled=False):
-        first, second = _standardise(one), _standardise(two)
-        n, width = len(first), first.shape[1]
-        diagonal = mean_over_processes((first * second).mean(0))  # (D,)
-        if form == "gram" or (form == "auto" and n * world_size() < width):
-            all_first, all_second = gather(first), gather(second)
-            total = ((all_first @ all_first.T) * (all_second @ all_second.T)).sum() / len(all_first) ** 2
-            redundancy = total - diagonal.square().sum()
-        else:
-            correlation = mean_over_processes(first.T @ second / n)  # (D, D)
-            redundancy = correlation.square().sum() - correlation.diagonal().square().sum()
-        invariance = (1 - diagonal).square().sum()
-        return {
-            "loss": invariance + lambda_param * redundancy,
-            "invariance": invariance,
-            "redundancy": redundancy,
-        }
-
-
-def _standardise(embeddings: Tensor) -> Tensor:
-    """(z - μ) / √(σ² + 1e-5) by column over the global batch; float32, or float64 where given."""
-    rows = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    mean = mean_over_processes(rows.mean(0))
-    centred = rows - mean
-    variance = mean_over_processes(centred.square().mean(0))
-    return centred * (variance + EPSILON).rsqrt()
+    terms = variant_terms(one, two, variant, form)
+    loss = torch.stack([weight * terms[name] for name, weight in variant.weights(lambda_param).items()]).sum()
+    if match_official_gradient:
+        loss = loss.detach() + (loss - loss.detach()) / world_size()
+    return {"loss": loss, **terms}
 
 
 class BarlowTwins(Method):
@@ -77,10 +70,21 @@ class BarlowTwins(Method):
 
     The features of the backbone are what is used afterwards, not the embedding.
 
+    Options from `projector_norm` on are the paper's comparisons (Tables 5 and 6).
+
     Args:
         lambda_param: λ, the weight of the redundancy term
         projector: widths of the projector's layers
         loss_scale: the loss is multiplied by this; moves biases and norms under LARS, everything under SGD
+        match_official_gradient: divide the gradient by the number of processes, as the released code does
+        projector_norm: norm of the projector's hidden layers
+        predictor: hidden width of a predictor on the first view; 0: none; the paper's has 8192
+        stop_gradient: the second view takes no gradient
+        terms: the loss's terms; one alone collapses or keeps redundancy
+        normalisation: batch: standardised columns; features: then rows of length 1; centre: covariance
+        feature_scale: factor of C under features; width: D, mean: 1, sum: the batch size
+        redundancy_of: cross: between the views; auto: within each view
+        temperature: of the cross-entropy form; none: squares
     """
 
     recipes: ClassVar[Mapping[str, Recipe]] = {
@@ -113,16 +117,36 @@ class BarlowTwins(Method):
         lambda_param: PositiveFloat = 0.0051,
         projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (8192, 8192, 8192),
         loss_scale: PositiveFloat = 1.0,
+        match_official_gradient: bool = False,
+        projector_norm: Norm = "batch",
+        predictor: NonNegativeInt = 0,
+        stop_gradient: bool = False,
+        terms: Terms = "both",
+        normalisation: Normalisation = "batch",
+        feature_scale: FeatureScale = "width",
+        redundancy_of: RedundancyOf = "cross",
+        temperature: PositiveFloat | None = None,
     ) -> None:
         super().__init__(backbone)
         self.lambda_param = lambda_param
         self.loss_scale = loss_scale
-        self.projector = mlp(backbone.width, *projector, bias=False)
+        self.match_official_gradient = match_official_gradient
+        self.variant = Variant(terms, normalisation, feature_scale, redundancy_of, temperature)
+        self.projector = mlp(backbone.width, *projector, bias=False, norm=projector_norm)
+        width = projector[-1]
+        self.predictor = mlp(width, predictor, width) if predictor else nn.Identity()
+        self.stop_gradient = stop_gradient
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One pass a view: batch norm sees each view by itself."""
         one, two = (self.projector(self.backbone(view)) for view in batch.views)
-        terms = barlow_twins_loss(one, two, lambda_param=self.lambda_param)
+        terms = barlow_twins_loss(
+            self.predictor(one),
+            two.detach() if self.stop_gradient else two,
+            lambda_param=self.lambda_param,
+            match_official_gradient=self.match_official_gradient,
+            variant=self.variant,
+        )
         return terms | {"loss": self.loss_scale * terms["loss"]}
 
     def embed(self, features: Tensor) -> Tensor:

@@ -9,74 +9,12 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
 from gemel.data.batches import Batch
-from gemel.distributed import mean_over_processes
 from gemel.methods.base import Method
 from gemel.methods.parts.heads import mlp
+from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.recipes import AdamWOptimizer, Count, LarsOptimizer, PhotoViews, Recipe
 
-
-def twist_loss(
-    one: Tensor,
-    two: Tensor,
-    *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    temperature: float = 1.0,
-    epsilon: float = 1e-5,
-) -> dict[str, Tensor]:
-    r"""L = ½[KL(p¹‖p²) + KL(p²‖p¹)] + α ½[EH(p¹) + EH(p²)] - β ½[HE(p¹) + HE(p²)].
-
-    KL(p‖q) = 1/B Σ_i Σ_c p_ic [log(p_ic + ε) - log(q_ic + ε)] with p = softmax(z); with p = softmax(z / τ),
-    EH(p) = -1/B Σ_i Σ_c p_ic log(p_ic + ε) and HE(p) = -Σ_c p̄_c log(p̄_c + ε), p̄ the mean over the global batch.
-    Source: arXiv 2110.07402 and its released code, whose ε inside the logarithms is worth 0.04 nat at 4096 classes.
-
-    Args:
-        one: logits of the first views after the batch norm, (B, C), this process's rows.
-        two: logits of the second views, (B, C).
-        alpha: α, weight of the sharpness.
-        beta: β, weight of the diversity.
-        temperature: τ of the two entropies (the consistency takes none).
-        epsilon: ε; 0 means log-softmax.
-
-    Returns:
-        loss, consistency, sharpness and diversity; raw and positive, means over the global batch.
-
-    Raises:
-        ValueError: the shapes differ or are not (B, C).
-    """
-    if one.shape != two.shape or one.ndim != 2:
-        raise ValueError(f"two matrices (B, C) of one shape are needed, not {tuple(one.shape)} and {tuple(two.shape)}")
-    with torch.autocast(one.device.type, enabled=False):
-        (p, log_p), (q, log_q) = (_softmax(logits, 1.0, epsilon) for logits in (one, two))
-        # KL(p|q) + KL(q|p) = Σ (p - q)(log p - log q): one pass over the two matrices
-        consistency = mean_over_processes(0.5 * ((p - q) * (log_p - log_q)).sum(1).mean())
-        if temperature != 1.0:
-            (p, log_p), (q, log_q) = (_softmax(logits, temperature, epsilon) for logits in (one, two))
-        sharpness = mean_over_processes(-0.5 * ((p * log_p).sum(1) + (q * log_q).sum(1)).mean())
-        means = mean_over_processes(torch.stack([p.mean(0), q.mean(0)]))  # (2, C)
-        diversity = 0.5 * _entropy(means, epsilon)
-        return {
-            "loss": consistency + alpha * sharpness - beta * diversity,
-            "consistency": consistency,
-            "sharpness": sharpness,
-            "diversity": diversity,
-        }
-
-
-def _softmax(logits: Tensor, temperature: float, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Probabilities (B, C) and the logarithm of probabilities + ε; float32, or float64 where given."""
-    logits = (logits if logits.dtype == torch.float64 else logits.float()) / temperature
-    if epsilon == 0:
-        log_p = logits.log_softmax(1)
-        return log_p.exp(), log_p
-    p = logits.softmax(1)
-    return p, (p + epsilon).log()
-
-
-def _entropy(p: Tensor, epsilon: float) -> Tensor:
-    """-Σ p log(p + ε) over all rows; at ε = 0, 0 log 0 = 0."""
-    # clamped where ε is 0: a class that no row takes gives 0, and no gradient that is not a number
-    return -(p * (p + epsilon if epsilon else p.clamp_min(torch.finfo(p.dtype).tiny)).log()).sum()
+__all__ = ["ClassHead", "Twist", "multi_crop_loss", "self_labeling_loss", "teacher_loss", "twist_loss"]
 
 
 class ClassHead(nn.Module):

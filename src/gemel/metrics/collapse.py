@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gemel.errors import UserError
+from gemel.metrics.rows import check_same_shape, checked_rows
 
 # Cosines of float32 features closer than this are the same: constant rows differ by rounding alone.
 _MARGIN = 1e-6
@@ -31,7 +31,7 @@ def rankme(features: Tensor, epsilon: float = 1e-7) -> float:
     >>> round(rankme(torch.eye(8)), 3), round(rankme(torch.ones(8, 4)), 3)
     (8.0, 1.0)
     """
-    features = _rows(features)
+    features = checked_rows(features)
     if not features.isfinite().all():
         return float("nan")
     return _effective_rank(torch.linalg.svdvals(features), epsilon)
@@ -54,7 +54,7 @@ def lidar(embeddings: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-7) -> 
     if embeddings.ndim != 3 or min(embeddings.shape[:2]) < 2:
         raise UserError(f"embeddings {tuple(embeddings.shape)}; give (images, views, width), two at least of both")
     images, views, width = embeddings.shape
-    rows = _rows(embeddings.flatten(0, 1)).unflatten(0, (images, views))
+    rows = checked_rows(embeddings.flatten(0, 1)).unflatten(0, (images, views))
     if not rows.isfinite().all():
         return float("nan")
     means = rows.mean(dim=1)  # (images, D)
@@ -81,7 +81,7 @@ def alpha_req(features: Tensor, *, first: int = 4, last: int = 100) -> float:
         near 1 for good features by the paper, 0 for a flat spectrum, large near collapse; NaN with fewer than two
         eigenvalues in the range.
     """
-    features = _rows(features)
+    features = checked_rows(features)
     if not features.isfinite().all():
         return float("nan")
     strengths = torch.linalg.svdvals(features - features.mean(dim=0)).square()
@@ -107,7 +107,7 @@ def uniformity(features: Tensor, *, t: float = 2.0) -> float:
     >>> uniformity(torch.ones(4, 3)), round(uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])), 3)
     (0.0, -8.0)
     """
-    features = normalize(_rows(features), dim=1)
+    features = normalize(checked_rows(features), dim=1)
     count = len(features)
     if count < 2:
         raise UserError("uniformity of one row; give two or more")
@@ -133,8 +133,8 @@ def alignment(one: Tensor, two: Tensor, *, power: float = 2.0) -> float:
     >>> alignment(torch.eye(2), torch.eye(2)), alignment(torch.eye(2), -torch.eye(2))
     (0.0, 4.0)
     """
-    _same_shape(one, two)
-    apart = (normalize(_rows(one), dim=1) - normalize(_rows(two), dim=1)).norm(dim=1)
+    check_same_shape(one, two)
+    apart = (normalize(checked_rows(one), dim=1) - normalize(checked_rows(two), dim=1)).norm(dim=1)
     return apart.pow(power).mean().item()
 
 
@@ -150,7 +150,7 @@ def spread(features: Tensor) -> float:
     >>> round(spread(torch.cat([torch.eye(4), -torch.eye(4)])), 3), round(spread(torch.ones(8, 4)), 3)
     (1.0, 0.0)
     """
-    features = _rows(features)
+    features = checked_rows(features)
     deviation = normalize(features, dim=1).std(dim=0, correction=0)  # (D,)
     return deviation.mean().item() * features.shape[1] ** 0.5
 
@@ -168,7 +168,7 @@ def column_and_row_std(logits: Tensor) -> tuple[float, float]:
     >>> column_and_row_std(torch.tensor([[0.0, 2.0], [0.0, 4.0]]))
     (0.5, 1.5)
     """
-    logits = _rows(logits)
+    logits = checked_rows(logits)
     columns, rows = (logits.std(dim=dim, correction=0).mean().item() for dim in (0, 1))
     return columns, rows
 
@@ -182,7 +182,7 @@ def classes_used(probabilities: Tensor) -> int:
     >>> classes_used(torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]]))
     1
     """
-    probabilities = _rows(probabilities)
+    probabilities = checked_rows(probabilities)
     return len(probabilities[probabilities.isfinite().all(dim=1)].argmax(dim=1).unique())
 
 
@@ -198,7 +198,7 @@ def class_entropy(probabilities: Tensor) -> float:
     >>> round(class_entropy(torch.eye(4)), 3), class_entropy(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     (4.0, 1.0)
     """
-    mean = _rows(probabilities).mean(dim=0)  # (C,)
+    mean = checked_rows(probabilities).mean(dim=0)  # (C,)
     return (-torch.xlogy(mean, mean).sum()).exp().item()
 
 
@@ -218,8 +218,8 @@ def pair_agreement(one: Tensor, two: Tensor) -> float:
     >>> pair_agreement(one, one), pair_agreement(torch.ones(3, 2), torch.ones(3, 2))
     (1.0, 0.0)
     """
-    _same_shape(one, two)
-    one, two = normalize(_rows(one), dim=1), normalize(_rows(two), dim=1)
+    check_same_shape(one, two)
+    one, two = normalize(checked_rows(one), dim=1), normalize(checked_rows(two), dim=1)
     agreeing = 0
     for start in range(0, len(one), _CHUNK):
         cosine = one[start : start + _CHUNK] @ two.T  # (chunk, n)
@@ -239,8 +239,8 @@ def class_agreement(p1: Tensor, p2: Tensor) -> float:
     >>> class_agreement(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([[0.6, 0.4], [0.7, 0.3]]))
     0.5
     """
-    _same_shape(p1, p2)
-    p1, p2 = _rows(p1), _rows(p2)
+    check_same_shape(p1, p2)
+    p1, p2 = checked_rows(p1), checked_rows(p2)
     finite = p1.isfinite().all(dim=1) & p2.isfinite().all(dim=1)
     return ((p1.argmax(dim=1) == p2.argmax(dim=1)) & finite).double().mean().item()
 
@@ -248,15 +248,3 @@ def class_agreement(p1: Tensor, p2: Tensor) -> float:
 def _effective_rank(strengths: Tensor, epsilon: float) -> float:
     share = strengths / strengths.sum().clamp_min(torch.finfo(strengths.dtype).tiny) + epsilon
     return (-(share * share.log()).sum()).exp().item()
-
-
-def _rows(values: Tensor) -> Tensor:
-    if values.ndim != 2 or not values.numel():
-        raise UserError(f"a tensor of shape {tuple(values.shape)}; give (rows, width), at least one of each")
-    # float64 where the device has it: rounding must not look like a difference between features
-    return values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
-
-
-def _same_shape(one: Tensor, two: Tensor) -> None:
-    if one.shape != two.shape:
-        raise UserError(f"tensors of shapes {tuple(one.shape)} and {tuple(two.shape)}; give two views of the same rows")

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gemel.data.normalise import Normalise
 from gemel.distributed import world_size
 from gemel.errors import UserError
+from gemel.launched import launched
 
 Precision = Literal["32", "bf16"]
 

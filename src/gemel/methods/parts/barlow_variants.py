@@ -1,0 +1,97 @@
+"""The variants of Barlow Twins' loss that its paper compares (arXiv 2103.03230, Table 5 and section 5)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gemel.distributed import mean_over_processes, world_size
+from gemel.methods.parts.cross_correlation import Form, check_pair, correlation_terms
+from gemel.methods.parts.precision import exact_products
+from gemel.methods.parts.standardise import centre, standardise
+
+Terms = Literal["both", "invariance", "redundancy"]
+Normalisation = Literal["batch", "features", "centre"]
+FeatureScale = Literal["width", "mean", "sum"]
+RedundancyOf = Literal["cross", "auto"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the loss is made of; the defaults are the paper's loss.
+
+    A retelling of Table 5 swaps two letters: what stands at 57.3 has the invariance term alone, what stands at 0.1
+    the redundancy term alone.
+
+    Args:
+        terms: which terms the loss has (both are told).
+        normalisation: batch: columns standardised; features: then each row divided by its length, without a mean;
+            centre: columns of mean 0, so that C is the cross-covariance.
+        feature_scale: what C is multiplied by under `features`, which the paper does not print. width: D, the
+            identity is the optimum; mean: 1, C is the mean over rows; sum: n.
+        redundancy_of: cross: the off-diagonal of C; auto: mean of the off-diagonals of each view's own correlation.
+        temperature: τ of -log Σ_i exp(C_ii/τ) and log Σ_i Σ_{j≠i} exp(max(C_ij, 0)/τ), which replace the two terms.
+    """
+
+    terms: Terms = "both"
+    normalisation: Normalisation = "batch"
+    feature_scale: FeatureScale = "width"
+    redundancy_of: RedundancyOf = "cross"
+    temperature: float | None = None
+
+    def weights(self, lambda_param: float) -> dict[str, float]:
+        """What each term is multiplied by in the loss."""
+        return {
+            "invariance": float(self.terms != "redundancy"),
+            "redundancy": lambda_param * (self.terms != "invariance"),
+        }
+
+
+def variant_terms(one: Tensor, two: Tensor, variant: Variant, form: Form) -> dict[str, Tensor]:
+    """Invariance and redundancy as the variant has them, scalars in float32 or wider.
+
+    Args:
+        one: raw embeddings of the first views, (n, D), this process's rows.
+        two: raw embeddings of the second views, (n, D).
+        variant: what the terms are made of.
+        form: see `correlation_terms`; a temperature needs the D x D matrix.
+
+    Raises:
+        ValueError: the shapes differ or are not (n, D), an option is unknown, or there is a temperature and D is 1.
+    """
+    check_pair(one, two)
+    with exact_products(one.device):
+        standardised = variant.normalisation == "batch" and variant.temperature is None
+        if not standardised:
+            one, two = _normalised(one, variant), _normalised(two, variant)
+        if variant.temperature is not None:
+            return _cross_entropy_terms(one, two, variant.temperature)
+        found = correlation_terms(one, two, form=form, standardised=standardised)
+        if variant.redundancy_of == "auto":
+            both = [correlation_terms(view, view, form=form, standardised=standardised) for view in (one, two)]
+            found["redundancy"] = (both[0]["redundancy"] + both[1]["redundancy"]) / 2
+        return found
+
+
+def _normalised(rows: Tensor, variant: Variant) -> Tensor:
+    if variant.normalisation == "centre":
+        return centre(rows)
+    rows = standardise(rows)
+    if variant.normalisation == "batch":
+        return rows
+    factor = {"width": rows.shape[1], "mean": 1, "sum": len(rows) * world_size()}[variant.feature_scale]
+    return normalize(rows, dim=1) * factor**0.5
+
+
+def _cross_entropy_terms(one: Tensor, two: Tensor, temperature: float) -> dict[str, Tensor]:
+    if one.shape[1] == 1:
+        raise ValueError("one dimension has no off-diagonal; give embeddings of two or more dimensions, or no τ")
+    matrix = mean_over_processes(one.T @ two / len(one))  # (D, D)
+    places = torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
+    others = matrix.clamp_min(0).masked_fill(places, -torch.inf)
+    return {
+        "invariance": -(matrix.diagonal() / temperature).logsumexp(0),
+        "redundancy": (others / temperature).flatten().logsumexp(0),
+    }

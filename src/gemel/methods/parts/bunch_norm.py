@@ -1,0 +1,85 @@
+"""TWIST's batch norm before the softmax, over groups of images."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+from gemel.distributed import gather, mean_over_processes, rank, world_size
+from gemel.errors import UserError
+from gemel.methods.parts.precision import widened
+
+
+class BunchNorm(nn.Module):
+    """Batch norm without scale and shift whose statistics are shared by `bunch` consecutive images of the batch.
+
+    z = (x - μ) / √(σ² + 1e-5) by column, μ and biased σ² over all views of the bunch's images: bunch · V rows. A bunch
+    may span several processes or be a part of one; one process splits its batch into the bunches of several. Its
+    state is that of `BatchNorm1d(width, affine=False)`, so that either can be loaded; the running statistics are the
+    mean over bunches.
+
+    Args:
+        width: columns of the input.
+        bunch: images that share statistics; none: the global batch.
+    """
+
+    def __init__(self, width: int, *, bunch: int | None = None) -> None:
+        super().__init__()
+        self.bunch = bunch
+        self.epsilon, self.momentum = 1e-5, 0.1
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.num_batches_tracked: Tensor
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, rows: Tensor, views: int = 1) -> Tensor:
+        """Rows (V·B, width), view by view, to the same shape in float32 or wider.
+
+        Raises:
+            UserError: the global batch is not made of whole bunches, or bunches and processes cut each other.
+        """
+        rows = widened(rows)
+        if not self.training:
+            mean, variance = self.running_mean.to(rows.dtype), self.running_var.to(rows.dtype)
+            return batch_norm(rows, mean, variance, eps=self.epsilon)
+        images = len(rows) // views
+        bunch = images * world_size() if self.bunch is None else self.bunch
+        if (images * world_size()) % bunch or (bunch % images and images % bunch):
+            raise UserError(
+                f"bunches of {bunch} images in {world_size()} x {images}; give a divisor or a multiple of the images "
+                "of a process that divides the batch"
+            )
+        split = self._within if bunch <= images else self._across
+        z, mean, variance = split(rows, views, bunch)
+        with torch.no_grad():
+            count = bunch * views
+            both = mean_over_processes(torch.stack([mean, variance * (count / (count - 1))]).detach())
+            self.running_mean.lerp_(both[0].to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_(both[1].to(self.running_var.dtype), self.momentum)
+            self.num_batches_tracked += 1
+        return z
+
+    def _within(self, rows: Tensor, views: int, bunch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Whole bunches in this process: each is a set of columns of its own for PyTorch's kernel."""
+        width = rows.shape[1]
+        parts = rows.view(views, -1, bunch, width).transpose(1, 2)  # (V, bunch, bunches, width)
+        columns = parts.reshape(views * bunch, -1)
+        mean, variance = columns.new_zeros(2, columns.shape[1])
+        z = batch_norm(columns, mean, variance, training=True, momentum=1.0, eps=self.epsilon)  # writes its statistics
+        variance = variance * (1 - 1 / len(columns))  # it wrote the unbiased one
+        z = z.view(parts.shape).transpose(1, 2).reshape(rows.shape)
+        return z, mean.view(-1, width).mean(0), variance.view(-1, width).mean(0)
+
+    def _across(self, rows: Tensor, views: int, bunch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A bunch of several processes, which hold equally many of its rows."""
+        members = bunch * views // len(rows)
+        first = rank() // members * members
+
+        def average(local: Tensor) -> Tensor:
+            return gather(local[None])[first : first + members].mean(0)
+
+        mean = average(rows.mean(0))
+        centred = rows - mean
+        variance = average(centred.square().mean(0))
+        return centred * (variance + self.epsilon).rsqrt(), mean, variance

@@ -1,0 +1,179 @@
+"""TWIST's statistics of class distributions: each view's softmax and logarithm once.
+
+With P the probabilities and ℓ = log(P + ε), a pair's symmetric divergence is Σ (P_i - P_j)(ℓ_i - ℓ_j). The sum over the
+pairs (global, later view) of two global and L local views needs no pair but the first: with the globals' means P̃, ℓ̃
+
+    (1 + L/2) (P_0 - P_1)(ℓ_0 - ℓ_1) + 2 Σ_{j≥2} (P̃ - P_j)(ℓ̃ - ℓ_j)
+
+Rows are taken in pieces that a cache holds: the logarithms, kept for the backward, and the gradient alone are as
+large as the logits.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from gemel.methods.parts.precision import pieces, widened
+
+
+class Statistics(NamedTuple):
+    """Of this process's rows; in float32, or in float64 where given."""
+
+    consistency: Tensor
+    """mean over rows and pairs of the divergence"""
+    sharpness: Tensor
+    """mean entropy of a row, the views weighted as they occur in the pairs"""
+    means: Tensor
+    """mean over rows of each view's probabilities, (V, C)"""
+
+
+def statistics(
+    views: Sequence[Tensor], *, temperature: float, epsilon: float, teacher: Sequence[Tensor] | None = None
+) -> Statistics:
+    """Consistency, sharpness and mean distributions of logits, V tensors (B, C), global views first.
+
+    Args:
+        views: logits; without a teacher the divergence takes no temperature.
+        temperature: τ.
+        epsilon: ε; 0 means log-softmax.
+        teacher: logits of the two global views, (B, C), which take no gradient; the divergence is then that of each
+            student's view from each teacher's other view.
+    """
+    fixed = None if teacher is None else torch.stack([logits.detach() for logits in teacher])
+    return Statistics(*cast(tuple[Tensor, Tensor, Tensor], _Statistics.apply(fixed, temperature, epsilon, *views)))
+
+
+def view_weights(count: int, teacher: bool) -> list[float]:
+    """Weights of the views in sharpness and diversity; they sum to 1.
+
+    >>> view_weights(14, teacher=False)[1:3]
+    [0.26, 0.04]
+    """
+    if teacher:
+        return [1 / count] * count
+    pairs = 2 * count - 3
+    return [(count - 1) / (2 * pairs)] * 2 + [1 / pairs] * (count - 2)
+
+
+class _Statistics(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, teacher: Tensor | None, temperature: float, epsilon: float, *views: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.temperature, ctx.epsilon = temperature, epsilon
+        weights = view_weights(len(views), teacher is not None)
+        rows, classes = views[0].shape
+        example = widened(views[0][:0])
+        consistency, sharpness, means = (example.new_zeros(shape) for shape in ((), (), (len(views), classes)))
+        kept = example.new_empty(len(views), rows, classes)  # a logarithm takes as long as ten sums
+        for part, z in _pieces(views):  # (V, k, C)
+            if teacher is None:
+                p, log_p = _softmax(z, 1.0, epsilon)
+                consistency += _pair_divergences(p, log_p)
+                if temperature != 1:
+                    p, log_p = _softmax(z, temperature, epsilon)
+            else:
+                p, log_p = _softmax(z, temperature, epsilon)
+                target, log_target = _softmax(widened(teacher[:, part]), temperature, epsilon)
+                consistency += (len(views) - 1) * _dot(target, log_target) - _dot(_others(target, len(p)), log_p)
+            sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
+            means += p.sum(1)
+            kept[:, part] = log_p
+        ctx.save_for_backward(teacher, kept, *views)
+        return consistency * _pair_weight(len(views), rows, teacher), sharpness / rows, means / rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        teacher, kept, *views = ctx.saved_tensors
+        temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, len(views), len(views[0])
+        to_pairs = grads[0] * _pair_weight(count, rows, teacher)
+        shares = grads[1].new_tensor(view_weights(count, teacher is not None))
+        to_entropy, to_means = (-grads[1] / rows * shares)[:, None, None], grads[2][:, None] / rows  # (V, 1, 1 or C)
+        to_own = (to_pairs * shares.new_tensor([count - 1] * 2 + [2] * (count - 2)))[:, None, None]
+        at_once = teacher is None and temperature == 1
+        found = views[0].new_empty(count, *views[0].shape)
+        for part, z in _pieces(views):  # (V, k, C)
+            p, log_p = (z if temperature == 1 else z / temperature).softmax(-1), kept[:, part]
+            own = to_entropy + to_own if at_once else to_entropy
+            by_p, by_log = torch.addcmul(to_means, log_p, own), p * own
+            if teacher is not None:
+                target, _ = _softmax(widened(teacher[:, part]), temperature, epsilon)
+                by_log -= to_pairs * _others(target, count)
+            elif at_once:
+                _subtract_pairs(by_p, log_p, to_pairs)
+                _subtract_pairs(by_log, p, to_pairs)
+            gradient = _through_softmax(p, by_p, by_log, temperature, epsilon)
+            if teacher is None and not at_once:
+                p, log_p = _softmax(z, 1.0, epsilon)
+                by_p, by_log = log_p * to_own, p * to_own
+                _subtract_pairs(by_p, log_p, to_pairs)
+                _subtract_pairs(by_log, p, to_pairs)
+                gradient += _through_softmax(p, by_p, by_log, 1.0, epsilon)
+            found[:, part] = gradient
+        return (None, None, None, *found.unbind())
+
+
+def _pieces(views: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of all views, as many at a time as a cache holds: where they stand, and (V, k, C) in float32 or wider."""
+    rows, classes = views[0].shape
+    parts = list(pieces(rows, 4 * len(views) * classes, views[0].device))
+    sizes = [part.stop - part.start for part in parts]
+    for part, logits in zip(parts, zip(*(view.split(sizes) for view in views), strict=True), strict=True):
+        yield part, widened(torch.stack(logits))
+
+
+def _pair_weight(count: int, rows: int, teacher: Tensor | None) -> float:
+    """Half a symmetric divergence for each pair of the 2V - 3; or one for each of the 2 (V - 1) of a teacher."""
+    return 0.5 / (rows * (2 * count - 3 if teacher is None else count - 1))
+
+
+def _softmax(logits: Tensor, temperature: float, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Probabilities and the logarithm of probabilities + ε, (V, k, C) each."""
+    if temperature != 1:
+        logits = logits / temperature
+    if epsilon == 0:
+        log_p = logits.log_softmax(-1)
+        return log_p.exp(), log_p
+    p = logits.softmax(-1)
+    return p, (p + epsilon).log_()
+
+
+def _pair_divergences(p: Tensor, log_p: Tensor) -> Tensor:
+    """Sum over rows and pairs of Σ_c (P_i - P_j)(ℓ_i - ℓ_j)."""
+    between_globals = (1 + (len(p) - 2) / 2) * _dot(p[0] - p[1], log_p[0] - log_p[1])
+    return between_globals + 2 * _dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
+
+
+def _subtract_pairs(slopes: Tensor, of: Tensor, weight: Tensor) -> None:
+    """From the derivative of Σ (P_i - P_j)(ℓ_i - ℓ_j) by P, which is made of ℓ, or by ℓ, of P: the partners' share."""
+    partners = weight * torch.stack([of[0] + of[1], of[2:].sum(0)])
+    slopes[2:].sub_(partners[0])
+    slopes[:2].sub_(partners[1])
+    slopes[:2].sub_(weight * of[:2].flip(0))
+
+
+def _others(target: Tensor, count: int) -> Tensor:
+    """For each of `count` views the sum of the teacher's other views, (V, k, C)."""
+    both = target.sum(0)
+    return torch.cat([target.flip(0), both.expand(count - 2, *both.shape)])
+
+
+def _through_softmax(p: Tensor, by_p: Tensor, by_log: Tensor, temperature: float, epsilon: float) -> Tensor:
+    """Gradient by the logits of slopes by P and by ℓ, the first written over."""
+    if epsilon == 0:
+        by_p.mul_(p).add_(by_log)  # P dℓ/dP = 1 also where P is 0
+    else:
+        by_p.addcdiv_(by_log, p + epsilon).mul_(p)
+    by_p.addcmul_(p, by_p.sum(-1, keepdim=True), value=-1)
+    return by_p if temperature == 1 else by_p.div_(temperature)
+
+
+def _dot(one: Tensor, two: Tensor) -> Tensor:
+    return (one * two).sum()  # pairwise: a BLAS dot product of 50,000 equal numbers is off by 2e-5 in float32

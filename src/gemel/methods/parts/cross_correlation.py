@@ -1,0 +1,124 @@
+"""The two terms of Barlow Twins' loss in its two forms, and which is the cheaper."""
+
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from gemel.distributed import mean_over_processes, world_size
+from gemel.methods.parts.gram import gram_terms
+from gemel.methods.parts.precision import exact_products, pieces, widened
+from gemel.methods.parts.standardise import standardise_fixed
+
+Form = Literal["auto", "correlation", "gram"]
+
+PASSES = 250
+"""operations of a matrix product in the time that an entry of the D x D matrix takes beside the products"""
+START = 4e7
+"""the same for what the Gram form takes beside its products, at any size"""
+OPERATIONS_A_BYTE = 500
+"""operations of a matrix product in the time that a byte takes between processes; accelerators: 200 to 2,000"""
+
+
+def correlation_terms(one: Tensor, two: Tensor, *, form: Form = "auto", standardised: bool = True) -> dict[str, Tensor]:
+    r"""Σ_i (1 - C_ii)² and Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / N over the global batch; both forms are exact.
+
+    Args:
+        one: (n, D), this process's rows of the first view.
+        two: (n, D), of the second.
+        form: correlation: by the D x D matrix; gram: by N x N matrices; auto: the cheaper.
+        standardised: whether columns are made of mean 0 and variance 1 here; else they are taken as they are.
+
+    Returns:
+        invariance and redundancy, scalars in float32, or in float64 where given; products and sums are never
+        narrower, whatever autocast says.
+
+    Raises:
+        ValueError: the shapes differ, are not (n, D), or the form is unknown.
+    """
+    check_pair(one, two)
+    if form not in ("auto", "correlation", "gram"):
+        raise ValueError(f"form must be auto, correlation or gram, not {form!r}")
+    if form == "auto":
+        form = cheaper_form(len(one), one.shape[1], world_size())
+    with exact_products(one.device):
+        if form == "gram":
+            invariance, redundancy = gram_terms(one, two, standardised)
+        else:
+            invariance, redundancy = cast(tuple[Tensor, Tensor], _Correlation.apply(one, two, standardised))
+    return {"invariance": invariance, "redundancy": redundancy}
+
+
+def check_pair(one: Tensor, two: Tensor) -> None:
+    """Raises ValueError unless both are (n, D) of one shape."""
+    if one.shape != two.shape or one.ndim != 2:
+        raise ValueError(f"two matrices (n, D) of one shape are needed, not {tuple(one.shape)} and {tuple(two.shape)}")
+
+
+def cheaper_form(n: int, width: int, processes: int = 1) -> Literal["correlation", "gram"]:
+    """The form that takes less time: operations, passes over the D x D matrix, and bytes between processes.
+
+    Args:
+        n: rows of one process.
+        width: D.
+        processes: W; the global batch has W n rows.
+
+    >>> cheaper_form(256, 8192), cheaper_form(4096, 512), cheaper_form(128, 1024, processes=16)
+    ('gram', 'correlation', 'correlation')
+    """
+    total, others = n * processes, 2 * (processes - 1) / processes
+    matrix = 6 * n * width**2 + PASSES * width**2 + OPERATIONS_A_BYTE * others * 4 * width**2
+    # both views are sent forward and again backward, which keeps no copy of the other processes' rows
+    rows = START + 8 * n * total * width + OPERATIONS_A_BYTE * others * 8 * total * width
+    return "gram" if rows < matrix else "correlation"
+
+
+class _Correlation(Function):
+    """Keeps the standardised embeddings and the D x D matrix without its diagonal."""
+
+    @staticmethod
+    def forward(ctx: Any, one: Tensor, two: Tensor, standardised: bool) -> tuple[Tensor, Tensor]:
+        if standardised:
+            (z1, _, scale1), (z2, _, scale2) = standardise_fixed(one), standardise_fixed(two)
+        else:
+            z1, z2, scale1, scale2 = widened(one), widened(two), None, None
+        matrix = mean_over_processes((z1.T @ z2).div_(len(one)))  # (D, D)
+        places = matrix.diagonal()
+        diagonal = places.clone()
+        places.zero_()  # nothing cancels: what is summed is the off-diagonal alone
+        by_row, by_column = _squares(matrix)
+        ctx.dtype = one.dtype
+        ctx.save_for_backward(z1, z2, scale1, scale2, by_row, by_column, diagonal, matrix)
+        return (1 - diagonal).square_().sum(), by_row.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        z1, z2, scale1, scale2, by_row, by_column, diagonal, matrix = ctx.saved_tensors
+        # every process holds the same two terms: their gradients add up
+        to_invariance, to_square = (mean_over_processes(grad) * (2 / len(z1)) for grad in grads)
+        to_other = (diagonal - 1).mul_(to_invariance)  # of Z₂ in the gradient by Z₁; (D,)
+        views = ((z1, z2, matrix.T, scale1, by_row), (z2, z1, matrix, scale2, by_column))
+        found: list[Tensor | None] = [None, None]
+        with exact_products(z1.device):
+            for view, (z, other, mixing, scale, squares) in enumerate(views):
+                if ctx.needs_input_grad[view]:
+                    gradient = (other @ mixing).mul_(to_square).addcmul_(other, to_other)  # (n, D)
+                    if scale is not None:  # its mean over rows is 0 as that of Z is; its mean with Z is:
+                        own = (to_square * squares).addcmul_(to_other, diagonal)
+                        gradient.addcmul_(z, own, value=-1).mul_(scale)
+                    found[view] = gradient.to(ctx.dtype)
+        return (*found, None)
+
+
+def _squares(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of squares by row and by column, (D,) each, in blocks of rows that a cache holds."""
+    blocks = (matrix[rows].square() for rows in pieces(len(matrix), 4 * len(matrix), matrix.device))
+    by_row, by_column = zip(*((block.sum(1), block.sum(0)) for block in blocks), strict=True)
+    if len(by_row) == 1:
+        return by_row[0], by_column[0]
+    return torch.cat(by_row), torch.stack(by_column).sum(0)
