@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gemel.data.augment import Pixels, apply, center
+from gemel.data.augment import Pixels, center, put, put_planes
 from gemel.data.decode import Unreadable, load
 from gemel.data.sources import ArraySource, Source
 from gemel.data.views import draw, order
@@ -147,7 +147,7 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
         UserError: no image can be read.
     """
     rejected: dict[int, str] = {}
-    views = [_empty(len(indices), plan.size) for _ in range(plan.views.count)]
+    views = [_empty(len(indices), size) for size in plan.views.sizes(plan.size)]
     places = torch.empty(len(indices), dtype=torch.int64)
     for row, wanted in enumerate(indices):
         index, image = _readable(plan.source, int(wanted), rejected)
@@ -164,7 +164,7 @@ def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, 
     for number, view in enumerate(out):
         size = view.shape[-1]
         numbers = draw(views, seed=seed, epoch=epoch, index=index, view=number, height=height, width=width, size=size)
-        _put(apply(image, numbers), view)
+        put(image, numbers, view)
 
 
 def default_workers(source: Source) -> int:
@@ -196,7 +196,7 @@ class _Crops(Dataset[Drawn]):
             except Unreadable as error:
                 rejected[index] = error.reason
                 continue
-            _put(center(image, self.size, glyph=self.glyph), crops[len(kept)])
+            put_planes(center(image, self.size, glyph=self.glyph), crops[len(kept)])
             kept.append(index)
         views = torch.from_numpy(crops[: len(kept)])
         return Drawn(Batch([views], torch.tensor(kept, dtype=torch.int64), torch.empty(0)), rejected)
@@ -233,6 +233,3 @@ def _readable(source: Source, wanted: int, rejected: dict[int, str]) -> tuple[in
 def _empty(rows: int, size: int) -> Pixels:
     return np.empty((rows, 3, size, size), np.uint8)
 
-
-def _put(pixels: Pixels, out: Pixels) -> None:
-    out[:] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
