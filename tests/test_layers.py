@@ -11,11 +11,12 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "recipes": set(),
+    "families": {"recipes"},
     "runs": {"errors"},
     "schedules": set(),
     "distributed": set(),
     "schema": {"errors"},
-    "settings": {"errors", "recipes", "schema"},
+    "settings": {"errors", "recipes", "families", "schema"},
     "metrics": {"errors", "metrics"},
     "data": {"errors", "recipes", "distributed", "data"},
     "backbones": {"errors", "recipes", "distributed", "backbones"},
@@ -40,11 +41,14 @@ FOREIGN = {
     "lightning": {"train"},
     "timm": {"backbones.timm", "train.pretrain"},
     "jinja2": {"reports"},
+    "numba": {"data.compiled"},
+    "simplejpeg": {"data.jpeg"},
 }
 
 WITHOUT_TORCH = {
     "errors",
     "recipes",
+    "families",
     "runs",
     "schedules",
     "schema",

@@ -10,11 +10,13 @@ from PIL import Image
 from torch.nn import functional
 
 from gemel.data import on_device
-from gemel.data.photometric import Floats, blur_weights, finish, is_compiled, steps_of
+from gemel.data.compiled import is_compiled
+from gemel.data.photometric import Floats, blur_weights, finish, steps_of
 from gemel.data.views import GRID, Draw, GlyphDraw, PhotoDraw
 
 Pixels = NDArray[np.uint8]
 """(H, W) of a grey image or (H, W, 3)"""
+
 
 def put(image: Pixels, draw: Draw, out: Pixels) -> None:
     """Write the view that `draw` describes into `out` (3, size, size); a grey image gives three equal planes."""
@@ -39,7 +41,7 @@ def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
     tensor = torch.from_numpy(part).view(1, draw.height, draw.width, -1).permute(0, 3, 1, 2)
     mode = "bicubic" if draw.bicubic else "bilinear"
     resized = functional.interpolate(tensor, (draw.size, draw.size), mode=mode, antialias=True)
-    return resized[0].permute(1, 2, 0).contiguous().view(draw.size, draw.size, *part.shape[2:]).numpy()
+    return resized.permute(0, 2, 3, 1).contiguous().numpy().reshape(draw.size, draw.size, *part.shape[2:])
 
 
 def center(image: Pixels, size: int, *, glyph: bool) -> Pixels:

@@ -232,4 +232,3 @@ def _readable(source: Source, wanted: int, rejected: dict[int, str]) -> tuple[in
 
 def _empty(rows: int, size: int) -> Pixels:
     return np.empty((rows, 3, size, size), np.uint8)
-

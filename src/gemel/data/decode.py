@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from gemel.data.jpeg import jpeg_pixels
+
 if TYPE_CHECKING:
     from gemel.data.sources import Source
 
@@ -71,7 +73,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         raise Unreadable("empty file (0 bytes)")
     try:
         with _pillow_warns_nobody(), Image.open(BytesIO(data), formats=FORMATS) as image:
-            return _pixels(image)
+            return _pixels(image, data)
     except UnidentifiedImageError as error:
         raise Unreadable(_reason_of_unidentified(data)) from error
     except Image.DecompressionBombError as error:
@@ -112,13 +114,17 @@ _TURNS: dict[object, Image.Transpose] = {
 _STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > PIXEL_LIMIT:
         raise Unreadable(f"promises {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
     if not width or not height:
         raise Unreadable(f"has no pixels ({width} x {height})")
     declares_16_bits = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")
+    pixels = jpeg_pixels(data, image.mode) if image.format == "JPEG" else None
+    if pixels is not None:
+        turn = _TURNS.get(_orientation(image))
+        return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
     image.load()
     image.info.pop("transparency", None)  # convert would look for its colour in the new palette, and may fail
     turn = _TURNS.get(_orientation(image))

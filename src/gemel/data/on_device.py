@@ -1,4 +1,4 @@
-"""Flip, jitter, grey, blur and solarise of a batch of crops, wherever its tensors are: what `photometric.py` does to one.
+"""Flip, jitter, grey, blur and solarise of a batch of crops, on the device of its tensors; as `photometric.py` of one.
 
 So a worker can leave everything after the resize to a GPU. It is also what is done where numba is missing.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gemel.data.photometric import BRIGHTNESS, CODES, CONTRAST, HUE, LUMA, SATURATION, blur_weights, steps_of
+from gemel.data.photometric import BOXES, BRIGHTNESS, CODES, CONTRAST, HUE, LUMA, SATURATION, blur_weights, steps_of
 from gemel.data.views import PhotoDraw
 
 
@@ -25,7 +25,7 @@ class Finishes(NamedTuple):
     factors: Tensor
     """(B, N) theirs"""
     weights: Tensor
-    """(B, K) half kernels of the blur, from the centre outwards"""
+    """(B, K) half boxes of the blur, from the centre outwards"""
     solarize: Tensor
     """(B,) bool"""
 
@@ -40,9 +40,11 @@ def stack(draws: Sequence[PhotoDraw]) -> Finishes:
     for row, ((code, factor), kernel) in enumerate(zip(steps, kernels, strict=True)):
         codes[row, : len(code)], factors[row, : len(code)], weights[row, : len(kernel)] = code, factor, kernel
     return Finishes(
-        torch.tensor([draw.flip for draw in draws], dtype=torch.bool),
-        *(torch.from_numpy(one) for one in (codes, factors, weights)),
-        torch.tensor([draw.solarize for draw in draws], dtype=torch.bool),
+        flip=torch.tensor([draw.flip for draw in draws], dtype=torch.bool),
+        codes=torch.from_numpy(codes),
+        factors=torch.from_numpy(factors),
+        weights=torch.from_numpy(weights),
+        solarize=torch.tensor([draw.solarize for draw in draws], dtype=torch.bool),
     )
 
 
@@ -107,10 +109,14 @@ def _blur(values: Tensor, weights: Tensor) -> Tensor:
     half = weights.shape[1] - 1
     if half == 0:
         return values
-    batch, channels, height, width = values.shape
-    kernels = torch.cat([weights.flip(1), weights[:, 1:]], 1).repeat_interleave(channels, 0)  # (B C, 2 K - 1)
+    kernels = torch.cat([weights.flip(1), weights[:, 1:]], 1).repeat_interleave(values.shape[1], 0)  # (B C, 2 K - 1)
     # One group of the convolution for each plane: every image has a kernel of its own.
-    planes = functional.pad(values, (half, half, half, half), mode="replicate").flatten(0, 1)[None]
-    planes = functional.conv2d(planes, kernels[:, None, None, :], groups=batch * channels)
-    planes = functional.conv2d(planes, kernels[:, None, :, None], groups=batch * channels)
-    return planes.view(batch, channels, height, width)
+    planes = values.flatten(0, 1)[None]
+    for padding, kernel in (
+        ((half, half, 0, 0), kernels[:, None, None, :]),
+        ((0, 0, half, half), kernels[:, None, :, None]),
+    ):
+        for _ in range(BOXES):
+            padded = functional.pad(planes, padding, mode="replicate")
+            planes = functional.conv2d(padded, kernel, groups=len(kernels))
+    return planes.view_as(values)

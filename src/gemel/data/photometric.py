@@ -4,22 +4,15 @@ Values are floats from 0 to 255, cut to that range after every step and rounded 
 jitter are those of torchvision's functions on floats; `on_device.py` has the same ones for batches of tensors.
 """
 
-from collections.abc import Callable
 from math import floor, sqrt
-from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemel.data.compiled import compiled
 from gemel.data.views import PhotoDraw
 
-try:
-    import numba
-except ImportError:  # a platform that it doesn't support: on_device.py does the same in a slower way
-    numba = None
-
 Floats = NDArray[np.float32]
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, GRAY = range(5)
 CODES = {"brightness": BRIGHTNESS, "contrast": CONTRAST, "saturation": SATURATION, "hue": HUE, "gray": GRAY}
@@ -28,26 +21,11 @@ LUMA = (0.2989, 0.587, 0.114)
 
 _F0, _F1, _F6, _F255, _HALF = (np.float32(value) for value in (0, 1, 6, 255, 0.5))
 _RED, _GREEN, _BLUE = (np.float32(value) for value in LUMA)
+BOXES = 3
+"""passes of a box that make Pillow's blur"""
 _NO_BLUR = np.ones(1, np.float32)
 _CHUNK = 1024
 """pixels that go through all steps at once: three planes of them stay in the first cache"""
-
-
-def _compiled(**options: Any) -> Callable[[_F], _F]:
-    def decorate(function: _F) -> _F:
-        if numba is None:
-            return function
-        try:
-            return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function))
-        except RuntimeError:  # neither the package nor the user's cache can be written to
-            return cast(_F, numba.njit(nogil=True, error_model="numpy", **options)(function))
-
-    return decorate
-
-
-def is_compiled() -> bool:
-    """Whether `finish` can be called; else `on_device.finish` does the same."""
-    return numba is not None and not numba.config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def steps_of(draw: PhotoDraw) -> tuple[NDArray[np.int64], Floats]:
@@ -60,14 +38,14 @@ def steps_of(draw: PhotoDraw) -> tuple[NDArray[np.int64], Floats]:
 
 
 def blur_weights(sigma: float) -> Floats:
-    """Pillow's Gaussian blur, three box passes, as the half of one symmetric kernel from its centre outwards.
+    """The box of which three passes are Pillow's Gaussian blur, as the half of it from its centre outwards.
 
-    A box of radius l + a has 2 l + 1 whole weights and one smaller on each side, so that three of them together have
-    the variance sigma² (Gwosdek et al. 2011, "Theoretical foundations of Gaussian convolution by extended box
-    filtering"). The papers blurred with it; the true Gaussian differs where sigma < 1.
+    2 l + 1 whole weights and one smaller on each side, so that three of them together have the variance sigma²
+    (Gwosdek et al. 2011, "Theoretical foundations of Gaussian convolution by extended box filtering"). The papers
+    blurred with it; the true Gaussian differs where sigma < 1.
 
     Returns:
-        float32 (1 + 3 (l + 1),); of no blur one weight, 1.
+        float32 (l + 2,); of no blur one weight, 1.
     """
     if sigma <= 0:
         return _NO_BLUR
@@ -75,12 +53,10 @@ def blur_weights(sigma: float) -> Floats:
     whole = floor((sqrt(12 * variance + 1) - 1) / 2)
     share = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
     weight = 1 / (2 * (whole + share) + 1)
-    edge = (1 - (2 * whole + 1) * weight) / 2
-    box = np.array([edge, *[weight] * (2 * whole + 1), edge], np.float32)
-    return np.convolve(np.convolve(box, box), box)[3 * (whole + 1) :]
+    return np.array([weight] * (whole + 1) + [(1 - (2 * whole + 1) * weight) / 2], np.float32)
 
 
-@_compiled()
+@compiled()
 def finish(
     crop: NDArray[np.uint8],
     channels: int,
@@ -118,7 +94,7 @@ def finish(
         _copy(flat[0], flat[channel])
 
 
-@_compiled()
+@compiled()
 def _load(crop: NDArray[np.uint8], planes: Floats, flip: bool, size: int) -> None:
     # Unsigned places: for signed ones numba asks whether they are negative, and the loops stay scalar.
     last = np.uint64(size - 1)
@@ -140,13 +116,13 @@ def _load(crop: NDArray[np.uint8], planes: Floats, flip: bool, size: int) -> Non
                 red[x], green[x], blue[x] = row[3 * x], row[3 * x + 1], row[3 * x + 2]
 
 
-@_compiled()
+@compiled()
 def _copy(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
     for i in range(source.size):
         target[i] = source[i]
 
 
-@_compiled()
+@compiled()
 def _steps(planes: Floats, codes: NDArray[np.int64], factors: Floats) -> bool:
     """Jitter and grey in place; whether the first plane now stands for all three."""
     channels, count = planes.shape
@@ -168,20 +144,22 @@ def _steps(planes: Floats, codes: NDArray[np.int64], factors: Floats) -> bool:
         turns_gray = gray
         for start in range(0, count, _CHUNK):
             end = min(start + _CHUNK, count)
-            turns_gray = _pass(red[start:end], green[start:end], blue[start:end], codes[first:last], factors[first:last], mean, gray)
+            turns_gray = _pass(
+                red[start:end], green[start:end], blue[start:end], codes[first:last], factors[first:last], mean, gray
+            )
         gray = turns_gray
         first = last
     return gray
 
 
-@_compiled()
+@compiled()
 def _pass(
     red: Floats, green: Floats, blue: Floats, codes: NDArray[np.int64], factors: Floats, mean: np.float32, gray: bool
 ) -> bool:
     """Steps on one stretch of pixels, of which only the first can be contrast; whether it is grey after them."""
     for step in range(codes.size):
         code, factor = codes[step], factors[step]
-        if code == BRIGHTNESS or code == CONTRAST:
+        if code in (BRIGHTNESS, CONTRAST):
             rest = (_F1 - factor) * mean if code == CONTRAST else _F0
             _scale(red, factor, rest)
             if not gray:
@@ -200,23 +178,23 @@ def _pass(
     return gray
 
 
-@_compiled()
+@compiled()
 def _scale(plane: Floats, factor: np.float32, rest: np.float32) -> None:
     for i in range(plane.size):
         plane[i] = _cut(plane[i] * factor + rest)
 
 
-@_compiled()
+@compiled()
 def _cut(value: np.float32) -> np.float32:
     return min(max(value, _F0), _F255)
 
 
-@_compiled()
+@compiled()
 def _luma(red: np.float32, green: np.float32, blue: np.float32) -> np.float32:
     return _RED * red + _GREEN * green + _BLUE * blue
 
 
-@_compiled(fastmath={"reassoc", "nsz"})  # free to add up in lanes
+@compiled(fastmath={"reassoc", "nsz"})  # free to add up in lanes
 def _sum(plane: Floats) -> np.float32:
     total = _F0
     for i in range(plane.size):
@@ -224,7 +202,7 @@ def _sum(plane: Floats) -> np.float32:
     return total
 
 
-@_compiled(fastmath={"reassoc", "nsz"})
+@compiled(fastmath={"reassoc", "nsz"})
 def _sum_luma(red: Floats, green: Floats, blue: Floats) -> np.float32:
     total = _F0
     for i in range(red.size):
@@ -232,7 +210,7 @@ def _sum_luma(red: Floats, green: Floats, blue: Floats) -> np.float32:
     return total
 
 
-@_compiled()
+@compiled()
 def _saturate(red: Floats, green: Floats, blue: Floats, factor: np.float32) -> None:
     for i in range(red.size):
         rest = (_F1 - factor) * _luma(red[i], green[i], blue[i])
@@ -241,7 +219,7 @@ def _saturate(red: Floats, green: Floats, blue: Floats, factor: np.float32) -> N
         blue[i] = _cut(blue[i] * factor + rest)
 
 
-@_compiled()
+@compiled()
 def _turn(red: Floats, green: Floats, blue: Floats, turn: np.float32) -> None:
     """Hue in sixths of the circle, with value and chroma kept: channel = value - chroma · min(k, 4 - k) in [0, 1].
 
@@ -263,53 +241,49 @@ def _turn(red: Floats, green: Floats, blue: Floats, turn: np.float32) -> None:
         blue[i] = _channel(hue + _F1, value, chroma)
 
 
-@_compiled()
+@compiled()
 def _channel(k: np.float32, value: np.float32, chroma: np.float32) -> np.float32:
     k = k - _F6 if k >= _F6 else k
     return value - chroma * max(min(min(k, np.float32(4) - k), _F1), _F0)
 
 
-@_compiled()
+@compiled()
 def _blur(plane: Floats, weights: Floats, rows: Floats) -> None:
-    """Along the rows into `rows`, then along the columns back; edges are repeated."""
-    # Three pairs at once, of which a kernel of three boxes has a multiple. The loops stand here, twice, because a
-    # call with so many arrays costs more than the row that it works on.
+    """Three boxes along the rows, then three along the columns; each pass repeats the edges of the one before it."""
     height, width = plane.shape
     half, last = weights.size - 1, height - 1
+    edge = weights[half]
     padded = np.empty(width + 2 * half, np.float32)
+    middle = padded[half:]
     for y in range(height):
         source, target = plane[y], rows[y]
-        for x in range(width):
-            padded[half + x] = source[x]
-        for x in range(half):
-            padded[x], padded[half + width + x] = source[0], source[width - 1]
-        for k in range(1, half + 1, 3):
-            u, v, w = weights[k], weights[k + 1], weights[k + 2]
-            a, b, c = padded[half - k :], padded[half - k - 1 :], padded[half - k - 2 :]
-            d, e, f = padded[half + k :], padded[half + k + 1 :], padded[half + k + 2 :]
-            if k == 1:
-                middle, weight = padded[half:], weights[0]
+        for _ in range(BOXES):
+            for x in range(width):
+                middle[x] = source[x]
+            for x in range(half):
+                padded[x], middle[width + x] = source[0], source[width - 1]
+            right = middle[half:]
+            for x in range(width):
+                target[x] = middle[x] * weights[0] + (padded[x] + right[x]) * edge
+            for k in range(1, half):
+                left, right = padded[half - k :], middle[k:]
                 for x in range(width):
-                    target[x] = middle[x] * weight + (a[x] + d[x]) * u + (b[x] + e[x]) * v + (c[x] + f[x]) * w
-            else:
+                    target[x] += (left[x] + right[x]) * weights[k]
+            source = target
+    for step in range(BOXES):
+        from_, into = (plane, rows) if step % 2 else (rows, plane)
+        for y in range(height):
+            source, target = from_[y], into[y]
+            left, right = from_[max(y - half, 0)], from_[min(y + half, last)]
+            for x in range(width):
+                target[x] = source[x] * weights[0] + (left[x] + right[x]) * edge
+            for k in range(1, half):
+                left, right = from_[max(y - k, 0)], from_[min(y + k, last)]
                 for x in range(width):
-                    target[x] += (a[x] + d[x]) * u + (b[x] + e[x]) * v + (c[x] + f[x]) * w
-    for y in range(height):
-        target = plane[y]
-        for k in range(1, half + 1, 3):
-            u, v, w = weights[k], weights[k + 1], weights[k + 2]
-            a, b, c = rows[max(y - k, 0)], rows[max(y - k - 1, 0)], rows[max(y - k - 2, 0)]
-            d, e, f = rows[min(y + k, last)], rows[min(y + k + 1, last)], rows[min(y + k + 2, last)]
-            if k == 1:
-                middle, weight = rows[y], weights[0]
-                for x in range(width):
-                    target[x] = middle[x] * weight + (a[x] + d[x]) * u + (b[x] + e[x]) * v + (c[x] + f[x]) * w
-            else:
-                for x in range(width):
-                    target[x] += (a[x] + d[x]) * u + (b[x] + e[x]) * v + (c[x] + f[x]) * w
+                    target[x] += (left[x] + right[x]) * weights[k]
 
 
-@_compiled()
+@compiled()
 def _store(plane: Floats, solarize: bool, out: NDArray[np.uint8]) -> None:
     for i in range(plane.size):
         value = np.uint8(np.int32(plane[i] + _HALF))
