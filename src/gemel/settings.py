@@ -46,7 +46,7 @@ class Settings(Description):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """of everything that is drawn by chance"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """processes that prepare views; 0: the training process does"""
+    """threads that prepare views; 0: the training one does"""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """of a process's arithmetic on the CPU"""
     precision: Literal["32", "bf16", "16"] | None = None

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from gemel.data.assembly import Rows, assembled
 from gemel.data.augment import Pixels, center, put, put_planes
 from gemel.data.decode import Unreadable, load
+from gemel.data.kept import Kept
 from gemel.data.sources import ArraySource, Source
 from gemel.data.views import draw, order
 from gemel.errors import UserError
@@ -79,13 +80,14 @@ class Loader:
         plan: what is drawn.
         epochs: passes over the images.
         start: first step.
-        workers: processes that prepare batches; 0: the calling one does.
+        workers: threads that prepare batches; 0: the calling one does.
+        memory: bytes of decoded images that are kept for later epochs; None: see `kept`.
 
     Attributes:
         rejected: reasons of the unreadable images met so far, by place.
     """
 
-    def __init__(self, plan: Plan, *, epochs: int, start: int = 0, workers: int = 0) -> None:
+    def __init__(self, plan: Plan, *, epochs: int, start: int = 0, workers: int = 0, memory: int | None = None) -> None:
         if plan.steps_per_epoch == 0:
             raise UserError(f"{len(plan.source)} images cannot fill a batch of {plan.batch_size}; lower --batch-size")
         if plan.batch_size % plan.processes:
@@ -96,14 +98,19 @@ class Loader:
         self.steps = range(start, epochs * plan.steps_per_epoch)
         self.workers = workers
         self.rejected: dict[int, str] = {}
+        self._kept = Kept(plan.source, memory)
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch]:
-        for drawn in _loader(_Steps(self.plan), self.steps, self.workers):
+        for drawn in assembled(self._begin, self.steps, self.workers):
             self.rejected.update(drawn.rejected)
-            yield drawn.batch
+            yield drawn.batch()
+
+    def _begin(self, step: int) -> "_Drawing":
+        plan = self.plan
+        return _Drawing(plan, self._kept, step // plan.steps_per_epoch, plan.rows(step).tolist())
 
 
 class InferenceLoader:
@@ -126,16 +133,20 @@ class InferenceLoader:
         self.batch_size = batch_size
         self.workers = workers
         self.rejected: dict[int, str] = {}
-        self._crops = _Crops(source, self.indices, size, glyph, batch_size)
+        self._source, self._size, self._glyph = source, size, glyph
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for drawn in _loader(self._crops, range(len(self)), self.workers):
-            self.rejected.update(drawn.rejected)
-            if len(drawn.batch.index):
-                yield drawn.batch.views[0], drawn.batch.index
+        for crops in assembled(self._begin, range(len(self)), self.workers):
+            self.rejected.update(crops.rejected)
+            if crops.is_read.any():
+                yield crops.read()
+
+    def _begin(self, number: int) -> "_Crops":
+        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
+        return _Crops(self._source, wanted, self._size, glyph=self._glyph)
 
 
 def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
@@ -146,16 +157,9 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
     Raises:
         UserError: no image can be read.
     """
-    rejected: dict[int, str] = {}
-    views = [_empty(len(indices), size) for size in plan.views.sizes(plan.size)]
-    places = torch.empty(len(indices), dtype=torch.int64)
-    for row, wanted in enumerate(indices):
-        index, image = _readable(plan.source, int(wanted), rejected)
-        places[row] = index
-        put_views(plan.views, image, [out[row] for out in views], seed=plan.seed, epoch=epoch, index=index)
-    labels = plan.source.labels
-    label = torch.full_like(places, -1) if labels is None else torch.from_numpy(labels[places.numpy()])
-    return Drawn(Batch([torch.from_numpy(view) for view in views], places, label), rejected)
+    drawing = _Drawing(plan, Kept(plan.source, 0), epoch, indices)
+    drawing.fill(range(len(drawing)))
+    return Drawn(drawing.batch(), drawing.rejected)
 
 
 def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, epoch: int, index: int) -> None:
@@ -173,62 +177,61 @@ def default_workers(source: Source) -> int:
     return 0 if few else max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
 
-class _Steps(Dataset[Drawn]):
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+class _Drawing(Rows):
+    def __init__(self, plan: Plan, kept: Kept, epoch: int, indices: Sequence[int]) -> None:
+        super().__init__(len(indices), plan.views.sizes(plan.size))
+        self.plan, self.kept, self.epoch, self.indices = plan, kept, epoch, indices
+        self.places = np.empty(len(indices), np.int64)
 
-    def __getitem__(self, step: int) -> Drawn:
-        return draw_views(self.plan, step // self.plan.steps_per_epoch, self.plan.rows(step).tolist())
+    def fill(self, rows: range) -> None:
+        plan = self.plan
+        for row in rows:
+            index, image = self._readable(int(self.indices[row]))
+            self.places[row] = index
+            put_views(plan.views, image, self.row(row), seed=plan.seed, epoch=self.epoch, index=index)
+
+    def batch(self) -> Batch:
+        places, labels = torch.from_numpy(self.places), self.plan.source.labels
+        label = torch.full_like(places, -1) if labels is None else torch.from_numpy(labels[self.places])
+        return Batch(self.views, places, label)
+
+    def _readable(self, wanted: int) -> tuple[int, Pixels]:
+        count, reason = len(self.plan.source), ""
+        for offset in range(count):
+            index = (wanted + offset) % count
+            try:
+                return index, self.kept.load(index)
+            except Unreadable as error:
+                self.rejected[index] = reason = error.reason
+        raise UserError(f"none of the {count} images of {self.plan.source.name} can be read; the last: {reason}")
 
 
-class _Crops(Dataset[Drawn]):
-    def __init__(self, source: Source, indices: NDArray[np.int64], size: int, glyph: bool, batch_size: int) -> None:
-        self.source, self.indices, self.size, self.glyph, self.batch_size = source, indices, size, glyph, batch_size
+class _Crops(Rows):
+    def __init__(self, source: Source, indices: NDArray[np.int64], size: int, *, glyph: bool) -> None:
+        super().__init__(len(indices), [size])
+        self.source, self.indices, self.size, self.glyph = source, indices, size, glyph
+        self.is_read = np.zeros(len(indices), bool)
 
-    def __getitem__(self, number: int) -> Drawn:
-        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
-        crops = _empty(len(wanted), self.size)
-        rejected: dict[int, str] = {}
-        kept: list[int] = []
-        for index in wanted.tolist():
+    def fill(self, rows: range) -> None:
+        for row in rows:
+            index = int(self.indices[row])
             try:
                 image = load(self.source, index)
             except Unreadable as error:
-                rejected[index] = error.reason
+                self.rejected[index] = error.reason
                 continue
-            put_planes(center(image, self.size, glyph=self.glyph), crops[len(kept)])
-            kept.append(index)
-        views = torch.from_numpy(crops[: len(kept)])
-        return Drawn(Batch([views], torch.tensor(kept, dtype=torch.int64), torch.empty(0)), rejected)
+            put_planes(center(image, self.size, glyph=self.glyph), self.row(row)[0])
+            self.is_read[row] = True
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """The crops of the readable images, and their places."""
+        crops, places = self.views[0], torch.from_numpy(self.indices.copy())
+        if self.is_read.all():
+            return crops, places
+        rows = torch.from_numpy(self.is_read)
+        return crops[rows], places[rows]
 
 
 def is_glyph(views: Views) -> bool:
     """Whether images are taken as a whole (glyphs) or by their middle (photos) at inference."""
     return isinstance(views, GlyphViews)
-
-
-def _loader(dataset: Dataset[Drawn], numbers: range, workers: int) -> DataLoader[Drawn]:
-    # A whole batch is one item: workers hand over few large tensors, never one for each image.
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=numbers,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=2 if workers else None,
-    )
-
-
-def _readable(source: Source, wanted: int, rejected: dict[int, str]) -> tuple[int, Pixels]:
-    reason = ""
-    for offset in range(len(source)):
-        index = (wanted + offset) % len(source)
-        try:
-            return index, load(source, index)
-        except Unreadable as error:
-            rejected[index] = reason = error.reason
-    raise UserError(f"none of the {len(source)} images of {source.name} can be read; the last: {reason}")
-
-
-def _empty(rows: int, size: int) -> Pixels:
-    return np.empty((rows, 3, size, size), np.uint8)
