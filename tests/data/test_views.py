@@ -260,6 +260,16 @@ def crop_of(one: PhotoDraw) -> dict[str, object]:
     return {key: getattr(one, key) for key in ("size", "left", "top", "width", "height", "bicubic")}
 
 
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(4, 64), st.booleans(), st.booleans())
+def test_small_crops_are_resized_as_large_ones(height: int, width: int, size: int, gray: bool, bicubic: bool) -> None:
+    image = PHOTO[20:, 30:, 0].copy() if gray else PHOTO[20:, 30:]
+    one = plain_draw(height=height, width=width, size=size, bicubic=bicubic)
+    with pytest.MonkeyPatch.context() as patch:
+        compiled = crop(image, one)
+        patch.setattr(augment, "is_compiled", lambda: False)
+        assert far(compiled, crop(image, one)).max() <= 1
+
+
 @pytest.mark.parametrize("gray", [False, True])
 def test_the_batch_on_a_device_gives_the_same_views(gray: bool) -> None:
     image = PHOTO[..., 1].copy() if gray else PHOTO

@@ -12,6 +12,7 @@ from torch.nn import functional
 from gemel.data import on_device
 from gemel.data.compiled import is_compiled
 from gemel.data.photometric import Floats, blur_weights, finish, steps_of
+from gemel.data.resize import SMALL, resize
 from gemel.data.views import GRID, Draw, GlyphDraw, PhotoDraw
 
 Pixels = NDArray[np.uint8]
@@ -37,6 +38,11 @@ def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
     """The crop of a draw, resized with antialias: (size, size) of a grey image or (size, size, 3); a copy."""
     # Cut out first: pixels beyond the crop must not bleed into its edge.
     part = image[draw.top : draw.top + draw.height, draw.left : draw.left + draw.width].copy()
+    if is_compiled() and max(draw.height, draw.width, draw.size) <= SMALL:
+        channels = 1 if part.ndim == 2 else 3
+        small = np.empty((draw.size, draw.size * channels), np.uint8)
+        resize(part.reshape(draw.height, -1), channels, draw.bicubic, small)
+        return small.reshape(draw.size, draw.size, *part.shape[2:])
     # Torch resizes bytes in lanes where they lie channels last, six times as fast as Pillow and within 1 of it.
     tensor = torch.from_numpy(part).view(1, draw.height, draw.width, -1).permute(0, 3, 1, 2)
     mode = "bicubic" if draw.bicubic else "bilinear"
