@@ -251,7 +251,7 @@ def test_any_size_and_channels(height: int, width: int, name: str, gray: bool, s
     assert view.shape == ((size, size) if gray else (size, size, 3))
     assert center(image, 16, glyph=name == "glyph").shape == ((16, 16) if gray else (16, 16, 3))
     if isinstance(one, PhotoDraw):
-        assert far(crop(image, one), reference(image, plain_draw(**crop_of(one)))).max() <= 2
+        assert far(crop(image, one), reference(image, plain_draw(**crop_of(one)))).max() <= 3
 
 
 def crop_of(one: PhotoDraw) -> dict[str, object]:
@@ -265,7 +265,9 @@ def test_small_crops_are_resized_as_large_ones(height: int, width: int, size: in
     with pytest.MonkeyPatch.context() as patch:
         compiled = crop(image, one)
         patch.setattr(augment, "is_compiled", lambda: False)
-        assert far(compiled, crop(image, one)).max() <= 1
+        difference = far(compiled, crop(image, one))
+        assert difference.max() <= 2, "each pass rounds, and bicubic weights enlarge what is rounded"
+        assert difference.mean() < 0.1
 
 
 @pytest.mark.parametrize("gray", [False, True])

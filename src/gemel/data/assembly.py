@@ -32,9 +32,10 @@ class Rows(ABC):
     """
 
     def __init__(self, count: int, sizes: Iterable[int]) -> None:
+        self.sizes = list(sizes)
         pinned = torch.cuda.is_available()  # the copy to a GPU then runs beside its work
         self.views: list[Tensor] = [
-            torch.empty((count, 3, size, size), dtype=torch.uint8, pin_memory=pinned) for size in sizes
+            torch.empty((count, 3, size, size), dtype=torch.uint8, pin_memory=pinned) for size in self.sizes
         ]
         self.rejected: dict[int, str] = {}
         self._pixels: list[Pixels] = [view.numpy() for view in self.views]

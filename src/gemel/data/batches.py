@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gemel.data import on_device
 from gemel.data.assembly import Rows, assembled
-from gemel.data.augment import Pixels, center, put, put_planes
+from gemel.data.augment import Pixels, center, crop, put, put_planes
 from gemel.data.decode import Unreadable, load
 from gemel.data.kept import Kept
 from gemel.data.sources import ArraySource, Source
-from gemel.data.views import draw, order
+from gemel.data.views import Draw, PhotoDraw, draw, order
 from gemel.errors import UserError
-from gemel.recipes import GlyphViews, Views
+from gemel.recipes import GlyphViews, PhotoViews, Views
 
 
 class Batch(NamedTuple):
@@ -29,6 +30,19 @@ class Batch(NamedTuple):
     """(B,) place in the data set"""
     label: Tensor
     """(B,) -1 where unknown"""
+
+
+class Unfinished(NamedTuple):
+    """A batch whose views are resized crops, and what is still to be done to them, on the device they are moved to."""
+
+    batch: Batch
+    finishes: list[on_device.Finishes]
+    """of each view number"""
+
+    def finished(self) -> Batch:
+        """The batch as a method sees it."""
+        views = [on_device.finish(*one) for one in zip(self.batch.views, self.finishes, strict=True)]
+        return self.batch._replace(views=views)
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,7 @@ class Plan:
         batch_size: images a step, over all processes.
         rank: this process takes the contiguous rows [rank · B / W, (rank + 1) · B / W) of a step.
         processes: W.
+        on_device: the loader leaves what comes after the resize of photos to whoever takes its batches.
     """
 
     source: Source
@@ -52,11 +67,17 @@ class Plan:
     batch_size: int
     rank: int = 0
     processes: int = 1
+    on_device: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch; the rest of its order is dropped."""
         return len(self.source) // self.batch_size
+
+    @property
+    def leaves_finish(self) -> bool:
+        """Whether batches come as `Unfinished`; glyphs are one sampling, and never do."""
+        return self.on_device and isinstance(self.views, PhotoViews)
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """Places in the data set of this process's part of a step."""
@@ -103,14 +124,15 @@ class Loader:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | Unfinished]:
         for drawn in assembled(self._begin, self.steps, self.workers):
             self.rejected.update(drawn.rejected)
-            yield drawn.batch()
+            yield Unfinished(drawn.batch(), drawn.finishes()) if self.plan.leaves_finish else drawn.batch()
 
     def _begin(self, step: int) -> "_Drawing":
         plan = self.plan
-        return _Drawing(plan, self._kept, step // plan.steps_per_epoch, plan.rows(step).tolist())
+        epoch, rows = step // plan.steps_per_epoch, plan.rows(step).tolist()
+        return _Drawing(plan, self._kept, epoch, rows, finish=not plan.leaves_finish)
 
 
 class InferenceLoader:
@@ -164,11 +186,18 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
 
 def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, epoch: int, index: int) -> None:
     """Draw and apply the views of one image into `out`, one (3, size, size) each."""
+    sizes = [view.shape[-1] for view in out]
+    for one, view in zip(draws_of(views, image, sizes, seed=seed, epoch=epoch, index=index), out, strict=True):
+        put(image, one, view)
+
+
+def draws_of(views: Views, image: Pixels, sizes: Sequence[int], *, seed: int, epoch: int, index: int) -> list[Draw]:
+    """The draws of all views of one image."""
     height, width = image.shape[:2]
-    for number, view in enumerate(out):
-        size = view.shape[-1]
-        numbers = draw(views, seed=seed, epoch=epoch, index=index, view=number, height=height, width=width, size=size)
-        put(image, numbers, view)
+    return [
+        draw(views, seed=seed, epoch=epoch, index=index, view=view, height=height, width=width, size=size)
+        for view, size in enumerate(sizes)
+    ]
 
 
 def default_workers(source: Source) -> int:
@@ -178,17 +207,29 @@ def default_workers(source: Source) -> int:
 
 
 class _Drawing(Rows):
-    def __init__(self, plan: Plan, kept: Kept, epoch: int, indices: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, kept: Kept, epoch: int, indices: Sequence[int], *, finish: bool = True) -> None:
         super().__init__(len(indices), plan.views.sizes(plan.size))
-        self.plan, self.kept, self.epoch, self.indices = plan, kept, epoch, indices
+        self.plan, self.kept, self.epoch, self.indices, self.finish = plan, kept, epoch, indices, finish
         self.places = np.empty(len(indices), np.int64)
+        self._draws: dict[tuple[int, int], PhotoDraw] = {}
 
     def fill(self, rows: range) -> None:
         plan = self.plan
         for row in rows:
             index, image = self._readable(int(self.indices[row]))
             self.places[row] = index
-            put_views(plan.views, image, self.row(row), seed=plan.seed, epoch=self.epoch, index=index)
+            draws = draws_of(plan.views, image, self.sizes, seed=plan.seed, epoch=self.epoch, index=index)
+            for view, (one, out) in enumerate(zip(draws, self.row(row), strict=True)):
+                if self.finish or not isinstance(one, PhotoDraw):
+                    put(image, one, out)
+                else:
+                    put_planes(crop(image, one), out)
+                    self._draws[view, row] = one
+
+    def finishes(self) -> list[on_device.Finishes]:
+        """What is still to be done to the views."""
+        rows = range(len(self))
+        return [on_device.stack([self._draws[view, row] for row in rows]) for view in range(len(self.views))]
 
     def batch(self) -> Batch:
         places, labels = torch.from_numpy(self.places), self.plan.source.labels

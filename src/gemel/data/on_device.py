@@ -58,7 +58,12 @@ def finish(crops: Tensor, finishes: Finishes) -> Tensor:
     Returns:
         (B, 3, H, W) uint8, within 1 of what the compiled loop gives.
     """
-    values = crops.to(torch.float32, memory_format=torch.contiguous_format)
+    # Half precision, which training may have switched on here, would be seen in the pixels.
+    with torch.no_grad(), torch.autocast(crops.device.type, enabled=False):
+        return _finish(crops.to(torch.float32, memory_format=torch.contiguous_format), finishes)
+
+
+def _finish(values: Tensor, finishes: Finishes) -> Tensor:
     values = torch.where(finishes.flip.view(-1, 1, 1, 1), values.flip(-1), values)
     for codes, factors in zip(finishes.codes.T, finishes.factors.T, strict=True):
         for code in CODES.values():

@@ -65,7 +65,14 @@ class Prepared:
         # The launcher's word: the process group is formed by the trainer, later.
         rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         return Plan(
-            self.source, chosen.views, chosen.image_size, chosen.seed, chosen.batch_size, rank=rank, processes=processes
+            self.source,
+            chosen.views,
+            chosen.image_size,
+            chosen.seed,
+            chosen.batch_size,
+            rank=rank,
+            processes=processes,
+            on_device=torch.cuda.is_available(),
         )
 
 
