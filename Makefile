@@ -22,6 +22,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python -W ignore benchmarks/views.py
 	$(BIN)/python benchmarks/step.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt

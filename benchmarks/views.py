@@ -13,6 +13,7 @@ import json
 import os
 import random
 import resource
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +33,7 @@ from torchvision.transforms import v2
 from gemel.data.assembly import PREFETCHED
 from gemel.data.augment import crop, put
 from gemel.data.batches import Loader, Plan, put_views
-from gemel.data.decode import decode
+from gemel.data.decode import decode, pillow_warns_nobody
 from gemel.data.photometric import blur_weights, finish, steps_of
 from gemel.data.sources import open_source
 from gemel.data.views import PhotoDraw, draw
@@ -87,7 +88,7 @@ def papers(
 
 def on_tensors(blur: float, solarize: float, size: int = 224) -> Any:
     return v2.Compose([
-        v2.RandomResizedCrop(size, scale=(0.08, 1.0), interpolation=transforms.InterpolationMode.BICUBIC, antialias=True),
+        v2.RandomResizedCrop(size, scale=(0.08, 1.0), interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
         v2.RandomHorizontalFlip(),
         v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
         v2.RandomGrayscale(0.2),
@@ -303,12 +304,47 @@ def loading(workers: int, folder: Path, memory: int) -> dict[str, Any]:
     }
 
 
+def side_by_side(threads: int, images: int) -> dict[str, Any]:
+    """Threads that prepare views: time that they work, and that they wait for each other (Python's lock), an image.
+
+    From the scheduler's own account, without the time that they wait for a core: other programs count little.
+    """
+    spans: list[tuple[float, float]] = []
+
+    def work() -> None:
+        one, account = gemel(PhotoViews(), 224, FILES), Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        one()
+        begin, (ran, queued) = time.perf_counter(), map(int, account.read_text().split()[:2])
+        for _ in range(images):
+            one()
+        wall, (ran_after, queued_after) = time.perf_counter() - begin, map(int, account.read_text().split()[:2])
+        ran_for, queued_for = (ran_after - ran) / 1e9, (queued_after - queued) / 1e9
+        spans.append((ran_for, max(0.0, wall - ran_for - queued_for)))
+
+    with pillow_warns_nobody():
+        workers = [threading.Thread(target=work) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    ran, waited = (float(np.mean([span[part] for span in spans])) / images * 1e3 for part in (0, 1))
+    rate = threads / (ran + waited) * 1e3
+    return {
+        "case": "threads",
+        "threads": threads,
+        "work_ms": round(ran, 3),
+        "lock_ms": round(waited, 3),
+        "images_per_second_with_a_core_each": round(rate, 1),
+    }
+
+
 def main() -> None:
     cases = {"two_views": two_views, "multi_crop": multi_crop, "small": small}
+    every = [*cases, "parts", "threads", "loader"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--case", nargs="*", choices=[*cases, "parts", "loader"], default=[*cases, "parts", "loader"])
+    parser.add_argument("--case", nargs="*", choices=every, default=every)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     for name in asked.case:
@@ -317,6 +353,9 @@ def main() -> None:
             print(json.dumps(compare(name, cases[name](), asked.rounds, images)), flush=True)
     if "parts" in asked.case:
         print(json.dumps(parts(asked.rounds, asked.images)), flush=True)
+    if "threads" in asked.case:
+        for threads in (1, 2, 4):
+            print(json.dumps(side_by_side(threads, 20 * asked.images)), flush=True)
     if "loader" in asked.case:
         with TemporaryDirectory() as folder:
             for number in range(256):
