@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "recipes": set(),
+    "families": {"recipes"},
     "runs": {"errors"},
     "schedules": set(),
     "distributed": set(),
@@ -19,7 +20,7 @@ LAYERS: dict[str, set[str]] = {
     "schema": {"errors"},
     "answers": {"errors", "runs"},
     "config_file": {"errors"},
-    "settings": {"config_file", "errors", "recipes", "schema"},
+    "settings": {"config_file", "errors", "families", "recipes", "schema"},
     "metrics": {"errors", "metrics"},
     "data": {"errors", "recipes", "distributed", "data"},
     "backbones": {"errors", "recipes", "distributed", "backbones"},
@@ -44,11 +45,14 @@ FOREIGN = {
     "lightning": {"train"},
     "timm": {"backbones.timm", "train.pretrain"},
     "jinja2": {"reports"},
+    "numba": {"data.compiled"},
+    "simplejpeg": {"data.jpeg"},
 }
 
 WITHOUT_TORCH = {
     "errors",
     "recipes",
+    "families",
     "runs",
     "schedules",
     "launched",

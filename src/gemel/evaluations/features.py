@@ -60,8 +60,6 @@ def see(
     loader = InferenceLoader(
         source, size=int(facts["size"]), glyph=facts["views"] == "glyph", workers=default_workers(source)
     )
-    if loader.note and progress is not None:
-        print(loader.note, flush=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     normalise = Normalise(facts["mean"], facts["std"]).to(device)
