@@ -24,6 +24,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python -W ignore benchmarks/views.py
 	$(BIN)/python benchmarks/step.py
 
 fuzz: $(VENV)/.installed-dev

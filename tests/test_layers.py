@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "recipes": set(),
+    "families": {"recipes"},
     "runs": {"errors", "config_file"},
     "schedules": set(),
     "distributed": set(),
@@ -18,7 +19,7 @@ LAYERS: dict[str, set[str]] = {
     "pretraining": {""},
     "schema": {"errors"},
     "config_file": {"errors"},
-    "settings": {"config_file", "errors", "recipes", "schema"},
+    "settings": {"config_file", "errors", "families", "recipes", "schema"},
     "metrics": {"errors", "metrics"},
     "data": {"errors", "recipes", "distributed", "data"},
     "backbones": {"errors", "recipes", "distributed", "backbones"},
@@ -51,11 +52,14 @@ FOREIGN = {
     "lightning": {"train"},
     "timm": {"backbones.timm", "train.pretrain"},
     "jinja2": {"reports"},
+    "numba": {"data.compiled"},
+    "simplejpeg": {"data.jpeg"},
 }
 
 WITHOUT_TORCH = {
     "errors",
     "recipes",
+    "families",
     "runs",
     "schedules",
     "launched",

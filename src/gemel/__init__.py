@@ -198,7 +198,7 @@ def views(
     Args:
         images: files, encoded bytes, or uint8 arrays (H, W) or (H, W, 3).
         recipe: a method or METHOD/RECIPE (as published, not fitted to the images), or settings: those of a run, or
-            {"name": "photo", "size": 96, ...}.
+            {"name": "photo", "size": 96, ...}, or a paper's views by their name, as byol or dino.
         seed: of the run.
         epoch: from 0.
         index: the images' places in the data set; left out: 0, 1, 2, ...
@@ -215,17 +215,19 @@ def views(
 
 
 def _views_of(recipe: Any) -> tuple[Any, int]:
-    from gemel import methods
+    from gemel.methods import find_recipe
     from gemel.recipes import VIEWS
     from gemel.schema import convert
+    from gemel.settings import nest
 
     if isinstance(recipe, str):
-        found = methods.find_recipe(recipe)[1]
-        return found.views, found.image_size
-    views = recipe.get("views", recipe) if isinstance(recipe, Mapping) else None
+        return (found := find_recipe(recipe)[1]).views, found.image_size
+    views = nest({"views": recipe.get("views", recipe)}).get("views") if isinstance(recipe, Mapping) else None
     name = views.get("name", "photo") if isinstance(views, Mapping) else None
     if not isinstance(views, Mapping) or not isinstance(name, str) or name not in VIEWS:
-        raise UserError(f"{recipe!r} names no views; give METHOD, METHOD/RECIPE or a mapping with `name`: photo, glyph")
+        raise UserError(
+            f"{recipe!r} names no views; give METHOD, METHOD/RECIPE or a mapping with `name`: photo, byol ..."
+        )
     size = views.get("size", recipe.get("image_size", 224))
     if not isinstance(size, int) or not 4 <= size <= 4096:
         raise UserError(f"size must be a number of pixels from 4 to 4096, not {size!r}")

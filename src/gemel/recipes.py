@@ -57,12 +57,24 @@ class PhotoViews(Description):
     """hue is turned by ± this share of the colour circle"""
     gray: Probability = 0.2
     """chance of a grey view"""
+    gray_first: bool = False
+    """grey before the colour jitter, not after it"""
     blur: tuple[Probability, Probability] = (1.0, 0.1)
     """chance of a Gaussian blur in the first and in the second view"""
     blur_sigma: Ordered = (0.1, 2.0)
     """smallest and largest sigma of the blur, pixels"""
     solarize: tuple[Probability, Probability] = (0.0, 0.2)
     """chance of solarisation in the first and in the second view: v >= 128 becomes 255 - v"""
+    local_count: Annotated[int, Field(ge=0, le=64)] = 0
+    """small views after the first two (multi-crop)"""
+    local_size: Side | None = None
+    """side of a local view, pixels; none: 3/7 of the image size, to a multiple of 4"""
+    local_scale: Ordered = (0.05, 0.4)
+    """smallest and largest share of the image's area in a local crop"""
+    local_blur: Probability = 0.5
+    """chance of a Gaussian blur in a local view"""
+    local_solarize: Probability = 0.0
+    """chance of solarisation in a local view"""
     mean: Colour = IMAGENET_MEAN
     """subtracted from the channels, as shares of 255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
@@ -70,12 +82,18 @@ class PhotoViews(Description):
 
     @property
     def count(self) -> int:
-        """Views of an image."""
-        return 2
+        """Views of an image: two global ones, then the local ones."""
+        return 2 + self.local_count
+
+    def sizes(self, size: int) -> tuple[int, ...]:
+        """Side of each view in pixels, where that of the global ones is `size`: 224 -> 224, 224, 96, 96, ..."""
+        local = self.local_size or max(4, 4 * round(size * 3 / 28))
+        return (size, size, *[local] * self.local_count)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _check_pairs(self, "scale", "ratio", "blur_sigma", limits={"scale": 1.0})
+        limits = {"scale": 1.0, "local_scale": 1.0}
+        return _check_pairs(self, "scale", "ratio", "blur_sigma", "local_scale", limits=limits)
 
 
 class GlyphViews(Description):
@@ -103,6 +121,10 @@ class GlyphViews(Description):
     def count(self) -> int:
         """Views of an image."""
         return 2
+
+    def sizes(self, size: int) -> tuple[int, ...]:
+        """Side of each view in pixels."""
+        return (size, size)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

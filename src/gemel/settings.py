@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, PositiveFloat
 
 from gemel.config_file import read_mapping
 from gemel.errors import UserError, brief
+from gemel.families import VIEW_FAMILIES
 from gemel.recipes import OPTIMIZERS, VIEWS, Count, Description, Optimizer, Probability, Side, Views
 from gemel.schema import mistakes_in, nearest, plain
 
@@ -61,7 +62,7 @@ class Settings(Description):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """of everything that is drawn by chance"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """processes that prepare views; 0: the training process does"""
+    """threads that prepare views; 0: the training one does"""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """of a process's arithmetic on the CPU"""
     precision: Literal["32", "bf16", "16"] | None = None
@@ -73,7 +74,7 @@ class Settings(Description):
     log: Literal["csv", "tensorboard"] = "csv"
     """metrics.csv always; tensorboard writes its files too"""
     views: Annotated[Views, Field(discriminator="name")] | None = None
-    """photo or glyph; its numbers as --views.KEY"""
+    """photo, glyph, or a paper's by name (see docs/views.md); its numbers as --views.KEY"""
     optimizer: Annotated[Optimizer, Field(discriminator="name")] | None = None
     """lars, adamw or sgd; its numbers as --optimizer.KEY"""
 
@@ -180,7 +181,7 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             nested.setdefault(section, {})[rest] = value
         else:
             nested[key] = value
-    return _hoist_classes(nested)
+    return _write_out_family(_hoist_classes(nested))
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,8 +216,9 @@ def common_mistakes(layer: Layer, methods: Sequence[str]) -> list[str]:
             and name not in table
             and not (section == "method" and str(name).endswith(".py"))
         ):
-            near = nearest(name, table)
-            mistakes.append(f"{layer.spell(section)} {brief(name)!r} is unknown; there are {', '.join(table)}{near}")
+            names = [*table, *(VIEW_FAMILIES if section == "views" else ())]
+            near = nearest(name, names)
+            mistakes.append(f"{layer.spell(section)} {brief(name)!r} is unknown; there are {', '.join(names)}{near}")
         elif given is not None and isinstance(table, Mapping):
             allowed = [table[name]] if name else list(table.values())
             title = f"the {name} {section}" if name else f"any {section}"
@@ -243,6 +245,15 @@ def _hoist_classes(nested: dict[str, Any]) -> dict[str, Any]:
     if isinstance(method, dict) and "classes" in method:
         nested["method"] = {key: value for key, value in method.items() if key != "classes"}
         nested.setdefault("classes", method["classes"])
+    return nested
+
+
+def _write_out_family(nested: dict[str, Any]) -> dict[str, Any]:
+    """`views: byol` is another spelling of `photo` with all numbers of that family; what is given beside it wins."""
+    views = nested.get("views")
+    family = VIEW_FAMILIES.get(str(views.get("name"))) if isinstance(views, dict) else None
+    if isinstance(views, dict) and family is not None:
+        nested["views"] = {**family.model_dump(), **{key: value for key, value in views.items() if key != "name"}}
     return nested
 
 

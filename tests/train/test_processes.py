@@ -149,7 +149,9 @@ def test_several_processes_train_as_one(
         for name in methods.available():
             for key, value in alone[name].items():
                 # Whole vectors: a bias before a batch norm has a true gradient of 0, and rounding alone in it.
-                assert apart(found[name][key], value) < (1e-5 if "float32" in key else 1e-10), (name, key)
+                # TWIST's loss is what is left, 0.04, of terms of some nats: float32 errs by more of it.
+                limit = 5e-5 if key == "loss float32" else 1e-5 if "float32" in key else 1e-10
+                assert apart(found[name][key], value) < limit, (name, key)
 
 
 def apart(one: Tensor, two: Tensor) -> float:

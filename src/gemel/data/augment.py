@@ -4,22 +4,50 @@ from functools import lru_cache
 from math import sqrt
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image
+from torch.nn import functional
 
+from gemel.data import on_device
+from gemel.data.compiled import is_compiled
+from gemel.data.photometric import Floats, blur_weights, finish, steps_of
+from gemel.data.resize import SMALL, resize
 from gemel.data.views import GRID, Draw, GlyphDraw, PhotoDraw
 
 Pixels = NDArray[np.uint8]
 """(H, W) of a grey image or (H, W, 3)"""
 
-Floats = NDArray[np.float32]
 
-
-def apply(image: Pixels, draw: Draw) -> Pixels:
-    """The view that `draw` describes, (size, size) of a grey image or (size, size, 3)."""
+def put(image: Pixels, draw: Draw, out: Pixels) -> None:
+    """Write the view that `draw` describes into `out` (3, size, size); a grey image gives three equal planes."""
     if isinstance(draw, GlyphDraw):
-        return _apply_glyph(image, draw)
-    return _apply_photo(image, draw)
+        put_planes(_apply_glyph(image, draw), out)
+        return
+    view = crop(image, draw)
+    if is_compiled():
+        channels = 1 if view.ndim == 2 else 3
+        codes, factors = steps_of(draw)
+        finish(view.reshape(-1), channels, draw.flip, codes, factors, blur_weights(draw.sigma), draw.solarize, out)
+    else:
+        tensor = torch.from_numpy(view).view(1, draw.size, draw.size, -1).permute(0, 3, 1, 2)
+        out[:] = on_device.finish(tensor, on_device.stack([draw]))[0].numpy()
+
+
+def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
+    """The crop of a draw, resized with antialias: (size, size) of a grey image or (size, size, 3); a copy."""
+    # Cut out first: pixels beyond the crop must not bleed into its edge.
+    part = image[draw.top : draw.top + draw.height, draw.left : draw.left + draw.width].copy()
+    if is_compiled() and max(draw.height, draw.width, draw.size) <= SMALL:
+        channels = 1 if part.ndim == 2 else 3
+        small = np.empty((draw.size, draw.size * channels), np.uint8)
+        resize(part.reshape(draw.height, -1), channels, draw.bicubic, small)
+        return small.reshape(draw.size, draw.size, *part.shape[2:])
+    # Torch resizes bytes in lanes where they lie channels last, six times as fast as Pillow and within 1 of it.
+    tensor = torch.from_numpy(part).view(1, draw.height, draw.width, -1).permute(0, 3, 1, 2)
+    mode = "bicubic" if draw.bicubic else "bilinear"
+    resized = functional.interpolate(tensor, (draw.size, draw.size), mode=mode, antialias=True)
+    return resized.permute(0, 2, 3, 1).contiguous().numpy().reshape(draw.size, draw.size, *part.shape[2:])
 
 
 def center(image: Pixels, size: int, *, glyph: bool) -> Pixels:
@@ -34,36 +62,9 @@ def center(image: Pixels, size: int, *, glyph: bool) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
-def _apply_photo(image: Pixels, draw: PhotoDraw) -> Pixels:
-    resample = Image.Resampling.BICUBIC if draw.bicubic else Image.Resampling.BILINEAR
-    box = (draw.left, draw.top, draw.left + draw.width, draw.top + draw.height)
-    # Cropped first: resize(box=...) would let pixels beyond the crop bleed into its edge.
-    view = Image.fromarray(image).crop(box).resize((draw.size, draw.size), resample)
-    if draw.flip:
-        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for name, factor in draw.jitter:
-        view = _jitter(view, name, factor)
-    if draw.gray and view.mode == "RGB":
-        view = view.convert("L").convert("RGB")
-    if draw.sigma > 0:
-        view = view.filter(ImageFilter.GaussianBlur(draw.sigma))
-    if draw.solarize:
-        view = ImageOps.solarize(view, 128)
-    return np.asarray(view)
-
-
-def _jitter(view: Image.Image, name: str, factor: float) -> Image.Image:
-    if name == "brightness":
-        return ImageEnhance.Brightness(view).enhance(factor)
-    if name == "contrast":
-        return ImageEnhance.Contrast(view).enhance(factor)
-    if view.mode != "RGB":  # a grey image has neither saturation nor hue
-        return view
-    if name == "saturation":
-        return ImageEnhance.Color(view).enhance(factor)
-    hue, saturation, value = view.convert("HSV").split()
-    turned = (np.asarray(hue).astype(np.int16) + round(factor * 255)) % 256
-    return Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert("RGB")
+def put_planes(view: Pixels, out: Pixels) -> None:
+    """Copy a finished view, (size, size) or (size, size, 3), into `out` (3, size, size)."""
+    out[:] = view if view.ndim == 2 else view.transpose(2, 0, 1)
 
 
 def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:

@@ -1,37 +1,25 @@
 """Batch, and the loader: step -> batch is a pure function, so a run can start at any step by itself."""
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from gemel.data.augment import Pixels, apply, center
+from gemel.data import on_device
+from gemel.data.assembly import Rows, assembled
+from gemel.data.augment import Pixels, center, crop, put, put_planes
 from gemel.data.decode import Unreadable, load
+from gemel.data.kept import Kept
 from gemel.data.listing import printable
 from gemel.data.sources import ArraySource, Source
-from gemel.data.views import draw, order
+from gemel.data.views import Draw, PhotoDraw, draw, order
 from gemel.errors import UserError
-from gemel.recipes import GlyphViews, Views
-
-SHARED_MEMORY = Path("/dev/shm")
-"""where Linux keeps what processes share"""
-
-PREFETCHED = 2
-"""batches that a worker prepares ahead"""
-
-SHARE = 0.8
-"""of the free shared memory that batches may take; locks, indices and other programs have the rest"""
-
-
-Item = TypeVar("Item")
+from gemel.recipes import GlyphViews, PhotoViews, Views
 
 
 class Batch(NamedTuple):
@@ -43,6 +31,19 @@ class Batch(NamedTuple):
     """(B,) place in the data set"""
     label: Tensor
     """(B,) -1 where unknown"""
+
+
+class Unfinished(NamedTuple):
+    """A batch whose views are resized crops, and what is still to be done to them, on the device they are moved to."""
+
+    batch: Batch
+    finishes: list[on_device.Finishes]
+    """of each view number"""
+
+    def finished(self) -> Batch:
+        """The batch as a method sees it."""
+        views = [on_device.finish(*one) for one in zip(self.batch.views, self.finishes, strict=True)]
+        return self.batch._replace(views=views)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Plan:
         batch_size: images a step, over all processes.
         rank: this process takes the contiguous rows [rank · B / W, (rank + 1) · B / W) of a step.
         processes: W.
+        on_device: the loader leaves what comes after the resize of photos to whoever takes its batches.
     """
 
     source: Source
@@ -66,11 +68,17 @@ class Plan:
     batch_size: int
     rank: int = 0
     processes: int = 1
+    on_device: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch; the rest of its order is dropped."""
         return len(self.source) // self.batch_size
+
+    @property
+    def leaves_finish(self) -> bool:
+        """Whether batches come as `Unfinished`; glyphs are one sampling, and never do."""
+        return self.on_device and isinstance(self.views, PhotoViews)
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """Places in the data set of this process's part of a step."""
@@ -94,16 +102,14 @@ class Loader:
         plan: what is drawn.
         epochs: passes over the images.
         start: first step.
-        workers: processes that prepare batches; 0: the calling one does. Fewer are started where the shared memory
-            is too small for them.
+        workers: threads that prepare batches; 0: the calling one does.
+        memory: bytes of decoded images that are kept for later epochs; None: see `kept`.
 
     Attributes:
         rejected: reasons of the unreadable images met so far, by place.
-        workers: as many as are started.
-        note: why they are fewer than were asked for; empty where they are not.
     """
 
-    def __init__(self, plan: Plan, *, epochs: int, start: int = 0, workers: int = 0) -> None:
+    def __init__(self, plan: Plan, *, epochs: int, start: int = 0, workers: int = 0, memory: int | None = None) -> None:
         if plan.steps_per_epoch == 0:
             raise UserError(f"{len(plan.source)} images cannot fill a batch of {plan.batch_size}; lower --batch-size")
         if plan.batch_size % plan.processes:
@@ -112,25 +118,28 @@ class Loader:
             )
         self.plan = plan
         self.steps = range(start, epochs * plan.steps_per_epoch)
-        rows = plan.batch_size // plan.processes
-        self.workers, self.note = fitting_workers(workers, plan.views.count * rows * 3 * plan.size**2)
+        self.workers = workers
         self.rejected: dict[int, str] = {}
+        self._kept = Kept(plan.source, memory)
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __iter__(self) -> Iterator[Batch]:
-        for drawn in _loader(_Steps(self.plan), self.steps, self.workers):
-            if isinstance(drawn, str):
-                raise UserError(drawn)
+    def __iter__(self) -> Iterator[Batch | Unfinished]:
+        for drawn in assembled(self._begin, self.steps, self.workers):
             self.rejected.update(drawn.rejected)
-            yield drawn.batch
+            yield Unfinished(drawn.batch(), drawn.finishes()) if self.plan.leaves_finish else drawn.batch()
+
+    def _begin(self, step: int) -> "_Drawing":
+        plan = self.plan
+        epoch, rows = step // plan.steps_per_epoch, plan.rows(step).tolist()
+        return _Drawing(plan, self._kept, epoch, rows, finish=not plan.leaves_finish)
 
 
 class InferenceLoader:
     """The inference crops of all images in order; unreadable ones are left out and told.
 
-    Yields (views (b, 3, size, size) uint8, index (b,)); `rejected`, `workers` and `note` are as of `Loader`.
+    Yields (views (b, 3, size, size) uint8, index (b,)).
     """
 
     def __init__(
@@ -145,18 +154,22 @@ class InferenceLoader:
     ) -> None:
         self.indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
         self.batch_size = batch_size
-        self.workers, self.note = fitting_workers(workers, min(batch_size, len(self.indices)) * 3 * size**2)
+        self.workers = workers
         self.rejected: dict[int, str] = {}
-        self._crops = _Crops(source, self.indices, size, glyph, batch_size)
+        self._source, self._size, self._glyph = source, size, glyph
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for drawn in _loader(self._crops, range(len(self)), self.workers):
-            self.rejected.update(drawn.rejected)
-            if len(drawn.batch.index):
-                yield drawn.batch.views[0], drawn.batch.index
+        for crops in assembled(self._begin, range(len(self)), self.workers):
+            self.rejected.update(crops.rejected)
+            if crops.is_read.any():
+                yield crops.read()
+
+    def _begin(self, number: int) -> "_Crops":
+        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
+        return _Crops(self._source, wanted, self._size, glyph=self._glyph)
 
 
 def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
@@ -167,25 +180,25 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
     Raises:
         UserError: no image can be read.
     """
-    rejected: dict[int, str] = {}
-    views = [_empty(len(indices), plan.size) for _ in range(plan.views.count)]
-    places = torch.empty(len(indices), dtype=torch.int64)
-    for row, wanted in enumerate(indices):
-        index, image = _readable(plan.source, int(wanted), rejected)
-        places[row] = index
-        put_views(plan.views, image, [out[row] for out in views], seed=plan.seed, epoch=epoch, index=index)
-    labels = plan.source.labels
-    label = torch.full_like(places, -1) if labels is None else torch.from_numpy(labels[places.numpy()])
-    return Drawn(Batch([torch.from_numpy(view) for view in views], places, label), rejected)
+    drawing = _Drawing(plan, Kept(plan.source, 0), epoch, indices)
+    drawing.fill(range(len(drawing)))
+    return Drawn(drawing.batch(), drawing.rejected)
 
 
 def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, epoch: int, index: int) -> None:
     """Draw and apply the views of one image into `out`, one (3, size, size) each."""
+    sizes = [view.shape[-1] for view in out]
+    for one, view in zip(draws_of(views, image, sizes, seed=seed, epoch=epoch, index=index), out, strict=True):
+        put(image, one, view)
+
+
+def draws_of(views: Views, image: Pixels, sizes: Sequence[int], *, seed: int, epoch: int, index: int) -> list[Draw]:
+    """The draws of all views of one image."""
     height, width = image.shape[:2]
-    for number, view in enumerate(out):
-        size = view.shape[-1]
-        numbers = draw(views, seed=seed, epoch=epoch, index=index, view=number, height=height, width=width, size=size)
-        _put(apply(image, numbers), view)
+    return [
+        draw(views, seed=seed, epoch=epoch, index=index, view=view, height=height, width=width, size=size)
+        for view, size in enumerate(sizes)
+    ]
 
 
 def default_workers(source: Source) -> int:
@@ -194,98 +207,76 @@ def default_workers(source: Source) -> int:
     return 0 if few else max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
 
-def fitting_workers(wanted: int, batch_bytes: int) -> tuple[int, str]:
-    """As many workers as the shared memory has room for, and a line that says so where they are fewer than wanted.
+class _Drawing(Rows):
+    def __init__(self, plan: Plan, kept: Kept, epoch: int, indices: Sequence[int], *, finish: bool = True) -> None:
+        super().__init__(len(indices), plan.views.sizes(plan.size))
+        self.plan, self.kept, self.epoch, self.indices, self.finish = plan, kept, epoch, indices, finish
+        self.places = np.empty(len(indices), np.int64)
+        self._draws: dict[tuple[int, int], PhotoDraw] = {}
 
-    Workers hand batches over through /dev/shm; where it is full (Docker gives 64 MB), a
-    batch is lost and the trainer waits for it for ever, or they die of a bus error. Each
-    worker has up to `PREFETCHED` batches there, the trainer one that it uses and one that comes next.
+    def fill(self, rows: range) -> None:
+        plan = self.plan
+        for row in rows:
+            index, image = self._readable(int(self.indices[row]))
+            self.places[row] = index
+            draws = draws_of(plan.views, image, self.sizes, seed=plan.seed, epoch=self.epoch, index=index)
+            for view, (one, out) in enumerate(zip(draws, self.row(row), strict=True)):
+                if self.finish or not isinstance(one, PhotoDraw):
+                    put(image, one, out)
+                else:
+                    put_planes(crop(image, one), out)
+                    self._draws[view, row] = one
 
-    Args:
-        wanted: workers asked for.
-        batch_bytes: of the views of a batch, on this process.
-    """
-    if not wanted or not SHARED_MEMORY.is_dir():  # other systems keep shared memory elsewhere, without such a bound
-        return wanted, ""
-    free = shutil.disk_usage(SHARED_MEMORY).free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    batches = int(SHARE * free // max(1, batch_bytes))
-    workers = max(0, min(wanted, (batches - 2) // PREFETCHED))
-    if workers == wanted:
-        return workers, ""
-    return workers, (
-        f"workers: {workers} instead of {wanted} ({SHARED_MEMORY} has {free / 1e6:.0f} MB free, {wanted} workers need "
-        f"{(PREFETCHED * wanted + 2) * batch_bytes / SHARE / 1e6:.0f}; docker run --shm-size makes it larger)"
-    )
+    def finishes(self) -> list[on_device.Finishes]:
+        """What is still to be done to the views."""
+        rows = range(len(self))
+        return [on_device.stack([self._draws[view, row] for row in rows]) for view in range(len(self.views))]
+
+    def batch(self) -> Batch:
+        places, labels = torch.from_numpy(self.places), self.plan.source.labels
+        label = torch.full_like(places, -1) if labels is None else torch.from_numpy(labels[self.places])
+        return Batch(self.views, places, label)
+
+    def _readable(self, wanted: int) -> tuple[int, Pixels]:
+        source, count = self.plan.source, len(self.plan.source)
+        for offset in range(count):
+            index = (wanted + offset) % count
+            if index in self.rejected:  # of the same batch: not read once more
+                continue
+            try:
+                return index, self.kept.load(index)
+            except Unreadable as error:
+                self.rejected[index] = error.reason
+        first = self.rejected[wanted]
+        raise UserError(f"none of the {count} images of {printable(source.name)} can be read; the first: {first}")
 
 
-class _Steps(Dataset[Drawn | str]):
-    """Of each step what was drawn, or the mistake: raised in a worker it would reach the user as a traceback."""
+class _Crops(Rows):
+    def __init__(self, source: Source, indices: NDArray[np.int64], size: int, *, glyph: bool) -> None:
+        super().__init__(len(indices), [size])
+        self.source, self.indices, self.size, self.glyph = source, indices, size, glyph
+        self.is_read = np.zeros(len(indices), bool)
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def __getitem__(self, step: int) -> Drawn | str:
-        try:
-            return draw_views(self.plan, step // self.plan.steps_per_epoch, self.plan.rows(step).tolist())
-        except UserError as error:
-            return str(error)
-
-
-class _Crops(Dataset[Drawn]):
-    def __init__(self, source: Source, indices: NDArray[np.int64], size: int, glyph: bool, batch_size: int) -> None:
-        self.source, self.indices, self.size, self.glyph, self.batch_size = source, indices, size, glyph, batch_size
-
-    def __getitem__(self, number: int) -> Drawn:
-        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
-        crops = _empty(len(wanted), self.size)
-        rejected: dict[int, str] = {}
-        kept: list[int] = []
-        for index in wanted.tolist():
+    def fill(self, rows: range) -> None:
+        for row in rows:
+            index = int(self.indices[row])
             try:
                 image = load(self.source, index)
             except Unreadable as error:
-                rejected[index] = error.reason
+                self.rejected[index] = error.reason
                 continue
-            _put(center(image, self.size, glyph=self.glyph), crops[len(kept)])
-            kept.append(index)
-        views = torch.from_numpy(crops[: len(kept)])
-        return Drawn(Batch([views], torch.tensor(kept, dtype=torch.int64), torch.empty(0)), rejected)
+            put_planes(center(image, self.size, glyph=self.glyph), self.row(row)[0])
+            self.is_read[row] = True
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """The crops of the readable images, and their places."""
+        crops, places = self.views[0], torch.from_numpy(self.indices.copy())
+        if self.is_read.all():
+            return crops, places
+        rows = torch.from_numpy(self.is_read)
+        return crops[rows], places[rows]
 
 
 def is_glyph(views: Views) -> bool:
     """Whether images are taken as a whole (glyphs) or by their middle (photos) at inference."""
     return isinstance(views, GlyphViews)
-
-
-def _loader(dataset: Dataset[Item], numbers: range, workers: int) -> DataLoader[Item]:
-    # A whole batch is one item: workers hand over few large tensors, never one for each image.
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=numbers,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=PREFETCHED if workers else None,
-    )
-
-
-def _readable(source: Source, wanted: int, rejected: dict[int, str]) -> tuple[int, Pixels]:
-    for offset in range(len(source)):
-        index = (wanted + offset) % len(source)
-        if index in rejected:  # of the same batch: not read once more
-            continue
-        try:
-            return index, load(source, index)
-        except Unreadable as error:
-            rejected[index] = error.reason
-    raise UserError(
-        f"none of the {len(source)} images of {printable(source.name)} can be read; the first: {rejected[wanted]}"
-    )
-
-
-def _empty(rows: int, size: int) -> Pixels:
-    return np.empty((rows, 3, size, size), np.uint8)
-
-
-def _put(pixels: Pixels, out: Pixels) -> None:
-    out[:] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

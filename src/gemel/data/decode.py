@@ -8,11 +8,13 @@ import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from gemel.data.jpeg import jpeg_pixels
 
 if TYPE_CHECKING:
     from gemel.data.sources import Source
@@ -72,8 +74,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     if not data:
         raise Unreadable("empty file (0 bytes)")
     try:
-        with _pillow_warns_nobody(), Image.open(BytesIO(data), formats=FORMATS) as image:
-            return _pixels(image)
+        with pillow_warns_nobody(), Image.open(BytesIO(data), formats=FORMATS) as image:
+            return _pixels(image, data)
     except UnidentifiedImageError as error:
         raise Unreadable(_reason_of_unidentified(data)) from error
     except Image.DecompressionBombError as error:
@@ -114,13 +116,17 @@ _TURNS: dict[object, Image.Transpose] = {
 _STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > PIXEL_LIMIT:
         raise Unreadable(f"promises {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
     if not width or not height:
         raise Unreadable(f"has no pixels ({width} x {height})")
     declares_16_bits = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")
+    pixels = jpeg_pixels(data, image.mode) if image.format == "JPEG" else None
+    if pixels is not None:
+        turn = _TURNS.get(_orientation(image))
+        return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
     image.load()
     image.info.pop("transparency", None)  # convert would look for its colour in the new palette, and may fail
     turn = _TURNS.get(_orientation(image))
@@ -156,24 +162,24 @@ def _visible(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint
     return np.rint((exact - black) / ((white - black) or 1.0) * 255).astype(np.uint8)
 
 
+_PILLOW = r"PIL\."
 _lock = threading.Lock()
 _decoding = 0
-_filters = warnings.catch_warnings()
+_filters: list[Any] = []
 
 
 @contextmanager
-def _pillow_warns_nobody() -> Generator[None]:
+def pillow_warns_nobody() -> Generator[None]:
     """Keep Pillow's warnings of odd files (large images, EXIF, palettes) from the user, who gets an image or a reason.
 
-    The list of warning filters belongs to the process: two threads that each saved and restored it would
-    restore each other's. So the first one to enter sets the filter, and the last one to leave takes it away.
+    The list of warning filters belongs to the process, and others may save and restore it meanwhile. So the first
+    one to enter adds one rule, and the last one to leave takes that rule away, and nothing else.
     """
     global _decoding, _filters
     with _lock:
         if not _decoding:
-            _filters = warnings.catch_warnings()
-            _filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=_PILLOW)
+            _filters = _warning_filters()
         _decoding += 1
     try:
         yield
@@ -181,7 +187,12 @@ def _pillow_warns_nobody() -> Generator[None]:
         with _lock:
             _decoding -= 1
             if not _decoding:
-                _filters.__exit__(None, None, None)
+                for filters in (_filters, _warning_filters()):
+                    filters[:] = [one for one in filters if getattr(one[3], "pattern", None) != _PILLOW]
+
+
+def _warning_filters() -> list[Any]:
+    return cast(list[Any], warnings.filters)
 
 
 def _start_anew() -> None:

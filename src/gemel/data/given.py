@@ -19,7 +19,8 @@ Given = str | Path | bytes | Pixels
 def views_of(
     images: Sequence[Given], views: Views, size: int, *, seed: int, epoch: int, index: Sequence[int] | None
 ) -> list[Tensor]:
-    """The views that training would see of images at these places of a data set: V tensors (B, 3, size, size), uint8.
+    """The views that training would see of images at these places of a data set:
+    V tensors (B, 3, side, side), uint8; side is `size` for the global ones.
 
     Raises:
         UserError: an image can't be read, or there are more or fewer places than images.
@@ -31,9 +32,9 @@ def views_of(
         raise UserError(f"{len(images)} images and {len(places)} places in index; give one place for each image")
     if min([seed, epoch, *places], default=0) < 0:
         raise UserError(f"seed {seed}, epoch {epoch} and the places in index must be at least 0")
-    out = np.empty((views.count, len(images), 3, size, size), np.uint8)
+    out = [np.empty((len(images), 3, side, side), np.uint8) for side in views.sizes(size)]
     for row, (given, place) in enumerate(zip(images, places, strict=True)):
-        put_views(views, _pixels(given), list(out[:, row]), seed=seed, epoch=epoch, index=int(place))
+        put_views(views, _pixels(given), [view[row] for view in out], seed=seed, epoch=epoch, index=int(place))
     return [torch.from_numpy(one) for one in out]
 
 

@@ -4,14 +4,15 @@ A view is a pure function of (seed, epoch, index, view number): its numbers come
 4x64) keyed by those four, so that workers, processes, prefetch and resume can't change what is trained on.
 """
 
+import threading
 from functools import lru_cache
 from math import cos, exp, log, radians, sin, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.recipes import GlyphViews, PhotoViews, Views
+from gemel.recipes import GlyphViews, Ordered, PhotoViews, Views
 
 GRID = 4
 """points along a side of the grid that bends a glyph"""
@@ -35,7 +36,7 @@ class PhotoDraw(NamedTuple):
     bicubic: bool
     flip: bool
     jitter: tuple[tuple[str, float], ...]
-    """(brightness | contrast | saturation | hue, factor) in the order of their application"""
+    """(brightness | contrast | saturation | hue | gray, factor) in the order of their application"""
     gray: bool
     sigma: float
     """of the blur, pixels; 0: none"""
@@ -85,16 +86,32 @@ def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return permutation
 
 
+class _Generators(threading.local):
+    """One generator for each thread, set to a stream anew: a third of the time of making one."""
+
+    def __init__(self) -> None:
+        self.philox: Any = np.random.Philox(key=0)  # Any: its stub wants the state's inner type by name
+        self.state: Any = self.philox.state
+        self.generator = np.random.Generator(self.philox)
+
+
+_generators = _Generators()
+
+
 def _generator(seed: int, epoch: int, view: int, index: int) -> np.random.Generator:
     # The lowest word of the counter counts up as numbers are drawn, so the three above it tell the streams apart.
-    counter = np.array([0, 0, view, index], np.uint64)
-    return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=counter))
+    counter, key = np.array([0, 0, view, index], np.uint64), np.array([seed, epoch], np.uint64)
+    _generators.philox.state = {**_generators.state, "state": {"counter": counter, "key": key}}
+    return _generators.generator
 
 
 def _draw_photo(
     views: PhotoViews, numbers: NDArray[np.float64], view: int, height: int, width: int, size: int
 ) -> PhotoDraw:
-    left, top, crop_width, crop_height = _crop(views, numbers[: 4 * TRIES].tolist(), height, width)
+    local = view >= 2
+    scale = views.local_scale if local else views.scale
+    blur, solarize = (views.local_blur, views.local_solarize) if local else (views.blur[view], views.solarize[view])
+    left, top, crop_width, crop_height = _crop(scale, views.ratio, numbers[: 4 * TRIES].tolist(), height, width)
     u: list[float] = numbers[4 * TRIES :].tolist()
     jitter: tuple[tuple[str, float], ...] = ()
     if u[0] < views.jitter:
@@ -102,6 +119,9 @@ def _draw_photo(
         parts = [(name, 1.0 + _between(u[1 + i], -x, x)) for i, (name, x) in enumerate(strengths.items())]
         parts.append(("hue", _between(u[4], -views.hue, views.hue)))
         jitter = tuple(parts[i] for i in sorted(range(4), key=lambda i: u[5 + i]))
+    gray = u[10] < views.gray
+    if gray and views.gray_first:
+        jitter = (("gray", 1.0), *jitter)
     low, high = views.blur_sigma
     return PhotoDraw(
         size=size,
@@ -112,27 +132,27 @@ def _draw_photo(
         bicubic=views.interpolation == "bicubic",
         flip=u[9] < views.flip,
         jitter=jitter,
-        gray=u[10] < views.gray,
-        sigma=_between(u[12], low, high) if u[11] < views.blur[view] else 0.0,
-        solarize=u[13] < views.solarize[view],
+        gray=gray and not views.gray_first,
+        sigma=_between(u[12], low, high) if u[11] < blur else 0.0,
+        solarize=u[13] < solarize,
     )
 
 
-def _crop(views: PhotoViews, u: list[float], height: int, width: int) -> tuple[int, int, int, int]:
+def _crop(scale: Ordered, ratios: Ordered, u: list[float], height: int, width: int) -> tuple[int, int, int, int]:
     """Random resized crop: area uniform, ratio log-uniform; after ten misses the largest centred crop allowed."""
     area = height * width
-    low, high = (log(ratio) for ratio in views.ratio)
+    low, high = (log(ratio) for ratio in ratios)
     for i in range(TRIES):
-        target = area * _between(u[4 * i], *views.scale)
+        target = area * _between(u[4 * i], *scale)
         ratio = exp(_between(u[4 * i + 1], low, high))
         w, h = round(sqrt(target * ratio)), round(sqrt(target / ratio))
         if 0 < w <= width and 0 < h <= height:
             return int(u[4 * i + 2] * (width - w + 1)), int(u[4 * i + 3] * (height - h + 1)), w, h
     w, h = width, height
-    if width / height < views.ratio[0]:
-        h = max(1, round(width / views.ratio[0]))
-    elif width / height > views.ratio[1]:
-        w = max(1, round(height * views.ratio[1]))
+    if width / height < ratios[0]:
+        h = max(1, round(width / ratios[0]))
+    elif width / height > ratios[1]:
+        w = max(1, round(height * ratios[1]))
     return (width - w) // 2, (height - h) // 2, w, h
 
 

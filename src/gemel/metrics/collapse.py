@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from gemel.errors import UserError
 from gemel.metrics.rows import check_same_shape, checked_rows
 
 # Cosines of float32 features closer than this are the same: constant rows differ by rounding alone.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from gemel import backbones
 from gemel.data.batches import Loader, Plan
@@ -30,7 +31,7 @@ def seconds_a_step(method: Method, description: Optimizer, plan: Plan, workers: 
     times: list[float] = []
     begin = time.perf_counter()
     for batch in Loader(plan, epochs=1, workers=workers):
-        loss = module.training_step(batch._replace(views=[view.to(device) for view in batch.views]), 0)
+        loss = module.training_step(move_data_to_device(batch, torch.device(device)), 0)
         loss.backward()
         module.optimizer.step()
         module.optimizer.zero_grad()

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from gemel.data.batches import Batch
+from gemel.data.batches import Batch, Unfinished
 from gemel.data.normalise import Normalise
 from gemel.distributed import rank
 from gemel.launched import launched
@@ -70,11 +70,12 @@ class Pretrainer(LightningModule):
         """The optimiser alone: its rate follows `progress`, not a scheduler's state."""
         return self.optimizer
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch of uint8 views."""
+    def training_step(self, batch: Batch | Unfinished, batch_idx: int) -> Tensor:
+        """The loss of a batch of uint8 views, finished here if the workers have left that to the device."""
         # Dropout and the like draw from the step's own number: no random state needs keeping, and no two processes
         # drop the same.
         torch.manual_seed(int(np.random.SeedSequence((self.seed, self.done, rank())).generate_state(1)[0]))
+        batch = batch.finished() if isinstance(batch, Unfinished) else batch
         batch = batch._replace(views=[self.normalise(view) for view in batch.views])
         terms = self.method(batch, self.progress)
         self.terms = {name: value.detach() for name, value in terms.items()}

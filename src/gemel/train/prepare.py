@@ -73,6 +73,7 @@ class Prepared:
             chosen.batch_size,
             rank=here.rank,
             processes=here.processes,
+            on_device=torch.cuda.is_available(),
         )
 
 

@@ -53,8 +53,6 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
         _check(state, prepared, run)
     start = int(state["step"]) if state else 0
     loader = Loader(plan, epochs=settings.epochs, start=start, workers=settings.workers or 0)
-    if loader.note:
-        say(loader.note)
     module = _module(prepared, start)
     keeper = Keeper(run, seconds=settings.checkpoint_seconds, facts=_facts(prepared))
     guard = RejectionGuard(run, loader, share=settings.max_rejected)

@@ -1,0 +1,92 @@
+"""Batches assembled in threads ahead of their use: each is allocated once, and its rows are filled where they lie.
+
+Threads and not processes: decoding, resizing and the loop over pixels all let go of the interpreter, so that threads
+run side by side. They start at once, share the decoded images, copy nothing, need no /dev/shm, and no fork of a process
+that has threads of its own.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gemel.data.augment import Pixels
+from gemel.data.decode import pillow_warns_nobody
+
+PREFETCHED = 2
+"""batches under way beside the one in use"""
+
+
+class Rows(ABC):
+    """Views of some images, to be filled row by row.
+
+    Args:
+        count: rows.
+        sizes: sides of the views of a row, pixels.
+    """
+
+    def __init__(self, count: int, sizes: Iterable[int]) -> None:
+        self.sizes = list(sizes)
+        pinned = torch.cuda.is_available()  # the copy to a GPU then runs beside its work
+        self.views: list[Tensor] = [
+            torch.empty((count, 3, size, size), dtype=torch.uint8, pin_memory=pinned) for size in self.sizes
+        ]
+        self.rejected: dict[int, str] = {}
+        self._pixels: list[Pixels] = [view.numpy() for view in self.views]
+
+    def __len__(self) -> int:
+        return len(self.views[0])
+
+    def row(self, number: int) -> list[Pixels]:
+        """One row of each view, (3, size, size)."""
+        return [view[number] for view in self._pixels]
+
+    @abstractmethod
+    def fill(self, rows: range) -> None:
+        """Fill some rows; called from several threads, each with rows of its own."""
+
+
+Filled = TypeVar("Filled", bound=Rows)
+
+
+def assembled(begin: Callable[[int], Filled], numbers: Iterable[int], workers: int) -> Iterator[Filled]:
+    """The batches of these numbers, in order.
+
+    Args:
+        begin: makes the empty batch of a number.
+        numbers: of the batches.
+        workers: threads that fill them; 0: the calling one does.
+    """
+    if not workers:
+        for number in numbers:
+            batch = begin(number)
+            batch.fill(range(len(batch)))
+            yield batch
+        return
+    waiting: deque[tuple[Filled, list[Future[None]]]] = deque()
+    # Here, once: the list of filters belongs to the process, and must not change under whoever takes the batches.
+    with pillow_warns_nobody(), ThreadPoolExecutor(workers, "views") as pool:
+        try:
+            for number in numbers:
+                batch = begin(number)
+                bounds = np.linspace(0, len(batch), workers + 1).astype(int).tolist()
+                parts = [range(start, end) for start, end in pairwise(bounds)]
+                waiting.append((batch, [pool.submit(batch.fill, part) for part in parts]))
+                if len(waiting) > PREFETCHED:
+                    yield _finished(waiting.popleft())
+            while waiting:
+                yield _finished(waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _finished(batch: tuple[Filled, list[Future[None]]]) -> Filled:
+    for part in batch[1]:
+        part.result()
+    return batch[0]
