@@ -8,6 +8,8 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 import numpy as np
@@ -76,7 +78,15 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
     """
     before = tensors_of(subject)
     shape = len(source), int(subject.facts["width"]), _class_count(subject)
-    store = Store(subject.folder, key_of(before, subject.facts, source), *shape)
+    key = key_of(before, subject.facts, source)
+    store = Store(subject.folder, key, *shape)
+    if world_size() == 1 and not store.finished and not store.writable:
+        with TemporaryDirectory() as spare:  # its files stay readable while they are mapped
+            return _seen(subject, source, Store(Path(spare), key, *shape), before, tell)
+    return _seen(subject, source, store, before, tell)
+
+
+def _seen(subject: Subject, source: Source, store: Store, before: str, tell: Progress | None) -> Seen:
     if rank() == 0:
         store.prepare()
     wait_for_all()

@@ -28,7 +28,7 @@ class LinearCached(Evaluation):
         strengths: how many, evenly spread on a log scale
         weakest: the smallest strength, as a power of ten
         strongest: the largest one, as a power of ten
-        tolerance: of the solver: largest gradient at the end
+        tolerance: of the solver: estimated share of the loss that is left to gain
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class LinearCached(Evaluation):
         strengths: Annotated[int, Field(ge=1, le=1000)] = 23,
         weakest: Power = -8.0,
         strongest: Power = 3.0,
-        tolerance: PositiveFloat = 1e-5,
+        tolerance: PositiveFloat = 1e-7,
     ) -> None:
         if strongest < weakest:
             raise UserError(f"--strongest {strongest:g} is below --weakest {weakest:g}")

@@ -99,6 +99,12 @@ class Store:
         self._open: dict[str, np.memmap[Any, Any]] = {}
 
     @property
+    def writable(self) -> bool:
+        """Whether the folder takes files: that of a run which was handed on may not."""
+        standing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        return os.access(standing, os.W_OK)
+
+    @property
     def finished(self) -> bool:
         """Whether the pass is complete."""
         return (self.path / "done.json").is_file()
@@ -107,21 +113,20 @@ class Store:
         """Make the files, or keep those of an interrupted pass; what is damaged is thrown away. For one process.
 
         Raises:
-            UserError: the folder can't be written.
+            UserError: a file stands where the folder should be.
+            OSError: the disk is full, or refuses.
         """
+        if self._sound():
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
         try:
-            if self._sound():
-                return
-            shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True, exist_ok=True)
-            for name, width in self.widths.items():
-                self._array(f"{name}.part", (self.images, width), np.float32, make=True)
-            self._array("marks.part", (self.images,), np.uint8, make=True).flush()
-            write_text(self.path / "begun.json", json.dumps({"images": self.images} | self.widths))
-        except OSError as error:
-            raise UserError(
-                f"{self.path} can't be written ({error.strerror}); give another folder with --out"
-            ) from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{self.path} can't be written: a file stands in its way; name a folder") from error
+        for name, width in self.widths.items():
+            self._array(f"{name}.part", (self.images, width), np.float32, make=True)
+        self._array("marks.part", (self.images,), np.uint8, make=True).flush()
+        write_text(self.path / "begun.json", json.dumps({"images": self.images} | self.widths))
 
     def unseen(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these places have no row yet."""
