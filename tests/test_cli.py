@@ -205,3 +205,15 @@ def test_backbone_and_python_answers(photos_run: Run, photos: Path) -> None:
         gemel.evaluate(photos_run, "knnn")
     with pytest.raises(gemel.UserError, match="did you mean --k"):
         gemel.evaluate(photos_run, "knn", kk=3)
+
+
+def test_sigterm_leaves_with_130_at_any_time(tmp_path: Path) -> None:
+    """Before the training begins, too."""
+    words = [sys.executable, "-m", "gemel", "pretrain", "digits", "--epochs", "4000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()  # the first choice: torch is being used, nothing is trained yet
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors

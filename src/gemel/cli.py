@@ -1,7 +1,10 @@
 """The command line: read flags, call one library function, print its answer."""
 
 import errno
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,7 +20,7 @@ from gemel.commands.embed import embed
 from gemel.commands.evaluate import evaluate
 from gemel.commands.study import study
 from gemel.errors import Diverged, Interrupted, UserError, brief, is_out_of_memory, system_words
-from gemel.launched import is_first
+from gemel.launched import REQUEUE, is_first, requeue
 
 app = typer.Typer(
     name="gemel",
@@ -132,9 +135,20 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a path that is not text, or a terminal that has no letter α
             stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if "SLURM_JOB_ID" in os.environ:
+            signal.signal(REQUEUE, _ask_again)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]  # for every command, wherever it stands
     sys.exit(_guarded(lambda: app(words, standalone_mode=False), debug=debug))
+
+
+def _ask_again(*_: Any) -> None:
+    """SLURM's time is over where nothing is being trained: what stands is kept, and the job asked for again."""
+    if is_first():
+        requeue()
+    raise KeyboardInterrupt
 
 
 def _guarded(command: Callable[[], Any], *, debug: bool) -> int:

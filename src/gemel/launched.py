@@ -1,10 +1,15 @@
 """How many processes a launcher started, and which one this is; no torch."""
 
 import os
+import signal
+import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from gemel.errors import UserError
+
+REQUEUE = signal.SIGUSR1
+"""what a SLURM job asks for shortly before its time is over: sbatch --signal=USR1@120"""
 
 
 class Launched(NamedTuple):
@@ -52,3 +57,16 @@ def _number(environment: Mapping[str, str], name: str, default: str) -> int:
         return int(environment.get(name, default))
     except ValueError as error:
         raise UserError(f"the launcher's variable {name} is {environment[name]!r}, not a number") from error
+
+
+def requeue() -> None:
+    """Put the SLURM job back in the queue; its script goes on with gemel resume."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        failed = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        failed = str(error)
+    print(f"requeue of job {job}: {failed or 'asked for'}", flush=True)

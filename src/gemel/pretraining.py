@@ -45,8 +45,8 @@ def speaker(quiet: bool) -> Any:
 def _pretrain_together(*layers: Any, quiet: bool) -> Run:
     """The first process checks, chooses and makes the folder while the others wait; then all train."""
     from gemel.train.asked import asked_for
-    from gemel.train.prepare import follow, prepare, start
-    from gemel.train.processes import first_says, joined
+    from gemel.train.prepare import fingerprint, follow, prepare, start
+    from gemel.train.processes import first_says, joined, mistakes_of_all
 
     prepared, mistakes = None, ()
     if launched().rank == 0:
@@ -56,12 +56,18 @@ def _pretrain_together(*layers: Any, quiet: bool) -> Run:
         except UserError as error:
             mistakes = error.mistakes
     with joined():
-        chosen = None if prepared is None else (prepared.settings.model_dump(), str(prepared.folder))
+        chosen = None
+        if prepared is not None:
+            chosen = prepared.settings.model_dump(), str(prepared.folder), fingerprint(prepared.source)
         mistakes, chosen = first_says((mistakes, chosen))
-        if mistakes:
+        if prepared is None and chosen is not None:
+            try:
+                prepared = follow(*chosen)
+            except UserError as error:
+                mistakes = error.mistakes
+        mistakes = mistakes_of_all(mistakes)
+        if mistakes or prepared is None:
             raise UserError(*mistakes)
-        if prepared is None:
-            prepared = follow(*chosen)
         return _complete(prepared, Run(prepared.folder), quiet=quiet)
 
 

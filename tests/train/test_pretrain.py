@@ -304,7 +304,10 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert "last.ckpt is damaged: going on from previous.ckpt, step 29" in printed
     assert run.backbone_path.read_bytes() == whole
     assert run.metrics().drop_columns("images_per_second").equals(table)
-    run.checkpoint_path.write_bytes(b"")
+    bytes_of_last[0] ^= 1
+    run.checkpoint_path.write_bytes(bytes_of_last)
+    assert checkpoints.load(run, print) is not None
+    assert not run.checkpoint_path.exists(), "the next save must not put it in the whole one's place"
     run.previous_path.write_bytes(b"")
     with pytest.raises(gemel.UserError, match="none before it is whole"):
         gemel.resume(run, quiet=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from gemel import backbones
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
+from gemel.launched import launched
 from gemel.methods.base import Method
 from gemel.runs import Run, is_whole, write_atomically
 from gemel.schema import convert
@@ -59,6 +60,8 @@ def load(run: Run, say: Callable[[str], None] | None = None) -> dict[str, Any] |
             raise UserError(f"{why}; gemel resume {run.path} goes on from the one before it")
         state = _checked(run, previous)
         say(f"{why}: going on from {previous.name}, step {state['step']}")
+        if launched().rank == 0:
+            last.unlink(missing_ok=True)  # the next save must not put it in the whole one's place
         return state
     return _checked(run, last)
 

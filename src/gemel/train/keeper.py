@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from types import FrameType
@@ -15,12 +14,10 @@ from gemel.data.listing import printable
 from gemel.data.sources import Source
 from gemel.distributed import any_of, rank
 from gemel.errors import Diverged, UserError
+from gemel.launched import REQUEUE, requeue
 from gemel.runs import Run
 from gemel.train import checkpoints
 from gemel.train.module import Pretrainer, pretrainer
-
-REQUEUE = signal.SIGUSR1
-"""what a SLURM job asks for shortly before its time is over: sbatch --signal=USR1@120"""
 
 
 class Finite(Callback):
@@ -87,7 +84,7 @@ class Keeper(Callback):
         if self.interrupted or time.monotonic() - self._saved >= self.seconds:
             self.save(trainer, module)
         if self.interrupted and any_of(self._signal == REQUEUE) and rank() == 0:
-            _requeue()
+            requeue()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last checkpoint; and the signals go back to whoever had them."""
@@ -124,16 +121,3 @@ class Keeper(Callback):
     def _give_back(self) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
-
-
-def _requeue() -> None:
-    """Put the SLURM job back in the queue; its script goes on with gemel resume."""
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-        failed = done.stderr.strip() if done.returncode else ""
-    except OSError as error:
-        failed = str(error)
-    print(f"requeue of job {job}: {failed or 'asked for'}", flush=True)

@@ -1,5 +1,6 @@
 """From what was asked to a run that is ready to start: everything chosen, nothing written."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -119,7 +120,15 @@ def start(prepared: Prepared) -> Run:
     return run
 
 
-def follow(settings: Mapping[str, Any], folder: str) -> Prepared:
+def fingerprint(source: Source) -> str:
+    """SHA-256 of the images' paths, in their order."""
+    found = hashlib.sha256()
+    for index in range(len(source)):
+        found.update(os.fsencode(source.path(index)) + b"\0")
+    return found.hexdigest()
+
+
+def follow(settings: Mapping[str, Any], folder: str, images: str) -> Prepared:
     """What `prepare` gave the first of several processes, made on another from its settings.
 
     Raises:
@@ -127,6 +136,11 @@ def follow(settings: Mapping[str, Any], folder: str) -> Prepared:
     """
     chosen = Settings.model_validate(settings)
     source = open_source(chosen.images, labels=chosen.labels)
+    if fingerprint(source) != images:
+        raise UserError(
+            f"{source.name} holds {len(source)} images for process {launched().rank}, and others for the first one; "
+            "all machines must see the same files at the same place"
+        )
     return Prepared(chosen, source, Path(folder), _built(chosen))
 
 

@@ -63,7 +63,10 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
         if state:
             _restore(state, module, trainer)
         if start < module.steps:
-            trainer.fit(module, train_dataloaders=loader)
+            try:
+                trainer.fit(module, train_dataloaders=loader)
+            except SystemExit as leave:  # what Lightning makes of a second Ctrl-C
+                raise KeyboardInterrupt from leave
     if keeper.interrupted:
         raise Interrupted(
             f"interrupted after step {module.done} of {module.steps}; gemel resume {run.path} continues it"

@@ -1,7 +1,8 @@
 """Several processes as one: how they meet, and how the first one's words reach all."""
 
+import atexit
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from gemel.errors import UserError
 from gemel.launched import launched
 
 WAIT = timedelta(minutes=30)
@@ -17,12 +19,23 @@ WAIT = timedelta(minutes=30)
 
 @contextmanager
 def joined() -> Generator[None]:
-    """The group of the processes that a launcher started, left at the end; nothing where there is one process."""
+    """With the group of the processes that a launcher started; nothing where there is one process.
+
+    The group stays until the process ends: a second meeting would find the first one's traces and fail.
+
+    Raises:
+        UserError: this process sees no GPU of its own where others do.
+    """
     here = launched()
     if here.processes == 1 or dist.is_initialized():
         yield
         return
     gpu = torch.cuda.is_available()
+    if gpu and torch.cuda.device_count() <= here.local_rank:
+        raise UserError(
+            f"process {here.local_rank} of this machine sees {torch.cuda.device_count()} GPUs; let every process see "
+            "all GPUs of its machine (SLURM: --gpus-per-node)"
+        )
     if gpu:
         torch.cuda.set_device(here.local_rank)
     # What processes agree on lies in the CPU's memory: it never waits for a GPU's queue.
@@ -33,10 +46,8 @@ def joined() -> Generator[None]:
         world_size=here.processes,
         timeout=WAIT,
     )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
+    yield
 
 
 def first_says(value: Any) -> Any:
@@ -46,6 +57,15 @@ def first_says(value: Any) -> Any:
     words = [value]
     dist.broadcast_object_list(words, src=0)
     return words[0]
+
+
+def mistakes_of_all(own: Sequence[str]) -> list[str]:
+    """What any process found wrong, each once; all of them must ask."""
+    if not dist.is_initialized():
+        return list(own)
+    parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(parts, list(own))
+    return list(dict.fromkeys(mistake for part in parts for mistake in part))
 
 
 def _meeting_point() -> str:
