@@ -180,6 +180,7 @@ def test_many_scores_stand_below_each_other(tmp_path: Path) -> None:
     assert cells["knn top1"][1] == "90.0"
     nearest = next(one for one in comparison.neighbours if Column("transfer", "cars_top1") in one.values)
     assert cells["transfer cars top1"][2].startswith(f"{nearest.row.value:.1f} {nearest.row.method}")
+    assert nearest.row.method == "TWIST", "of equally near ones our own method"
     assert comparison.html().count("transfer cars_top1 by run") == 1, "a chart of each"
 
 

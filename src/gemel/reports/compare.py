@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gemel.errors import UserError
 from gemel.metrics.spread import Spread, spread_of
 from gemel.outputs import check_suffix
-from gemel.published import Published, everything
+from gemel.published import Published, everything, form_of
 from gemel.reports.curves import Chart, charts, read_log
 from gemel.reports.groups import Column, Group, groups_of
 from gemel.reports.marks import (
@@ -206,7 +206,7 @@ def compare_runs(runs: Sequence[Run], *, published: bool) -> Comparison:
 
 
 def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
-    """Find printed numbers of our scores, by one of our methods or on our data; those with fewest marks first."""
+    """Find printed numbers of our scores, by one of our methods or on our data; those with fewest marks first, of them our methods'."""
     columns: dict[str, dict[Column, None]] = {}
     for group in groups:
         for column in group.scores:
@@ -223,7 +223,12 @@ def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
             old = found.get(key, Neighbour(row, {}, ()))
             values, joined = old.values | {column: row.value}, dict.fromkeys([*old.marks, *marks])
             found[key] = Neighbour(row, values, tuple(joined))
-    return sorted(found.values(), key=lambda one: len({mark.kind for mark in one.marks}))
+
+    def distance(one: Neighbour) -> tuple[int, bool]:
+        foreign = all(form_of(one.row.method, group.method) is None for group in groups)
+        return len({mark.kind for mark in one.marks}), foreign
+
+    return sorted(found.values(), key=distance)
 
 
 def _is_main(column: Column) -> bool:
