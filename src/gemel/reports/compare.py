@@ -206,7 +206,7 @@ def compare_runs(runs: Sequence[Run], *, published: bool) -> Comparison:
 
 
 def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
-    """Find printed numbers of our scores, by one of our methods or on our data; those with fewest marks first, of them our methods'."""
+    """Find printed numbers of our scores, by our methods or on our data; fewest marks first, then our methods."""
     columns: dict[str, dict[Column, None]] = {}
     for group in groups:
         for column in group.scores:
