@@ -16,6 +16,7 @@ LAYERS: dict[str, set[str]] = {
     "schedules": set(),
     "distributed": set(),
     "launched": {"errors"},
+    "outputs": {"errors"},
     "pretraining": {""},
     "schema": {"errors"},
     "config_file": {"errors"},
@@ -34,7 +35,9 @@ LAYERS: dict[str, set[str]] = {
         "train.processes", "evaluations",
     },
     "published": set(),
-    "reports": {"errors", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports"},
+    "reports": {
+        "errors", "outputs", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports",
+    },
     "studies": {
         "__init__", "errors", "recipes", "runs", "schema", "settings", "metrics.spread", "published", "reports",
         "pretraining", "train.asked", "studies",
@@ -63,6 +66,7 @@ WITHOUT_TORCH = {
     "runs",
     "schedules",
     "launched",
+    "outputs",
     "pretraining",
     "schema",
     "config_file",

@@ -81,3 +81,13 @@ def test_overwriting_clears_the_old_run(tmp_path: Path) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no run\.yaml"):
         Run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["evaluations/knn-12ab.json", "evaluations/gallery.json", "environment.json"])
+@pytest.mark.parametrize("damage", [b'{"protocol": "kn', b"", b"\xff\xfe{"])
+def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> None:
+    run = create(tmp_path / "run", "seed: 0\n")
+    (run.path / "evaluations").mkdir()
+    (run.path / name).write_bytes(damage)
+    with pytest.raises(UserError, match=f"{name} is damaged: .*; delete it and run the command again"):
+        assert run.evaluations() or run.gallery() or run.environment

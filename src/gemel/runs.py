@@ -56,6 +56,18 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON's grammar, or of UTF-8
+        raise UserError(f"{path} is damaged: {error}; delete it and run the command again") from error
+
+
 class Run:
     """One run's folder.
 
@@ -153,13 +165,7 @@ class Run:
     def evaluations(self) -> list[dict[str, Any]]:
         """Results of the evaluations: protocol, metrics, settings; in the order of their names."""
         files = sorted((self.path / "evaluations").glob("*-*.json"))
-        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
-
-    def write_evaluation(self, name: str, result: Mapping[str, Any]) -> Path:
-        """Keep a result as evaluations/NAME.json."""
-        path = self.path / "evaluations" / f"{name}.json"
-        write_text(path, json.dumps(result, indent=2))
-        return path
+        return [read_json(file) for file in files]
 
     def rejected(self) -> pa.Table:
         """Unreadable files: path, reason."""
@@ -198,7 +204,7 @@ class Run:
 
     def _json(self, name: str) -> Any:
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
 
 class MetricsLog:

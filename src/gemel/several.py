@@ -76,9 +76,12 @@ def study(
 def study_of_layer(layer: "Layer", *, quiet: bool) -> "Outcome":
     """The study that a layer of words names: its own options apart from the settings of its runs."""
     from gemel import studies
+    from gemel.launched import launched
     from gemel.schema import convert, mistakes_in
     from gemel.studies.plan import StudyLaunch
 
+    if launched().processes > 1:
+        raise UserError("start gemel study as one process; it starts its runs one by one")
     found = studies.find(str(layer.values["name"]))
     words = {key: value for key, value in layer.values.items() if key in StudyLaunch.model_fields}
     mistakes = mistakes_in(words, StudyLaunch.model_fields, layer.spell)

@@ -12,6 +12,7 @@ from gemel import backbones
 from gemel.backbones.torchvision import torchvision_backbone
 from gemel.data.sources import open_source
 from gemel.errors import UserError
+from gemel.evaluations.base import Result
 from gemel.evaluations.features import see
 from gemel.evaluations.subjects import open_subject
 from gemel.runs import Run
@@ -152,3 +153,19 @@ def test_mistakes(digits_run: Run, tmp_path: Path) -> None:
             open_subject(words, **options)
     with pytest.raises(UserError, match="name the images"):
         gemel.evaluate("timm:resnet18", "knn", out=tmp_path, network="random")
+
+
+def test_a_run_by_two_paths_is_one_file(digits_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(digits_run.path)
+    results = [gemel.evaluate(path, "knn", quiet=True, k=7) for path in (digits_run.path, Path())]
+    assert results[0].settings["network"] != results[1].settings["network"]
+    assert results[0].file_name == results[1].file_name
+    (digits_run.path / "evaluations" / f"{results[0].file_name}.json").unlink()
+
+
+def test_two_networks_of_a_library_are_two_files() -> None:
+    def name(network: str, backbone: str = "timm:resnet18") -> str:
+        return Result("knn", {}, {"network": network, "backbone": backbone}).file_name
+
+    assert name("timm resnet18 (weights a.pt)") != name("timm resnet18 (weights b.pt)")
+    assert name("a/run (twist, resnet18)", "resnet18") == name("/b/run (twist, resnet18)", "resnet18")

@@ -8,8 +8,10 @@ import pytest
 from gemel import published, studies
 from gemel.cli import main
 from gemel.errors import UserError
+from gemel.runs import create
 from gemel.settings import Layer
 from gemel.studies.plan import StudyLaunch, check_settings, plan
+from gemel.studies.runner import run_study
 
 
 @pytest.mark.parametrize("name", studies.available())
@@ -65,6 +67,40 @@ def test_mistakes_in_words(words: list[str], told: str, capsys: pytest.CaptureFi
         main(words)
     assert left.value.code == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]], ids=["whole", "dry"])
+def test_a_run_s_folder_is_no_study_s(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = create(tmp_path / "run", "seed: 0\n")
+    with pytest.raises(SystemExit) as left:
+        main(["study", "epochs", "--images", "digits", "--out", str(run.path), *words])
+    assert left.value.code == 2
+    assert "holds a run; a study needs a folder of its own" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["run", "run.yaml"]
+
+
+def test_several_processes_start_no_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(SystemExit) as left:
+        main(["study", "epochs", "--images", "digits", "--dry-run"])
+    assert left.value.code == 2
+    assert "start gemel study as one process" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["plan.json", "failed.json"])
+def test_a_study_s_damaged_file_is_named(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text('{"short-1')
+    with pytest.raises(UserError, match=f"{file} is damaged"):
+        run_study("epochs", studies.find("epochs"), StudyLaunch(out=str(tmp_path), dry_run=True),
+                  Layer({"images": "digits"}, "call"), print)  # fmt: skip
 
 
 def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:

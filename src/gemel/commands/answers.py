@@ -3,25 +3,10 @@
 import os
 import re
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
-from gemel.errors import UserError, brief
-
-
-def check_suffix(path: Path, *allowed: str) -> None:
-    """Before the images are looked at: is the table's format known, and its folder there?
-
-    Raises:
-        UserError: no.
-    """
-    if path.suffix not in allowed:
-        raise UserError(f"--out {brief(str(path))} must end in {' or '.join(allowed)}")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
-    if path.is_dir():
-        raise UserError(f"--out {path} is a folder; name a file")
-    _check_writable(path.absolute().parent, f"--out {path}")
+from gemel.errors import UserError
+from gemel.outputs import check_writable
 
 
 def check_links(images: str, into: Path) -> None:
@@ -35,7 +20,7 @@ def check_links(images: str, into: Path) -> None:
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"--into {into} is not empty; name a new folder")
     standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())
-    _check_writable(standing, f"--into {into}")
+    check_writable(standing, f"--into {into}")
 
 
 def write_table(table: Any, out: Path) -> None:
@@ -73,15 +58,6 @@ def link(table: Any, into: Path) -> None:
             copy += 1
             place = folder / f"{image.stem}-{copy}{image.suffix}"
         place.symlink_to(image)
-
-
-def _check_writable(folder: Path, what: str) -> None:
-    """By a file that is gone at once: permissions alone don't tell of read-only disks, nor of /proc."""
-    try:
-        with TemporaryFile(dir=folder):
-            return
-    except OSError as error:
-        raise UserError(f"{what}: nothing can be written in {folder} ({error.strerror}); choose another") from error
 
 
 def _on_disk(path: str) -> str:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from gemel.commands.answers import check_links, check_suffix, link, write_table
+from gemel.commands.answers import check_links, link, write_table
 from gemel.commands.arguments import Images, RunFolder
+from gemel.outputs import check_suffix
 
 
 def classify(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gemel.commands.answers import check_suffix
+from gemel.outputs import check_suffix
 
 
 def compare(

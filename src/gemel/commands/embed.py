@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from gemel.commands.answers import check_suffix, write_table
+from gemel.commands.answers import write_table
 from gemel.commands.arguments import Images, RunFolder
+from gemel.outputs import check_suffix
 
 
 def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help="F.parquet or F.npz")]) -> None:

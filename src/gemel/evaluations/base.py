@@ -14,6 +14,9 @@ from gemel.data.sources import Source
 from gemel.methods.base import Method
 from gemel.runs import write_text
 
+LIBRARIES = ("timm", "torchvision")
+"""whose networks are judged by `LIBRARY:NAME`"""
+
 Progress = Callable[[int, int], None]
 """(done, of how many) after each batch or step"""
 
@@ -50,8 +53,13 @@ class Result(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """PROTOCOL-<hash of data and settings>: the same question is answered in the same place."""
-        text = json.dumps(self.settings, sort_keys=True, default=str)
+        """PROTOCOL-<hash of data and settings>: the same question is answered in the same place.
+
+        Which run it is says the folder, by whatever path it was named; what a library's network is says only the name.
+        """
+        library = str(self.settings.get("backbone", "")).partition(":")[0] in LIBRARIES
+        asked = {key: value for key, value in self.settings.items() if key != "network" or library}
+        text = json.dumps(asked, sort_keys=True, default=str)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def write(self, folder: Path) -> Path:

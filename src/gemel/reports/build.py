@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from gemel.errors import UserError
 from gemel.reports.charts import style
 from gemel.reports.curves import charts
 from gemel.reports.sections import differences, figure_table, run_names, story
+from gemel.reports.templates import rendered
 from gemel.runs import Run, write_text
 
 CHARTS_AT_ONCE = 6
@@ -41,18 +40,11 @@ def build_report(runs: Sequence[Run], out: Path | None = None) -> Path:
 
 
 def _page(runs: Sequence[Run]) -> str:
-    # Paths, class names and reasons are other people's text: everything is escaped but our own drawings.
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = run_names([run.path for run in runs])
     stories = [story(run, name, index) for index, (run, name) in enumerate(zip(runs, names, strict=True))]
     heads, rows = figure_table(stories)
-    return environment.get_template("page.html.j2").render(
+    return rendered(
+        "page.html.j2",
         stories=stories,
         charts=charts([each.log for each in stories]),
         heads=heads,

@@ -19,8 +19,10 @@ from gemel.reports.drawing import (
     Axis,
     Mark,
     bottom,
+    bottom_axis,
     every_so_many,
     grid,
+    left_axis,
     name_of_x,
     roomy,
     svg,
@@ -103,9 +105,9 @@ def line_chart(
     finite = np.concatenate([line.y[np.isfinite(line.y)] for line in thinned])
     high = max([float(finite.max()), *(mark.value for mark in levels)])
     low = 0.0 if from_zero else min([float(finite.min()), *(mark.value for mark in levels)])
-    x = Axis(span[0], roomy(*span, 0)[1], LEFT, WIDTH - RIGHT)
+    x = bottom_axis(span[0], roomy(*span, 0)[1])
     # A level needs room for its name above it.
-    y = Axis(*roomy(low, high, 0.1 if levels else 0.04, log=log, from_zero=from_zero), HEIGHT - BOTTOM, TOP, log)
+    y = left_axis(*roomy(low, high, 0.1 if levels else 0.04, log=log, from_zero=from_zero), log=log)
     parts = [grid(y, _percent_tick if fractions else number, whole=whole)]
     parts.append(bottom(x, y, x_name + (" · log scale" if log else "")))
     parts += [_level(mark, x, y) for mark in levels] + [_border(mark, x, y) for mark in borders]
@@ -116,7 +118,7 @@ def line_chart(
 
 def bar_chart(title: str, bars: Sequence[Mark], x_name: str) -> str:
     """Draw a bar for each count, in the order given; names below as far as there is room."""
-    y = Axis(*roomy(0, max(1.0, *(bar.value for bar in bars)), 0.04, from_zero=True), HEIGHT - BOTTOM, TOP)
+    y = left_axis(*roomy(0, max(1.0, *(bar.value for bar in bars)), 0.04, from_zero=True))
     slot = (WIDTH - LEFT - RIGHT) / len(bars)
     gap = min(slot * 0.2, 4)
     every = every_so_many([bar.name for bar in bars], slot)

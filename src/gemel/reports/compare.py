@@ -8,25 +8,35 @@ from typing import NamedTuple
 
 from gemel.errors import UserError
 from gemel.metrics.spread import Spread, spread_of
+from gemel.outputs import check_suffix
 from gemel.published import Published, everything, form_of
 from gemel.reports.curves import Chart, charts, read_log
 from gemel.reports.groups import Column, Group, groups_of
-from gemel.reports.marks import Mark, bare_metric, marks_of_group, marks_of_published, printed_metric, same
+from gemel.reports.marks import (
+    TRANSFERRED,
+    Mark,
+    bare_metric,
+    marks_of_group,
+    marks_of_published,
+    printed,
+    stands_beside,
+)
 from gemel.reports.sections import run_names
 from gemel.reports.spreads import Points, said, spread_chart
 from gemel.reports.tables import Table, markdown, page
 from gemel.reports.words import FRACTIONS, method_name, number, plural
 from gemel.runs import Run, write_atomically, write_text
 
-MAIN = ("top1", "mean_per_class", "map", "acc", "nmi", "kmeans_acc")
-"""Scores that the terminal has room for, and that get a chart; files hold all."""
-PER_CENT = (*FRACTIONS, "nmi", "ami", "ari", "map")
+MAIN = ("top1", "mean_per_class", "acc", "nmi", "kmeans_acc", "map_area")
+"""Scores that the terminal has room for, and that get a chart, beside all of `TRANSFERRED`; files hold all."""
+MOST_ACROSS = 6
+"""More scores than this stand below each other in the terminal."""
+PER_CENT = (*FRACTIONS, "nmi", "ami", "ari", "map", "average")
 """Scores by a part of their name that are told in per cent, as papers print them."""
 MOST_PUBLISHED = 8
 """Published rows in the terminal."""
 LETTERS = {"data": "D", "protocol": "P", "network": "N", "epochs": "E", "form": "F", "seeds": "S", "unfinished": "U"}
 """Of the kinds of marks, where there is no room for words."""
-FORMATS = (".md", ".html", ".csv")
 NOTE = (
     "Mean ± standard error over seeds; shares and NMI, AMI, ARI in per cent, as papers print them. "
     "A mark says why a row does not compare with the first one, a published row with the nearest of ours."
@@ -65,7 +75,9 @@ class Comparison:
 
     def short_table(self) -> Table:
         """The main scores, and a letter for each mark: for the terminal."""
-        columns = [column for column in self.columns if column.metric in MAIN]
+        columns = [column for column in self.columns if _is_main(column)]
+        if len(columns) > MOST_ACROSS:
+            return self._tall_table(columns)
         heads = ("run", "seeds", *(str(column).replace("_", " ") for column in columns), "mark")
         rows = [
             (group.name, str(len(group.runs)), *(_cell(group, one) for one in columns), _letters(self.marks(group)))
@@ -75,12 +87,30 @@ class Comparison:
         for one in shown[:MOST_PUBLISHED]:
             scores = (f"{one.values[column]:.1f}" if column in one.values else "" for column in columns)
             rows.append((f"printed: {one.row.method}, {one.row.data}", "", *scores, _letters(one.marks)))
+        return Table("", heads, tuple(rows), self._note(shown[:MOST_PUBLISHED]))
+
+    def _tall_table(self, columns: Sequence[Column]) -> Table:
+        """One row a score, one column a group; of the published rows only the nearest of each score."""
+        heads = ["score", *(group.name for group in self.groups)]
+        nearest = {column: one for one in reversed(self.neighbours) for column in one.values if column in columns}
+        rows = [["seeds", *(str(len(group.runs)) for group in self.groups)]]
+        rows += [[str(one).replace("_", " "), *(_cell(group, one) for group in self.groups)] for one in columns]
+        rows += [["mark", *(_letters(self.marks(group)) for group in self.groups)]]
+        if nearest:
+            told = [f"{one.values[column]:.1f} {one.row.method} {_letters(one.marks)}".rstrip()
+                    if (one := nearest.get(column)) else "" for column in columns]  # fmt: skip
+            heads, rows = [*heads, "nearest printed:"], [[*a, b] for a, b in zip(rows, ["", *told, ""], strict=True)]
+        shown = [one for one in self.neighbours if any(one is other for other in nearest.values())]
+        return Table("", tuple(heads), tuple(tuple(row) for row in rows), self._note(shown))
+
+    def _note(self, shown: Sequence[Neighbour]) -> str:
+        """Say what the letters mean, and how many published rows are not shown."""
         marks = [mark for group in self.groups for mark in self.marks(group)]
-        marks += [mark for one in shown[:MOST_PUBLISHED] for mark in one.marks]
+        marks += [mark for one in shown for mark in one.marks]
         legend = ", ".join(f"{LETTERS[kind]} {kind}" for kind in dict.fromkeys(mark.kind for mark in marks))
-        left = len(self.neighbours) - len(shown[:MOST_PUBLISHED])
+        left = len(self.neighbours) - len(shown)
         more = f" {plural(left, 'published row')} more in a file: --out compared.md" if left else ""
-        return Table("", heads, tuple(rows), NOTE + (f" Marks: {legend}." if legend else "") + more)
+        return NOTE + (f" Marks: {legend}." if legend else "") + more
 
     def table(self) -> Table:
         """Every score, and the marks in full."""
@@ -114,7 +144,7 @@ class Comparison:
         names = run_names([run.path for run in runs])
         read = [(name, run.settings, run.metrics()) for name, run in zip(names, runs, strict=True)]
         logs = [read_log(name, str(set_["method"]["name"]), rows, set_) for name, set_, rows in read if rows.num_rows]
-        drawn = [chart for column in self.columns if column.metric in MAIN for chart in self._chart(column)]
+        drawn = [chart for column in self.columns if _is_main(column) for chart in self._chart(column)]
         facts = [f"{plural(len(runs), 'run')} in {plural(len(self.groups), 'group')}"]
         return page("Runs compared", facts, [self.table()], [*drawn, *(charts(logs) if logs else [])])
 
@@ -124,7 +154,7 @@ class Comparison:
         Raises:
             UserError: another ending, or no such folder.
         """
-        check_out(out)
+        check_suffix(out, ".md", ".html", ".csv")
         if out.suffix == ".csv":
             write_atomically(out, self._write_csv)
         else:
@@ -175,38 +205,34 @@ def compare_runs(runs: Sequence[Run], *, published: bool) -> Comparison:
     return Comparison(groups, tuple(_neighbours(groups)) if published else ())
 
 
-def check_out(out: Path) -> None:
-    """Refuse a file that can't be written, before anything is done.
-
-    Raises:
-        UserError: its name ends in no known format, or there is no such folder.
-    """
-    if out.suffix not in FORMATS:
-        raise UserError(f"--out {out} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
-
-
 def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
-    """Find printed numbers of our scores, by one of our methods or on our data; those with fewest marks first."""
-    columns = {printed_metric(column): column for group in groups for column in group.scores}
+    """Find printed numbers of our scores, by our methods or on our data; fewest marks first, then our methods."""
+    columns: dict[str, dict[Column, None]] = {}
+    for group in groups:
+        for column in group.scores:
+            columns.setdefault(printed(column, group.protocols[column])[0], {})[column] = None
     found: dict[tuple[object, ...], Neighbour] = {}
     for row in everything():
         metric, note = bare_metric(row)
-        column = columns.get(metric)
-        near = [] if column is None else [group for group in groups if column in group.scores and _near(row, group)]
-        if column is None or not near:
-            continue
-        marks = min((marks_of_published(row, group, column) for group in near), key=len)
-        key = (row.table, row.method, row.network, row.epochs, row.data, note)
-        old = found.get(key, Neighbour(row, {}, ()))
-        values, joined = old.values | {column: row.value}, dict.fromkeys([*old.marks, *marks])
-        found[key] = Neighbour(row, values, tuple(joined))
-    return sorted(found.values(), key=lambda one: len({mark.kind for mark in one.marks}))
+        for column in columns.get(metric, {}):
+            near = [group for group in groups if column in group.scores and stands_beside(row, group, column)]
+            if not near:
+                continue
+            marks = min((marks_of_published(row, group, column) for group in near), key=len)
+            key = (row.table, row.method, row.network, row.epochs, row.data, note)
+            old = found.get(key, Neighbour(row, {}, ()))
+            values, joined = old.values | {column: row.value}, dict.fromkeys([*old.marks, *marks])
+            found[key] = Neighbour(row, values, tuple(joined))
+
+    def distance(one: Neighbour) -> tuple[int, bool]:
+        foreign = all(form_of(one.row.method, group.method) is None for group in groups)
+        return len({mark.kind for mark in one.marks}), foreign
+
+    return sorted(found.values(), key=distance)
 
 
-def _near(row: Published, group: Group) -> bool:
-    return form_of(row.method, group.method) is not None or same(row.data, group.data)
+def _is_main(column: Column) -> bool:
+    return column.metric in MAIN or column.protocol in TRANSFERRED
 
 
 def _spread(group: Group, column: Column) -> Spread:

@@ -37,6 +37,16 @@ class Axis(NamedTuple):
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
 
+def bottom_axis(low: float, high: float, *, log: bool = False) -> Axis:
+    """Lay an axis along the bottom of a chart."""
+    return Axis(low, high, LEFT, WIDTH - RIGHT, log)
+
+
+def left_axis(low: float, high: float, *, log: bool = False) -> Axis:
+    """Lay an axis along the left side of a chart."""
+    return Axis(low, high, HEIGHT - BOTTOM, TOP, log)
+
+
 def roomy(low: float, high: float, room: float, *, log: bool = False, from_zero: bool = False) -> tuple[float, float]:
     """Widen a range by a part of itself, and a range without width so that it has one."""
     if log:

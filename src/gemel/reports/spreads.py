@@ -8,17 +8,15 @@ from typing import NamedTuple
 from gemel.metrics.spread import Spread
 from gemel.reports.charts import style
 from gemel.reports.drawing import (
-    BOTTOM,
     HEIGHT,
     LEFT,
     LETTER,
-    RIGHT,
-    TOP,
-    WIDTH,
     Axis,
     bottom,
+    bottom_axis,
     every_so_many,
     grid,
+    left_axis,
     name_of_x,
     roomy,
     svg,
@@ -62,8 +60,8 @@ def spread_chart(
     feet = [one.mean - (one.error or 0) for line in lines for one in line.y]
     places = [place for line in lines for place in line.x]
     span = (-0.5, len(names) - 0.5) if names else roomy(min(places), max(places), 0.06, log=log_x)
-    x = Axis(*span, LEFT, WIDTH - RIGHT, log_x and not names)
-    y = Axis(*roomy(min(feet), max(tops), 0.08), HEIGHT - BOTTOM, TOP)
+    x = bottom_axis(*span, log=log_x and not names)
+    y = left_axis(*roomy(min(feet), max(tops), 0.08))
     parts = [grid(y, number), _names(x, y, names, x_name) if names else bottom(x, y, x_name)]
     parts += [_line(line, x, y, joined=not names) for line in lines]
     parts += [_legend(place, line) for place, line in enumerate(lines) if len(lines) > 1]

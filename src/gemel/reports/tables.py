@@ -1,12 +1,10 @@
 """A table of words, in the terminal, as Markdown and as a page of its own."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from gemel.reports.curves import Chart
+from gemel.reports.templates import rendered
 
 SIGNS = {"pass": "good", "fail": "bad"}
 """Colour of a verdict; any other word is a warning."""
@@ -78,14 +76,8 @@ def page(
         charts: with their drawings
         verdicts: of checks
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("tables.html.j2").render(
+    return rendered(
+        "tables.html.j2",
         title=title,
         facts=facts,
         tables=tables,

@@ -10,7 +10,7 @@ from pydantic import Field
 from gemel.errors import UserError
 from gemel.recipes import Description
 from gemel.reports.sections import flat
-from gemel.runs import RUN_FILE, write_text
+from gemel.runs import RUN_FILE, read_json, write_text
 from gemel.settings import Launch, Layer, layer_of_call, merge
 from gemel.studies.base import Study, Variation
 
@@ -114,7 +114,7 @@ def remember(planned: Sequence[Planned], out: Path) -> None:
 
 def _earlier(out: Path) -> dict[str, dict[str, str]]:
     file = out / "plan.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
 def _check_overrides(overrides: Layer, variations: Sequence[Variation]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import gemel
 from gemel import pretraining
-from gemel.errors import Diverged
+from gemel.errors import Diverged, UserError
 from gemel.reports.words import duration
-from gemel.runs import RUN_FILE, Run, write_text
+from gemel.runs import RUN_FILE, Run, read_json, write_text
 from gemel.settings import Layer, layer_of_call
 from gemel.studies.base import Study
 from gemel.studies.checks import Row
@@ -31,10 +31,13 @@ def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, sa
         say: is told what is done.
 
     Raises:
-        UserError: a setting is wrong, or the folder holds runs of other settings; nothing is written then.
+        UserError: a setting is wrong, or the folder is a run's or holds runs of other settings; nothing is written
+            then.
         Interrupted: a signal ended a run; what stands is kept, and the tables of it are written.
     """
     out = Path(launch.out or Path("runs") / "studies" / name)
+    if (out / RUN_FILE).is_file():
+        raise UserError(f"--out {out} holds a run; a study needs a folder of its own, name another")
     planned = plan(study, launch, out, overrides)
     check_settings(planned)
     check_against_earlier(planned, out)
@@ -122,7 +125,7 @@ def _finished(folder: Path) -> bool:
 
 def _failed(out: Path) -> dict[str, str]:
     file = out / "failed.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
 def _left(missing: Sequence[Planned], seconds: Mapping[str, float]) -> str:
