@@ -1,6 +1,6 @@
 """What the protocols that fit have in common: the split, the recipe's name, the words of a result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -64,9 +64,15 @@ def method_of(subject: Subject) -> str:
     return "" if subject.method is None else type(subject.method).__module__.rsplit(".", 1)[-1]
 
 
-def is_random(subject: Subject) -> bool:
-    """Whether the network was never trained."""
-    return subject.name.startswith("random ") or "(random, seed" in subject.name
+def recipe_of(subject: Subject, recipes: Mapping[str, Any]) -> str:
+    """Whose numbers hold where none are named: scratch for fresh weights, else the method's or twist's."""
+    own = method_of(subject) if method_of(subject) in recipes else "twist"
+    return "scratch" if subject.is_random else own
+
+
+def given_of(lr: float | None, **others: Any) -> dict[str, Any]:
+    """What overrides a recipe of one rate; None: the recipe's."""
+    return {"lr": None if lr is None else (lr,)} | others
 
 
 def fine_tuned(

@@ -54,6 +54,8 @@ class Transfer(Evaluation):
         voc_compat: 11-point average precision with the float thresholds of released code
     """
 
+    takes_images = False
+
     def __init__(
         self,
         *,

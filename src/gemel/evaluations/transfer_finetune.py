@@ -68,6 +68,8 @@ class TransferFinetune(Evaluation):
         precision: bf16: the network by autocast
     """
 
+    takes_images = False
+
     def __init__(
         self,
         *,
