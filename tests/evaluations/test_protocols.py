@@ -204,6 +204,13 @@ def test_test_labels_are_matched_by_name(tmp_path: Path, digits_run: Run) -> Non
     assert result.settings["queries"] == 3, "the class c is unknown to the bank"
 
 
+def test_the_bank_itself_is_no_test_set_of_knn(pixels: Subject) -> None:
+    with pytest.raises(UserError, match="each would be its own neighbour"):
+        run("knn", pixels, digits(100), digits(100))
+    others = open_source("digits").subset(np.arange(100, 200))
+    assert run("knn", pixels, digits(100), others).metrics["top1"] < 1
+
+
 def test_see_is_what_embed_gives(digits_run: Run) -> None:
     from gemel.evaluations.subjects import open_subject
 

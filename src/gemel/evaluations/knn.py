@@ -5,8 +5,10 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from gemel.data.sources import Source
+from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.features import labelled, rejected_in, see
+from gemel.evaluations.store import images_key
 from gemel.metrics.neighbours import knn_accuracies
 
 
@@ -28,6 +30,11 @@ class Knn(Evaluation):
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """top1 and, from five classes on, top5; of several k top1_k10, top5_k10, ..."""
+        if test is not None and images_key(train) == images_key(test):
+            raise UserError(
+                f"--test names the very images of {train.name}: each would be its own neighbour; leave it out, and each "
+                "is judged by all others"
+            )
         seen = see(subject, train, tell=tell)
         tested = None if test is None else see(subject, test, tell=tell)
         bank, bank_labels = labelled(seen)

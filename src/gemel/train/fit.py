@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -25,6 +26,10 @@ Progress = Callable[[int, int], None]
 
 History = dict[str, list[list[dict[str, float]]]]
 """by test set: epochs, heads, metrics"""
+
+
+KEEP = 60.0
+"""seconds after which a fit's state is written, also within an epoch"""
 
 
 class Fitted(NamedTuple):
@@ -219,6 +224,7 @@ class _Fitter:
 
 
 def _run(fitter: _Fitter, state: StateFile, signals: Signals, tell: Progress | None) -> None:
+    kept = monotonic()
     for step in Steps(fitter.plan, epochs=fitter.fitting.epochs, start=fitter.done):
         fitter.step(step)
         if tell is not None:
@@ -227,8 +233,9 @@ def _run(fitter: _Fitter, state: StateFile, signals: Signals, tell: Progress | N
         if ended:
             fitter.end_epoch()
         stopped = signals.agreed(fitter.model.device)
-        if ended or stopped:
+        if ended or stopped or (rank() == 0 and monotonic() - kept > KEEP):
             state.write(fitter.state())
+            kept = monotonic()
         if stopped:
             raise Interrupted(f"interrupted after step {fitter.done} of {fitter.steps}; the same command continues it")
     state.remove()
