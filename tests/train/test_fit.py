@@ -249,7 +249,8 @@ def test_a_full_disk_is_the_systems_error(tmp_path: Path, monkeypatch: pytest.Mo
 CASES: dict[str, tuple[Any, Fitting]] = {
     "frozen": (network, row(lr=(0.1, 3.0), batch_size=16)),  # last batch of 10
     "odd": (network, row(batch_size=89)),  # last batch of one: a process has none of it
-    "trained": (plain_network, row(backbone_lr=0.05, lr=(0.2,), batch_size=17)),
+    "trained": (plain_network, row(backbone_lr=0.05, lr=(0.2,), batch_size=18)),
+    "normed": (network, row(backbone_lr=0.05, lr=(0.2,), batch_size=16)),  # last batch of 10: five each
 }
 
 
@@ -258,10 +259,14 @@ def work(number: int, processes: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
     for name, (build, fitting) in CASES.items():
         fitted = done(Path(folder), fitting, build())
-        state = fitted.network.state_dict() if name == "trained" else {}
+        state = {} if fitting.backbone_lr is None else fitted.network.state_dict()
         torch.save(
             [[head.state_dict() for head in fitted.heads], fitted.history, state], f"{folder}/{name}-{number}.pt"
         )
+    cut = done(Path(folder), row(epochs=1, backbone_lr=0.1, batch_size=28), network(), digits(0, 89))
+    assert cut.facts["last_batch"] == "5 images, 4 fitted on: as many by each process"
+    with pytest.raises(UserError, match=r"2 processes can't share a batch of 17 equally.*--batch-size 16"):
+        done(Path(folder), row(backbone_lr=0.1, batch_size=17), network())
     dist.destroy_process_group()
 
 

@@ -36,7 +36,7 @@ class Finetune(Evaluation):
         batch_size: images a step
         weight_decay: of all that is fitted
         momentum: share that is kept
-        drop_last: leave out a last batch that is not full; one that leaves a process one image always is
+        drop_last: leave out a last batch that is not full; else processes take equally many of it, two at least
         seed: of the layer, the order and the crops
         precision: bf16: the network by autocast
     """

@@ -32,8 +32,8 @@ class Knn(Evaluation):
         """top1 and, from five classes on, top5; of several k top1_k10, top5_k10, ..."""
         if test is not None and images_key(train) == images_key(test):
             raise UserError(
-                f"--test names the very images of {train.name}: each would be its own neighbour; leave it out, and each "
-                "is judged by all others"
+                f"--test names the very images of {train.name}: each would be its own neighbour; leave it out, and "
+                "each is judged by all others"
             )
         seen = see(subject, train, tell=tell)
         tested = None if test is None else see(subject, test, tell=tell)

@@ -68,7 +68,7 @@ class Semi(Evaluation):
         batch_size: images a step
         weight_decay: of all that is fitted
         momentum: share that is kept
-        drop_last: leave out a last batch that is not full; one that leaves a process one image always is
+        drop_last: leave out a last batch that is not full; else processes take equally many of it, two at least
         seed: of the share, the layer, the order and the crops
         precision: bf16: the network by autocast
     """
