@@ -145,6 +145,8 @@ def test_a_collapsed_network_is_measured(tmp_path: Path) -> None:
     [
         ("knn", None, {"k": 100}, "100 neighbours out of 99"),
         ("knn", None, {"k": 0}, "greater than 0"),
+        ("knn", None, {"k": "0"}, "--k.* greater than 0"),
+        ("knn", None, {"k": "5,-1"}, "--k.* greater than 0"),
         ("knn", None, {"temperature": 0}, "greater than 0"),
         ("knn", [3] * 100, {}, "all 100 labelled images of digits are of one class"),
         ("knn", [-1] * 100, {}, "digits has 0 labels"),
