@@ -117,10 +117,12 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
     from gemel.evaluations.judge import images_of
     from gemel.evaluations.subjects import open_subject
     from gemel.evaluations.tables import vector_table
+    from gemel.train.processes import joined
 
     run = load(run)
     source = images_of(run, images, "none")
-    return vector_table(see(open_subject(run), source, tell=printed(quiet)))
+    with joined():
+        return vector_table(see(open_subject(run), source, tell=printed(quiet)))
 
 
 def classify(
@@ -141,6 +143,7 @@ def classify(
     from gemel.evaluations.judge import images_of
     from gemel.evaluations.subjects import open_subject
     from gemel.evaluations.tables import class_table
+    from gemel.train.processes import joined
 
     run = load(run)
     if type(top) is not int or top < 1:
@@ -148,7 +151,9 @@ def classify(
     subject = open_subject(run)
     if subject.method is None:
         raise UserError(f"{run.path} has no checkpoint, and so no classes; gemel embed gives its features")
-    seen = see(subject, images_of(run, images, "none"), tell=printed(quiet))
+    source = images_of(run, images, "none")
+    with joined():
+        seen = see(subject, source, tell=printed(quiet))
     if seen.probabilities is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
     return class_table(seen, top=top)

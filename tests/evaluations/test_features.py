@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from conftest import write_photos
 from gemel.backbones.convnet import convnet
-from gemel.data.sources import Source, open_source
+from gemel.data.downstream.parts import Joined
+from gemel.data.sources import ArraySource, Source, open_source
 from gemel.errors import UserError
 from gemel.evaluations import features
 from gemel.evaluations.base import Subject
@@ -91,6 +92,18 @@ def test_a_changed_file_is_seen_anew(tmp_path: Path) -> None:
     write_photos(tmp_path / "other", 6, seed=5)
     shutil.copy(tmp_path / "other" / paths[0].relative_to(tmp_path / "photos"), paths[0])
     assert not torch.equal(before, see(judged, open_source(tmp_path / "photos")).features)
+
+
+def test_other_pixels_behind_joined_sets_are_seen_anew(tmp_path: Path) -> None:
+    judged = subject(tmp_path)
+    black = np.zeros((4, 8, 8), np.uint8)
+    bright = black + 200
+    rows = [
+        see(judged, Joined(ArraySource("one", black), ArraySource("two", second).subset(np.arange(3)))).features
+        for second in (black, bright)
+    ]
+    assert torch.equal(rows[0][:4], rows[1][:4])
+    assert not torch.isclose(rows[0][4:], rows[1][4:]).all(dim=1).any()
 
 
 def test_interrupted_and_resumed_equals_unbroken(tmp_path: Path, small_chunks: None) -> None:

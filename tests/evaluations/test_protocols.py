@@ -20,6 +20,8 @@ from gemel.evaluations.judge import judge
 from gemel.evaluations.subjects import Pixels, pixel_facts
 from gemel.metrics.neighbours import knn_accuracy
 from gemel.runs import Run
+from gemel.schema import schema_of
+from gemel.settings import SECTIONS
 
 EVERY = {"data", "test", "labels", "network", "backbone", "width", "image_size", "crop", "mean", "std", "rejected"}
 """what every result tells"""
@@ -71,7 +73,7 @@ def test_knn_is_the_metric_on_the_features(pixels: Subject) -> None:
 @pytest.mark.parametrize("name", ["knn", "cluster", "label-free", "linear-cached"])
 def test_results_tell_everything_they_depend_on(name: str, pixels: Subject) -> None:
     small: dict[str, dict[str, Any]] = {
-        "label-free": {"objects": 5, "views": 3},
+        "label-free": {"objects": 5, "view_count": 3},
         "cluster": {"restarts": 1},
         "linear-cached": {"strengths": 2},
     }
@@ -83,7 +85,7 @@ def test_results_tell_everything_they_depend_on(name: str, pixels: Subject) -> N
     file = pixels.folder / "evaluations" / f"{first.file_name}.json"
     assert file.is_file()
     constructor = evaluations.make(name, {})
-    for option in ("k", "temperature", "kmeans", "restarts", "seed", "objects", "views"):
+    for option in ("k", "temperature", "kmeans", "restarts", "seed", "objects", "view_count"):
         if hasattr(constructor, option):
             assert option in first.settings, option
 
@@ -105,10 +107,10 @@ def test_every_option_of_cluster(pixels: Subject) -> None:
 def test_label_free_needs_no_labels(pixels: Subject, digits_run: Run) -> None:
     blind = digits(200)
     blind.labels = None
-    found = run("label-free", pixels, blind, objects=20, views=4)
+    found = run("label-free", pixels, blind, objects=20, view_count=4)
     assert set(found.metrics) == {"rankme", "alpha_req", "uniformity", "alignment", "lidar"}
     assert 1 <= found.metrics["lidar"] <= 19
-    own = gemel.evaluate(digits_run, "label-free", objects=20, views=4)
+    own = gemel.evaluate(digits_run, "label-free", objects=20, view_count=4)
     assert 1 <= own.metrics["rankme"] <= own.settings["rankme_limit"] == 16
 
 
@@ -132,7 +134,7 @@ def test_a_diverged_network_is_told(name: str, tmp_path: Path) -> None:
 
 def test_a_collapsed_network_is_measured(tmp_path: Path) -> None:
     flat = Subject(Constant(1.0), pixel_facts(8, "glyph"), "flat", tmp_path)
-    found = run("label-free", flat, digits(100), objects=10, views=2)
+    found = run("label-free", flat, digits(100), objects=10, view_count=2)
     assert found.metrics["rankme"] == pytest.approx(1, abs=1e-3)
     assert found.metrics["uniformity"] == pytest.approx(0, abs=1e-9)
     assert found.metrics["alignment"] == 0
@@ -143,6 +145,8 @@ def test_a_collapsed_network_is_measured(tmp_path: Path) -> None:
     [
         ("knn", None, {"k": 100}, "100 neighbours out of 99"),
         ("knn", None, {"k": 0}, "greater than 0"),
+        ("knn", None, {"k": "0"}, "--k.* greater than 0"),
+        ("knn", None, {"k": "5,-1"}, "--k.* greater than 0"),
         ("knn", None, {"temperature": 0}, "greater than 0"),
         ("knn", [3] * 100, {}, "all 100 labelled images of digits are of one class"),
         ("knn", [-1] * 100, {}, "digits has 0 labels"),
@@ -175,6 +179,23 @@ def test_protocols_are_the_files() -> None:
         assert evaluations.name_of(evaluations.find(name)) == name
 
 
+@pytest.mark.parametrize("name", evaluations.available())
+def test_every_option_reaches_its_protocol_from_the_command_line(name: str) -> None:
+    """A word of `settings.SECTIONS` is read as a mapping with a name there."""
+    assert not set(schema_of(evaluations.find(name)).model_fields) & set(SECTIONS)
+
+
+@pytest.mark.parametrize("name", ["transfer", "transfer-finetune", "voc07"])
+def test_protocols_with_images_of_their_own_open_no_others(name: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"network": "random", "size": 32, "out": tmp_path, "root": tmp_path}
+    options |= {} if name == "voc07" else {"data": "dtd"}
+    with pytest.raises(UserError, match="is not in"):  # the data set, where neither a run nor words name images
+        gemel.evaluate("timm:resnet18", name, **options)
+    for given in ({"images": "digits"}, {"test": "digits"}, {"labels": "folders"}):
+        with pytest.raises(UserError, match=f"{name} judges by images of its own"):
+            gemel.evaluate("timm:resnet18", name, **given, **options)
+
+
 def test_test_labels_are_matched_by_name(tmp_path: Path, digits_run: Run) -> None:
     write_photos(tmp_path / "one", 12)
     write_photos(tmp_path / "two", 6, seed=1)
@@ -183,6 +204,13 @@ def test_test_labels_are_matched_by_name(tmp_path: Path, digits_run: Run) -> Non
         digits_run, "knn", tmp_path / "one", test=tmp_path / "two", labels="folders", network="pixels", k=1
     )
     assert result.settings["queries"] == 3, "the class c is unknown to the bank"
+
+
+def test_the_bank_itself_is_no_test_set_of_knn(pixels: Subject) -> None:
+    with pytest.raises(UserError, match="each would be its own neighbour"):
+        run("knn", pixels, digits(100), digits(100))
+    others = open_source("digits").subset(np.arange(100, 200))
+    assert run("knn", pixels, digits(100), others).metrics["top1"] < 1
 
 
 def test_see_is_what_embed_gives(digits_run: Run) -> None:

@@ -63,6 +63,9 @@ def test_all_eleven_and_their_mean(tmp_path: Path) -> None:
     assert settings["sets"]["pets"]["images"] == [90, 60, 12]
     assert settings["crop"].startswith("shorter side")
     assert settings["sets"]["dtd"]["val"] == "official"
+    assert settings["tolerance"] == 1e-7
+    assert all(one["solved"] for one in settings["sets"].values())
+    assert {name for name, one in settings["sets"].items() if "one λ for all" in one["problem"]} == {"voc2007"}
 
 
 def test_what_tells_nothing_scores_as_the_largest_class(tmp_path: Path) -> None:
@@ -183,7 +186,13 @@ def test_fine_tuning_chooses_refits_and_goes_on(tmp_path: Path, monkeypatch: pyt
         raise AssertionError("what was fitted is kept")
 
     monkeypatch.setattr("gemel.evaluations.transfer_finetune.fit", fitted_again)
-    assert judge(evaluations.make("transfer-finetune", options), judged)[0] == metrics
+    assert judge(evaluations.make("transfer-finetune", options), judged) == (metrics, settings)
+    assert (settings["grid"], settings["sets"]["flowers102"]["unreadable"]) == ("ericsson", 0)
+    assert settings["sets"]["flowers102"]["views"]["interpolation"] == "bicubic"
+    monkeypatch.undo()
+    for number, file in enumerate(sorted((tmp_path / "cache/finetune").iterdir())):
+        file.write_text(['{"top1"', "{}", "[1, 2]"][number])
+    assert judge(evaluations.make("transfer-finetune", options), judged) == (metrics, settings)
     with pytest.raises(UserError, match="several classes"):
         evaluations.make("transfer-finetune", {"data": "voc2007", "root": tmp_path})
 

@@ -203,10 +203,54 @@ def test_another_question_does_not_go_on_from_a_state(tmp_path: Path) -> None:
     assert seen[24:] == list(range(7, 13)), "the first epoch was kept"
 
 
+@pytest.mark.parametrize("damage", [b"", b"no state", "half", "other"])
+def test_a_damaged_state_is_dropped(damage: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def die(step: int, steps: int) -> None:
+        if step == 7:
+            raise RuntimeError("the power fails")
+
+    with pytest.raises(RuntimeError, match="power"):
+        done(tmp_path, row(), network(), tell=die)
+    (file,) = tmp_path.glob("evaluations/.fit-*.ckpt")
+    if damage == "other":
+        torch.save({"done": 3}, file)
+    else:
+        file.write_bytes(damage if isinstance(damage, bytes) else file.read_bytes()[: file.stat().st_size // 2])
+    fitted = done(tmp_path, row(), network())
+    assert "begins anew" in capsys.readouterr().err
+    assert_same(fitted, done(tmp_path, row(), network()))
+    assert not file.exists()
+
+
+def test_a_state_is_kept_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(step: int, steps: int) -> None:
+        if step == 5:
+            raise RuntimeError("the power fails")
+
+    monkeypatch.setattr("gemel.train.fit.KEEP", 0.0)  # six steps an epoch
+    unbroken = done(tmp_path, row(), network())
+    with pytest.raises(RuntimeError, match="power"):
+        done(tmp_path, row(), network(), tell=die)
+    seen: list[int] = []
+    resumed = done(tmp_path, row(), network(), tell=lambda step, steps: seen.append(step))
+    assert seen == list(range(5, 13))
+    assert_same(unbroken, resumed)
+
+
+def test_a_full_disk_is_the_systems_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("unexpected pos")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="the disk is full"):
+        done(tmp_path, row(), network())
+
+
 CASES: dict[str, tuple[Any, Fitting]] = {
     "frozen": (network, row(lr=(0.1, 3.0), batch_size=16)),  # last batch of 10
     "odd": (network, row(batch_size=89)),  # last batch of one: a process has none of it
-    "trained": (plain_network, row(backbone_lr=0.05, lr=(0.2,), batch_size=17)),
+    "trained": (plain_network, row(backbone_lr=0.05, lr=(0.2,), batch_size=18)),
+    "normed": (network, row(backbone_lr=0.05, lr=(0.2,), batch_size=16)),  # last batch of 10: five each
 }
 
 
@@ -215,10 +259,14 @@ def work(number: int, processes: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
     for name, (build, fitting) in CASES.items():
         fitted = done(Path(folder), fitting, build())
-        state = fitted.network.state_dict() if name == "trained" else {}
+        state = {} if fitting.backbone_lr is None else fitted.network.state_dict()
         torch.save(
             [[head.state_dict() for head in fitted.heads], fitted.history, state], f"{folder}/{name}-{number}.pt"
         )
+    cut = done(Path(folder), row(epochs=1, backbone_lr=0.1, batch_size=28), network(), digits(0, 89))
+    assert cut.facts["last_batch"] == "5 images, 4 fitted on: as many by each process"
+    with pytest.raises(UserError, match=r"2 processes can't share a batch of 17 equally.*--batch-size 16"):
+        done(Path(folder), row(backbone_lr=0.1, batch_size=17), network())
     dist.destroy_process_group()
 
 

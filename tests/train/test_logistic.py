@@ -67,6 +67,17 @@ def test_the_papers_path_on_digits() -> None:
     assert norms == sorted(norms, reverse=True)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_it_is_told_whether_the_tolerance_was_reached(kind: torch.dtype) -> None:
+    features, labels = digits()
+    features = features.to(kind)
+    assert all(one.solved for one in fit_path(features, labels, PATH.tolist(), classes=10))
+    hopeless = fit_path(features, labels, [0.01], classes=10, tolerance=0.0)
+    assert not any(one.solved for one in hopeless)
+    (near,) = fit_path(features, labels, [0.01], classes=10)
+    assert hopeless[0].loss == pytest.approx(near.loss, rel=1e-6)
+
+
 def test_an_infinite_penalty_gives_the_prior_and_none_separates() -> None:
     features, labels = digits(120)
     weak, strong = fit_path(features.float(), labels, [1e-9, 1e9], classes=10)

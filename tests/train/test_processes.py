@@ -1,6 +1,7 @@
 """Several processes train as one: batch norm, loss, gradient, weights, and the command under torchrun."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,10 +9,12 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from pyarrow import parquet
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -257,3 +260,24 @@ def test_torchrun_tells_a_mistake_once(tmp_path: Path, photos: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("--epochs") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["embed", "classify", "evaluate"])
+def test_under_torchrun_one_process_answers(command: str, tmp_path: Path, digits_run: Run) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(digits_run.path, run, ignore=shutil.ignore_patterns("cache", "evaluations"))
+    table = tmp_path / "table.parquet"
+    words = {"evaluate": [command, str(run), "knn"]}.get(command, [command, str(run), "digits", "--out", str(table)])
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    if command == "evaluate":
+        assert done.stdout.count("top1") == 1
+        return
+    assert done.stdout.count("1797 images") == 1
+    name = "vector" if command == "embed" else "probability"
+    alone = gemel.embed(digits_run) if command == "embed" else gemel.classify(digits_run)
+    values = [
+        np.array([np.atleast_1d(one) for one in rows.column(name).to_pylist()])
+        for rows in (parquet.read_table(table), alone)
+    ]
+    np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)

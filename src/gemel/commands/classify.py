@@ -7,6 +7,7 @@ import typer
 
 from gemel.commands.answers import check_links, link, write_table
 from gemel.commands.arguments import Images, RunFolder
+from gemel.launched import launched
 from gemel.outputs import check_suffix
 
 
@@ -24,6 +25,8 @@ def classify(
     import gemel
 
     table = gemel.classify(run, images, top=top, quiet=False)
+    if launched().rank != 0:
+        return
     write_table(table, out)
     used = len(set(table.column("class").to_pylist()))
     print(f"{table.num_rows} images in {used} classes: {out}")

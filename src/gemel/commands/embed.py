@@ -7,6 +7,7 @@ import typer
 
 from gemel.commands.answers import write_table
 from gemel.commands.arguments import Images, RunFolder
+from gemel.launched import launched
 from gemel.outputs import check_suffix
 
 
@@ -16,5 +17,7 @@ def embed(run: RunFolder, images: Images, out: Annotated[Path, typer.Option(help
     import gemel
 
     table = gemel.embed(run, images, quiet=False)
+    if launched().rank != 0:
+        return
     write_table(table, out)
     print(f"{table.num_rows} images, {table.column('vector').type.list_size} numbers each: {out}")

@@ -4,6 +4,7 @@ import typer
 
 from gemel.commands.arguments import asks_help
 from gemel.errors import UserError
+from gemel.launched import launched
 
 
 def evaluate(context: typer.Context) -> None:
@@ -22,9 +23,7 @@ def evaluate(context: typer.Context) -> None:
     if "quiet" in values:
         raise UserError("--quiet is not an option of evaluate")
     result = gemel.evaluate(**values, quiet=False)
-    from gemel.distributed import rank
-
-    if rank() != 0:
+    if launched().rank != 0:
         return
     for name, value in result.metrics.items():
         print(f"{name:16} {value:.4f}")

@@ -57,6 +57,10 @@ class Source(ABC):
 
         return Subset(self, np.asarray(places, np.int64))
 
+    def origin(self, place: int) -> "tuple[Source, int]":
+        """The source that the image at `place` comes from, and its place there: where this one is of other sources."""
+        return self, place
+
     @abstractmethod
     def __len__(self) -> int: ...
 

@@ -23,6 +23,10 @@ class Subset(Source):
     def __len__(self) -> int:
         return len(self.places)
 
+    def origin(self, place: int) -> tuple[Source, int]:
+        """As the source knows it."""
+        return self.source.origin(int(self.places[place]))
+
     def path(self, index: int) -> str:
         """As the source shows it."""
         return self.source.path(int(self.places[index]))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
@@ -31,6 +31,7 @@ class Subject:
         name: in words: "runs/x (twist, resnet18)", "random resnet18 (seed 0)", "raw pixels", "timm resnet50".
         folder: the run's, or another; evaluations/ and cache/ lie in it.
         method: whose classes are judged too; None: there are none.
+        is_random: its weights are fresh, never trained.
     """
 
     network: nn.Module
@@ -38,6 +39,7 @@ class Subject:
     name: str
     folder: Path
     method: Method | None = None
+    is_random: bool = False
 
 
 class Result(NamedTuple):
@@ -71,6 +73,9 @@ class Result(NamedTuple):
 
 class Evaluation(ABC):
     """A protocol; keyword-only arguments of a subclass are its settings, as with methods."""
+
+    takes_images: ClassVar[bool] = True
+    """False: it opens data sets of its own, and `run` is given no image"""
 
     @abstractmethod
     def run(

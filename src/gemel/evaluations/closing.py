@@ -35,6 +35,6 @@ def _evaluate(run: Run, subject: Subject, source: Source, seen: Seen) -> None:
     labels = np.empty(0, np.int64) if seen.labels is None else seen.labels[seen.labels >= 0]
     evaluations: list[Evaluation] = [Cluster()] if len(labels) >= 2 else []
     if len(np.unique(labels)) >= 2:
-        evaluations.append(Knn(k=min(20, len(labels) - 1)))
+        evaluations.append(Knn(k=(min(20, len(labels) - 1),)))
     for evaluation in evaluations:
         judge(subject, evaluation, source, None, labels=run.settings["labels"])

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gemel import evaluations
-from gemel.data.sources import Source, open_source
+from gemel.data.sources import ArraySource, Source, open_source
 from gemel.distributed import rank
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Result, Subject
@@ -30,12 +32,16 @@ def evaluate(
     evaluation = evaluations.make(protocol, {key: value for key, value in options.items() if key not in of_subject})
     chosen = _checked({key: value for key, value in options.items() if key in of_subject})
     subject = open_subject(words, **chosen)
-    run = None if is_library(words) else words if isinstance(words, Run) else Run(words)
-    source = images_of(run, images, labels)
-    tested = None if test is None else images_of(run, test, labels)
-    if tested is not None:
-        tested.rename_labels(source.label_names)
-    given = labels or (run.settings["labels"] if run is not None and images is None else "own")
+    source, tested, given = NO_IMAGES, None, "own"
+    if evaluation.takes_images:
+        run = None if is_library(words) else words if isinstance(words, Run) else Run(words)
+        source = images_of(run, images, labels)
+        tested = None if test is None else images_of(run, test, labels)
+        if tested is not None:
+            tested.rename_labels(source.label_names)
+        given = labels or (run.settings["labels"] if run is not None and images is None else "own")
+    elif (images, test, labels) != (None, None, None):
+        raise UserError(f"{protocol} judges by images of its own; leave out IMAGES, --test and --labels, give --root")
     with joined():
         return judge(subject, evaluation, source, tested, labels=given, tell=printed(quiet))
 
@@ -73,6 +79,10 @@ def judge(
 
 CROPS = {"glyph": "the whole image", "photo": "middle 224 / 256 of the shorter side, bicubic"}
 """the inference crop of each family of views"""
+
+
+NO_IMAGES = ArraySource("none", np.empty((0, 1, 1), np.uint8))
+"""what a protocol with data sets of its own is given"""
 
 
 def images_of(run: Run | None, images: str | Path | None, labels: str | None) -> Source:

@@ -1,13 +1,23 @@
 """k-NN: the labels of the nearest neighbours vote, weighted by their similarity."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from gemel.data.sources import Source
+from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.features import labelled, rejected_in, see
+from gemel.evaluations.store import images_key
 from gemel.metrics.neighbours import knn_accuracies
+
+
+def _several(given: Any) -> Any:
+    return (given,) if isinstance(given, int) else given
+
+
+Counts = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_several)]
+"""one number of neighbours or several"""
 
 
 class Knn(Evaluation):
@@ -20,19 +30,24 @@ class Knn(Evaluation):
         temperature: T
     """
 
-    def __init__(self, *, k: PositiveInt | tuple[PositiveInt, ...] = 20, temperature: PositiveFloat = 0.07) -> None:
-        self.k = k if isinstance(k, int) else tuple(k)
+    def __init__(self, *, k: Counts = (20,), temperature: PositiveFloat = 0.07) -> None:
+        self.k = k
         self.temperature = temperature
 
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """top1 and, from five classes on, top5; of several k top1_k10, top5_k10, ..."""
+        if test is not None and images_key(train) == images_key(test):
+            raise UserError(
+                f"--test names the very images of {train.name}: each would be its own neighbour; leave it out, and "
+                "each is judged by all others"
+            )
         seen = see(subject, train, tell=tell)
         tested = None if test is None else see(subject, test, tell=tell)
         bank, bank_labels = labelled(seen)
         queries, query_labels = (bank, bank_labels) if tested is None else labelled(tested, classes=1)
-        each = (self.k,) if isinstance(self.k, int) else self.k
+        each = self.k
         found = knn_accuracies(
             queries,
             bank,

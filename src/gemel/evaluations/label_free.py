@@ -26,7 +26,7 @@ class LabelFree(Evaluation):
     Args:
         sample: images that RankMe, alpha-ReQ and uniformity look at; of more a sample is drawn
         objects: of them, images whose views are drawn
-        views: views of each, for LiDAR; the first two for alignment
+        view_count: views of each, for LiDAR; the first two for alignment
         first: first eigenvalue of alpha-ReQ's fit, from 1
         last: last one; fewer where the spectrum ends before
         seed: of the sample and of the views
@@ -37,14 +37,14 @@ class LabelFree(Evaluation):
         *,
         sample: Annotated[int, Field(ge=4)] = 10_000,
         objects: Annotated[int, Field(ge=2)] = 500,
-        views: Annotated[int, Field(ge=2, le=1000)] = 10,
+        view_count: Annotated[int, Field(ge=2, le=1000)] = 10,
         first: Annotated[int, Field(ge=1)] = 4,
         last: Annotated[int, Field(ge=2)] = 100,
         seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
     ) -> None:
         if last <= first:
             raise UserError(f"--last {last} must be above --first {first}: a slope needs two eigenvalues")
-        self.sample, self.objects, self.views = sample, objects, views
+        self.sample, self.objects, self.view_count = sample, objects, view_count
         self.first, self.last, self.seed = first, last, seed
 
     def run(
@@ -77,7 +77,7 @@ class LabelFree(Evaluation):
             "uniformity_t": 2.0,
             "alignment_power": 2.0,
             "objects": embedded.shape[0],
-            "views": self.views,
+            "view_count": self.view_count,
             "view_recipe": VIEWS[subject.facts["views"]]().model_dump(mode="json"),
             "lidar_delta": 1e-4,
             "layer": "features of the backbone, not the embedding",
@@ -94,13 +94,13 @@ class LabelFree(Evaluation):
         plan = Plan(source, recipe, int(subject.facts["size"]), self.seed, max(1, len(places)))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device)
-        found = torch.empty(len(places), self.views, int(subject.facts["width"]))
+        found = torch.empty(len(places), self.view_count, int(subject.facts["width"]))
         with judging(subject, device), torch.inference_mode():
             for start in range(0, len(places), AT_A_TIME):
                 part = slice(start, start + AT_A_TIME)
-                for view in range(0, self.views, recipe.count):
+                for view in range(0, self.view_count, recipe.count):
                     drawn = draw_views(plan, view // recipe.count, places[part].tolist()).batch.views
-                    for number, images in enumerate(drawn[: self.views - view], view):
+                    for number, images in enumerate(drawn[: self.view_count - view], view):
                         found[part, number] = subject.network(normalise(images.to(device))).float().cpu()
                 if tell is not None:
                     tell(min(start + AT_A_TIME, len(places)), len(places))

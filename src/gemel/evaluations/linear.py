@@ -7,7 +7,7 @@ from torch import nn
 
 from gemel.data.sources import Source
 from gemel.evaluations.base import Evaluation, Progress, Subject
-from gemel.evaluations.supervised import method_of, metrics_of, parts_of, settings_of
+from gemel.evaluations.supervised import method_of, outcome_of, parts_of
 from gemel.recipes import Count, Share
 from gemel.train.fit import Fitted, Precision, fit
 from gemel.train.fit_recipe import Fitting, find_recipe, overridden
@@ -132,9 +132,7 @@ class Linear(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """top1, top5 (from five classes on), mean_per_class, best_...; of several rates those of the one chosen, and
-        each one's lr_RATE_top1.
-        """
+        """top1, top5 (from five classes on), mean_per_class, best_...; of several rates those of the one chosen."""
         name = self.recipe or _recipe_of(subject)
         row = overridden(RECIPES[name], self.given)
         several = len(row.lr) > 1
@@ -151,12 +149,11 @@ class Linear(Evaluation):
             tell=tell,
         )
         chosen = _best(fitted) if several else 0
-        metrics = metrics_of(fitted, chosen)
-        settings = settings_of(name, row, fitted, parts)
+        metrics, settings = outcome_of(name, row, fitted, parts, head=chosen)
         if several:
             last = fitted.history["test"][-1]
-            metrics |= {"lr": row.lr[chosen]}
-            metrics |= {f"lr_{rate:g}_top1": head["top1"] for rate, head in zip(row.lr, last, strict=True)}
+            settings["chosen_lr"] = row.lr[chosen]
+            settings["top1_of_lr"] = {f"{rate:g}": head["top1"] for rate, head in zip(row.lr, last, strict=True)}
             settings["chosen"] = f"the rate with the best top1 on the {self.choose} images after the last epoch"
         return metrics, settings
 

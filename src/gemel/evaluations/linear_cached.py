@@ -73,6 +73,7 @@ class LinearCached(Evaluation):
             "strength": self.path[best],
             "chosen_on": f"{len(validation.places)} of the images to fit on ({HOLD_OUT})",
             "tolerance": self.tolerance,
+            "solved": layer.solved,
             "split": HOLD_OUT if test is None else f"test set {test.name}",
             "fitted": len(labelled(fitted)[1]),
             "judged": len(labels),

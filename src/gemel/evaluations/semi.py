@@ -9,7 +9,7 @@ from gemel.data.sources import Source
 from gemel.data.subset import Subset
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
-from gemel.evaluations.supervised import SCRATCH, fine_tuned, is_random, listed, method_of, parts_of, share_of
+from gemel.evaluations.supervised import SCRATCH, fine_tuned, given_of, listed, parts_of, recipe_of, share_of
 from gemel.recipes import Count, Share
 from gemel.train.fit import Precision
 from gemel.train.fit_recipe import Fitting, find_recipe, overridden
@@ -68,7 +68,7 @@ class Semi(Evaluation):
         batch_size: images a step
         weight_decay: of all that is fitted
         momentum: share that is kept
-        drop_last: leave out a last batch that is not full; one that leaves a process one image always is
+        drop_last: leave out a last batch that is not full; else processes take equally many of it, two at least
         seed: of the share, the layer, the order and the crops
         precision: bf16: the network by autocast
     """
@@ -92,16 +92,16 @@ class Semi(Evaluation):
     ) -> None:
         self.recipe = None if recipe is None else find_recipe(RECIPES, recipe, "semi")
         self.percent, self.list = percent, list
-        self.given: dict[str, Any] = {
-            "lr": None if lr is None else (lr,),
-            "backbone_lr": backbone_lr,
-            "scale_lr": scale_lr,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "drop_last": drop_last,
-        }
+        self.given = given_of(
+            lr,
+            backbone_lr=backbone_lr,
+            scale_lr=scale_lr,
+            epochs=epochs,
+            batch_size=batch_size,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            drop_last=drop_last,
+        )
         self.seed = seed
         self.precision: Precision = precision
 
@@ -109,8 +109,7 @@ class Semi(Evaluation):
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """top1, top5 (from five classes on), mean_per_class, best_..."""
-        own = method_of(subject) if method_of(subject) in RECIPES else "twist"
-        name = self.recipe or ("scratch" if is_random(subject) else own)
+        name = self.recipe or recipe_of(subject, RECIPES)
         rows = RECIPES[name]
         nearest = min(rows, key=lambda percent: (max(percent / self.percent, self.percent / percent), percent))
         row = overridden(rows[nearest], self.given)

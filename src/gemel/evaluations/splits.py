@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemel.data.sources import FileSource, Source
-from gemel.data.subset import Subset
 
 HOLD_OUT = "80/20 of each class by SHA-256 of the path"
 """how `hold_out` splits, for a result's settings"""
@@ -40,8 +39,7 @@ def hold_out(source: Source, share: float = 0.2) -> tuple[NDArray[np.int64], NDA
 
 def stable_path(source: Source, place: int) -> str:
     """The image's path below its folder, or its name in a data set: the same wherever the folder lies."""
-    while isinstance(source, Subset):
-        source, place = source.source, int(source.places[place])
+    source, place = source.origin(place)
     return source.relative_path(place) if isinstance(source, FileSource) else source.path(place)
 
 

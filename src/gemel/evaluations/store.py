@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data.sources import ArraySource, Source
-from gemel.data.subset import Subset
 from gemel.distributed import rank
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
@@ -45,11 +44,11 @@ def tensors_of(subject: Subject) -> str:
 def key_of(tensors: str, facts: Mapping[str, Any], source: Source) -> str:
     """What the rows depend on: tensors, network, crop and images, as one name of a folder."""
     crop = {name: facts[name] for name in ("name", "options", "size", "mean", "std", "views") if name in facts}
-    text = json.dumps([FORMAT, tensors, crop, _images(source)], sort_keys=True, default=str)
+    text = json.dumps([FORMAT, tensors, crop, images_key(source)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _images(source: Source) -> str:
+def images_key(source: Source) -> str:
     """SHA-256 of the files' paths, sizes and times, or of the pixels of images in memory."""
     found = hashlib.sha256()
     for place in range(len(source)):
@@ -59,8 +58,7 @@ def _images(source: Source) -> str:
 
 
 def _version(source: Source, place: int) -> bytes:
-    while isinstance(source, Subset):
-        source, place = source.source, int(source.places[place])
+    source, place = source.origin(place)
     if isinstance(source, ArraySource):
         return source.read(place).tobytes()
     try:

@@ -86,7 +86,11 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
     if network == "random":
         backbone = fresh_backbone(facts["name"], facts["options"], seed)
         return Subject(
-            backbone, facts, f"random {facts['name']} (seed {seed})", run.path / "networks" / f"random-{seed}"
+            backbone,
+            facts,
+            f"random {facts['name']} (seed {seed})",
+            run.path / "networks" / f"random-{seed}",
+            is_random=True,
         )
     if network == "pixels":
         facts = pixel_facts(int(facts["size"]), facts["views"])
@@ -131,7 +135,7 @@ def _of_library(
         "views": "photo",
     }
     origin = "as published" if published else f"weights {weights}" if weights else f"random, seed {seed}"
-    return Subject(backbone.eval(), facts, f"{library} {name} ({origin})", out)
+    return Subject(backbone.eval(), facts, f"{library} {name} ({origin})", out, is_random=network == "random")
 
 
 def _build(library: str, name: str, published: bool) -> Backbone:

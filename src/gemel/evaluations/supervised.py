@@ -1,6 +1,6 @@
 """What the protocols that fit have in common: the split, the recipe's name, the words of a result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -64,9 +64,15 @@ def method_of(subject: Subject) -> str:
     return "" if subject.method is None else type(subject.method).__module__.rsplit(".", 1)[-1]
 
 
-def is_random(subject: Subject) -> bool:
-    """Whether the network was never trained."""
-    return subject.name.startswith("random ") or "(random, seed" in subject.name
+def recipe_of(subject: Subject, recipes: Mapping[str, Any]) -> str:
+    """Whose numbers hold where none are named: scratch for fresh weights, else the method's or twist's."""
+    own = method_of(subject) if method_of(subject) in recipes else "twist"
+    return "scratch" if subject.is_random else own
+
+
+def given_of(lr: float | None, **others: Any) -> dict[str, Any]:
+    """What overrides a recipe of one rate; None: the recipe's."""
+    return {"lr": None if lr is None else (lr,)} | others
 
 
 def fine_tuned(
@@ -91,17 +97,19 @@ def fine_tuned(
         precision=precision,
         tell=tell,
     )
-    return metrics_of(fitted, 0), settings_of(recipe, fitting, fitted, parts)
+    return outcome_of(recipe, fitting, fitted, parts, head=0)
 
 
-def metrics_of(fitted: Fitted, head: int) -> dict[str, float]:
-    """A head's metrics on the test set, of the last and of the best epoch."""
+def outcome_of(
+    recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts, *, head: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """A head's metrics on the test set, of the last and of the best epoch; and every number of the fit."""
     found = summary([epoch[head] for epoch in fitted.history["test"]])
-    return {name: value for name, value in found.items() if name != "judged"}
+    metrics = {name: value for name, value in found.items() if name not in ("judged", "best_epoch")}
+    return metrics, _settings(recipe, fitting, fitted, parts) | {"best_epoch": found["best_epoch"]}
 
 
-def settings_of(recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts) -> dict[str, Any]:
-    """Every number of a fit, for its result."""
+def _settings(recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts) -> dict[str, Any]:
     judged = {f"{name}_images": int(epochs[-1][0]["judged"]) for name, epochs in fitted.history.items()}
     # A test set's classes that the training images lack count as unknown: that must not pass unseen.
     unknown = {

@@ -1,6 +1,6 @@
 """transfer: linear classifiers on frozen features of other data sets (TWIST's Table 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -23,6 +23,12 @@ from gemel.metrics.classification import mean_per_class_accuracy, topk_accuracy
 from gemel.train.logistic import Linear, fit_binary_path, fit_path
 
 Power = Annotated[float, Field(ge=-12.0, le=12.0)]
+
+TOLERANCE = 1e-7
+"""share of the loss that the solver may leave to gain"""
+
+BINARY = "one a class, one λ for all; images where all objects of a class are difficult are left out for that class"
+"""what a set with several classes an image is"""
 
 SOURCE = "Kornblith et al. 2019, BYOL appendix D"
 """of the protocol"""
@@ -54,6 +60,8 @@ class Transfer(Evaluation):
         voc_compat: 11-point average precision with the float thresholds of released code
     """
 
+    takes_images = False
+
     def __init__(
         self,
         *,
@@ -75,16 +83,8 @@ class Transfer(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Of each set its metric: SET_top1, SET_mean_per_class or SET_map11; of all eleven `average`. No other images.
-
-        The sets are opened before any is looked at, so that a missing one costs no time.
-        """
-        sets = [open_set(name, self.root, seed=self.seed) for name in self.names]
-        metrics: dict[str, float] = {}
-        told: dict[str, Any] = {}
-        for one in sets:
-            name, metric = one.described.name, one.described.metric
-            metrics[f"{name}_{metric}"], told[name] = self._judge(subject, one, tell)
+        """Of each set its metric: SET_top1, SET_mean_per_class or SET_map11; of all eleven `average`."""
+        metrics, told = each_set(self.names, self.root, self.seed, lambda one: self._judge(subject, one, tell))
         if set(self.names) == set(TABLE_4):
             metrics["average"] = sum(metrics.values()) / len(metrics)
         size = int(subject.facts["size"])
@@ -97,6 +97,7 @@ class Transfer(Evaluation):
             "crop": _crop_words(subject, "middle"),
             "image_size": size,
             "strengths": [self.path[0], self.path[-1], len(self.path)],
+            "tolerance": TOLERANCE,
             "seed": self.seed,
             "voc_compat": self.voc_compat,
             "sets": told,
@@ -130,7 +131,9 @@ class Transfer(Evaluation):
             "images": [len(part.targets) for part in (train, val, test)],
             "published_images": list(data.described.counts),
             "val": data.val_rule,
+            "problem": "one of all classes" if data.targets is None else BINARY,
             "strength": self.path[best],
+            "solved": final.solved,
             "strength_at_border": len(self.path) > 1 and best in (0, len(self.path) - 1),
             "val_score": scores[best],
             "rejected": both.rejected + test.rejected,
@@ -140,8 +143,8 @@ class Transfer(Evaluation):
         """The classifiers of a path of λ; the solver's penalty weighs against the mean loss."""
         strengths = [one / len(rows.targets) for one in path]
         if rows.targets.ndim == 2:
-            return fit_binary_path(rows.features, rows.targets, strengths)
-        return fit_path(rows.features, rows.targets, strengths, classes=classes)
+            return fit_binary_path(rows.features, rows.targets, strengths, tolerance=TOLERANCE)
+        return fit_path(rows.features, rows.targets, strengths, classes=classes, tolerance=TOLERANCE)
 
 
 def named(data: str, root: Path | None) -> tuple[list[str], Path]:
@@ -159,6 +162,21 @@ def named(data: str, root: Path | None) -> tuple[list[str], Path]:
     if root is None:
         raise UserError("give the folder that the data sets lie in with --root FOLDER; nothing is downloaded")
     return names, root
+
+
+def each_set(
+    names: Sequence[str], root: Path, seed: int, judge: Callable[[Downstream], tuple[float, dict[str, Any]]]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """SET_METRIC of each set, and what is told of it, by its name.
+
+    All are opened before any is looked at, so that a missing one costs no time.
+    """
+    metrics: dict[str, float] = {}
+    told: dict[str, Any] = {}
+    for one in [open_set(name, root, seed=seed) for name in names]:
+        name = one.described.name
+        metrics[f"{name}_{one.described.metric}"], told[name] = judge(one)
+    return metrics, told
 
 
 def rows_of(

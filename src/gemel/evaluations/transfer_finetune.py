@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -12,17 +11,18 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
-from gemel.data.downstream import open_set
 from gemel.data.downstream.parts import Downstream
 from gemel.data.sources import Source
+from gemel.distributed import rank, world_size
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.store import key_of, tensors_of
-from gemel.evaluations.transfer import named
+from gemel.evaluations.transfer import each_set, named
 from gemel.recipes import Count
 from gemel.runs import write_text
 from gemel.train.fit import Fitted, Precision, fit
 from gemel.train.fit_recipe import Fitting
+from gemel.train.processes import first_says
 
 GridName = Literal["ericsson", "byol", "random"]
 
@@ -68,6 +68,8 @@ class TransferFinetune(Evaluation):
         precision: bf16: the network by autocast
     """
 
+    takes_images = False
+
     def __init__(
         self,
         *,
@@ -85,7 +87,7 @@ class TransferFinetune(Evaluation):
         several = [name for name in self.names if name == "voc2007"]
         if several:
             raise UserError("voc2007 has images of several classes, which are not fine-tuned; name other --data")
-        given = GRIDS[grid]
+        self.name, given = grid, GRIDS[grid]
         self.grid = Grid(
             given.source,
             steps or given.steps,
@@ -100,17 +102,13 @@ class TransferFinetune(Evaluation):
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Of each set its metric: SET_top1 or SET_mean_per_class, after the last step. No other images."""
-        sets = [open_set(name, self.root, seed=self.seed) for name in self.names]
-        metrics: dict[str, float] = {}
-        told: dict[str, Any] = {}
-        for one in sets:
-            name, metric = one.described.name, one.described.metric
-            metrics[f"{name}_{metric}"], told[name] = self._judge(subject, one, tell)
+        metrics, told = each_set(self.names, self.root, self.seed, lambda one: self._judge(subject, one, tell))
         return metrics, {
             "data": ",".join(self.names),
             "test": "of each set",
             "labels": "own",
             "protocol_source": self.grid.source,
+            "grid": self.name,
             "steps": self.grid.steps,
             "batch_size": self.grid.batch_size,
             "rates": list(self.grid.rates),
@@ -118,6 +116,8 @@ class TransferFinetune(Evaluation):
             "decay": "divided by the rate",
             "optimizer": "SGD, Nesterov momentum 0.9, cosine of the step to 0, no warm-up",
             "head": "linear, weights from N(0, 0.01²), bias 0",
+            "interpolation": "bicubic",
+            "statistics_kept": "max(1 - 10/s, 0.9) of a batch norm's running statistics, s steps an epoch",
             "seed": self.seed,
             "precision": self.precision,
             "sets": told,
@@ -126,9 +126,9 @@ class TransferFinetune(Evaluation):
     def _judge(self, subject: Subject, data: Downstream, tell: Progress | None) -> tuple[float, dict[str, Any]]:
         metric = data.described.metric
         sweep = [(rate, decay) for rate in self.grid.rates for decay in self.grid.decays]
-        scores = [self._score(subject, data.train, data.val, one, tell)[metric] for one in sweep]
+        scores = [self._score(subject, data.train, data.val, one, tell)[0][metric] for one in sweep]
         best = max(range(len(sweep)), key=lambda place: scores[place])  # the first of equal ones
-        found = self._score(subject, data.fitted, data.test, sweep[best], tell)
+        found, facts = self._score(subject, data.fitted, data.test, sweep[best], tell)
         return found[metric], {
             "metric": metric,
             "classes": len(data.label_names),
@@ -139,22 +139,28 @@ class TransferFinetune(Evaluation):
             "lr": sweep[best][0],
             "weight_decay": sweep[best][1] / sweep[best][0],
             "val_score": scores[best],
+            **{name: facts[name] for name in ("views", "batch_norm", "processes", "unreadable")},
         }
 
     def _score(
         self, subject: Subject, train: Source, test: Source, chosen: tuple[float, float], tell: Progress | None
-    ) -> Mapping[str, float]:
-        """Metrics of one fit; kept in FOLDER/cache/finetune, so that an interrupted sweep goes on where it stood."""
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics and facts of one fit; kept in FOLDER/cache/finetune, so that an interrupted sweep goes on."""
         tensors = tensors_of(subject)
         keys = [key_of(tensors, subject.facts, part) for part in (train, test)]
         labels = [[] if part.labels is None else part.labels.tolist() for part in (train, test)]
-        question = json.dumps([keys, labels, chosen, self.grid.steps, self.grid.batch_size, self.seed, self.precision])
+        question = json.dumps(
+            [keys, labels, chosen, self.grid.steps, self.grid.batch_size, self.seed, self.precision, world_size()]
+        )
         file = subject.folder / "cache/finetune" / f"{hashlib.sha256(question.encode()).hexdigest()[:24]}.json"
-        if file.is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
-        found = self._fit(subject, train, test, chosen, tell).history["test"][-1][0]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(found))
+        kept = first_says(_kept(file))
+        if kept is not None:
+            return kept
+        fitted = self._fit(subject, train, test, chosen, tell)
+        found = fitted.history["test"][-1][0], fitted.facts
+        if rank() == 0:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(found))
         return found
 
     def _fit(
@@ -187,6 +193,15 @@ class TransferFinetune(Evaluation):
             precision=self.precision,
             tell=tell,
         )
+
+
+def _kept(file: Path) -> tuple[dict[str, float], dict[str, Any]] | None:
+    """What a fit left; None where there is nothing, or it is damaged."""
+    try:
+        metrics, facts = json.loads(file.read_text(encoding="utf-8"))
+        return (metrics, facts) if {"judged"} <= metrics.keys() and {"views", "unreadable"} <= facts.keys() else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def repeated(count: int, wanted: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:

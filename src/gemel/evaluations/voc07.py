@@ -44,6 +44,8 @@ class Voc07(Evaluation):
         iterations: the solver's limit
     """
 
+    takes_images = False
+
     def __init__(
         self,
         *,

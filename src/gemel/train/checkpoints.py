@@ -32,7 +32,7 @@ def save(run: Run, state: Mapping[str, Any]) -> None:
     """
 
     def write(temporary: Path) -> None:
-        _written(lambda: torch.save(dict(state), temporary), run.checkpoint_path)
+        written(lambda: torch.save(dict(state), temporary), run.checkpoint_path)
         if run.checkpoint_path.is_file():
             run.checkpoint_path.replace(run.previous_path)
 
@@ -102,11 +102,15 @@ def save_backbone(run: Run, backbone: Backbone, facts: Mapping[str, Any]) -> Non
     # The tensors last: where they stand, the run has ended.
     run.write_json("backbone.json", dict(facts))
     path = run.backbone_path
-    write_atomically(path, lambda temporary: _written(lambda: save_file(tensors, temporary), path))
+    write_atomically(path, lambda temporary: written(lambda: save_file(tensors, temporary), path))
 
 
-def _written(write: Callable[[], object], path: Path) -> None:
-    """Both libraries hide the system's refusal in an exception of their own."""
+def written(write: Callable[[], object], path: Path) -> None:
+    """Call `write`, which writes to `path`; torch and safetensors hide the system's refusal in exceptions of their own.
+
+    Raises:
+        OSError: the disk is full, or refuses.
+    """
     try:
         write()
     except (RuntimeError, SafetensorError) as error:

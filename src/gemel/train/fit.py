@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -25,6 +26,10 @@ Progress = Callable[[int, int], None]
 
 History = dict[str, list[list[dict[str, float]]]]
 """by test set: epochs, heads, metrics"""
+
+
+KEEP = 60.0
+"""seconds after which a fit's state is written, also within an epoch"""
 
 
 class Fitted(NamedTuple):
@@ -55,7 +60,8 @@ def fit(
 
     The mean cross entropy of a batch is stepped on by SGD or LARC. A frozen network stays in evaluation mode without
     gradients; several heads on it don't touch one another, so each is what it would be alone. A network that is fitted
-    is in training mode; its batch norms see the rows of one process, at least two: a smaller last batch is left out.
+    is in training mode; its batch norms see the rows of all processes, equally many of each and at least two: what is
+    over of the last batch is left out.
     The same seed gives the same heads, bit for bit, whether a signal interrupted the fit or not: the same call goes on
     from FOLDER/evaluations/.fit-HASH.ckpt.
 
@@ -199,7 +205,7 @@ class _Fitter:
 
     def fitted(self) -> Fitted:
         """The outcome, on the CPU."""
-        row, scale, rest = self.fitting, self.fitting.scale, len(self.plan.images) % self.fitting.batch_size
+        row, scale = self.fitting, self.fitting.scale
         frozen, head = isinstance(self.model, Frozen), cast(nn.Linear, self.model.heads[0])
         facts = {
             "classes": head.out_features,
@@ -207,8 +213,8 @@ class _Fitter:
             "images": len(self.plan.images),
             "rates": [rate * scale for rate in row.lr],
             "backbone_rate": None if row.backbone_lr is None else row.backbone_lr * scale,
-            "last_batch": f"{rest} images, {'fitted on' if self.plan.rest else 'left out'}" if rest else "full",
-            "batch_norm": "running statistics" if frozen else "of each process's rows",
+            "last_batch": _last_batch(len(self.plan.images) % row.batch_size, self.plan.rest),
+            "batch_norm": "running statistics" if frozen else "of the whole batch, over all processes",
             "processes": world_size(),
             "seed": self.seed,
             "precision": self.model.precision,
@@ -218,7 +224,16 @@ class _Fitter:
         return Fitted(self.model.network, [cast(nn.Linear, one) for one in self.model.heads.cpu()], self.history, facts)
 
 
+def _last_batch(images: int, fitted: int) -> str:
+    if not images:
+        return "full"
+    if 0 < fitted < images:
+        return f"{images} images, {fitted} fitted on: as many by each process"
+    return f"{images} images, {'fitted on' if fitted else 'left out'}"
+
+
 def _run(fitter: _Fitter, state: StateFile, signals: Signals, tell: Progress | None) -> None:
+    kept = monotonic()
     for step in Steps(fitter.plan, epochs=fitter.fitting.epochs, start=fitter.done):
         fitter.step(step)
         if tell is not None:
@@ -227,8 +242,9 @@ def _run(fitter: _Fitter, state: StateFile, signals: Signals, tell: Progress | N
         if ended:
             fitter.end_epoch()
         stopped = signals.agreed(fitter.model.device)
-        if ended or stopped:
+        if ended or stopped or (rank() == 0 and monotonic() - kept > KEEP):
             state.write(fitter.state())
+            kept = monotonic()
         if stopped:
             raise Interrupted(f"interrupted after step {fitter.done} of {fitter.steps}; the same command continues it")
     state.remove()

@@ -124,8 +124,10 @@ class Plan:
     def of(cls, images: Labelled, fitting: Fitting, facts: Mapping[str, Any], *, seed: int, least: int) -> Self:
         """A plan whose last batch is kept if every process gets `least` images of it.
 
+        Where `least` is above 0 every process takes equally many: of the last batch those left over are cut.
+
         Raises:
-            UserError: fewer images than a batch, or a batch with too few images for the processes.
+            UserError: fewer images than a batch, or a batch that the processes can't share.
         """
         batch_size, processes = fitting.batch_size, world_size()
         if len(images) < batch_size:
@@ -138,7 +140,13 @@ class Plan:
                 f"a batch of {batch_size} leaves {batch_size // processes} images to each of {processes} processes, "
                 f"and batch norm takes {least}; give --batch-size {least * processes} or more"
             )
+        if least and batch_size % processes:
+            raise UserError(
+                f"{processes} processes can't share a batch of {batch_size} equally, and batch norm takes equally many "
+                f"images of each; give --batch-size {batch_size - batch_size % processes}"
+            )
         rest = len(images) % batch_size
+        rest -= rest % processes if least else 0
         kept = 0 if fitting.drop_last or rest // processes < least else rest
         views, size = fitting.views(facts), int(facts["size"])
         return cls(images, views, size, seed, batch_size, kept, rank(), processes)
@@ -152,7 +160,7 @@ class Plan:
         """The views of a step, whole or this process's contiguous part of it."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         start = batch * self.batch_size
-        count = min(self.batch_size, len(self.images) - start)
+        count = self.rest if start + self.batch_size > len(self.images) else self.batch_size
         first, last = (start + count * part // self.processes for part in (self.rank, self.rank + 1))
         rows = order(self.seed, epoch, len(self.images))[first:last]
         views = np.empty((len(rows), 3, self.size, self.size), np.uint8)

@@ -15,6 +15,7 @@ from gemel.data.normalise import Normalise
 from gemel.distributed import world_size
 from gemel.errors import UserError
 from gemel.launched import launched
+from gemel.train.synced_norm import synchronise
 
 Precision = Literal["32", "bf16"]
 
@@ -35,7 +36,7 @@ class Fittable(ABC):
     """
 
     least = 0
-    """images of a batch that every process needs"""
+    """images of a batch that every process needs; above 0: and all equally many"""
 
     def __init__(
         self, network: nn.Module, facts: Mapping[str, Any], *, classes: int, heads: int, seed: int, precision: Precision
@@ -146,7 +147,7 @@ class Frozen(Fittable):
 
 
 class Trained(Fittable):
-    """A network in training mode with one head; its batch norms see the rows of one process."""
+    """A network in training mode with one head; its batch norms see the rows of all processes, equally many of each."""
 
     least = 2  # batch norm has no variance of one image
 
@@ -154,6 +155,8 @@ class Trained(Fittable):
         if not any(True for _ in network.parameters()):
             raise UserError("the network has no weights: there is nothing to fit but a linear layer (gemel ... linear)")
         super().__init__(network, facts, **options)
+        if world_size() > 1:
+            synchronise(self.network)
         whole = nn.Sequential(self.network.requires_grad_(True), self.heads[0]).train()
         self._whole = DistributedDataParallel(whole) if world_size() > 1 else whole
 
@@ -166,13 +169,13 @@ class Trained(Fittable):
         self._whole.zero_grad()
         with self._autocast():
             logits = self._whole(self._images(views))
-        # DDP takes the mean over processes: of these it is the batch's mean, also where parts differ in size.
+        # DDP takes the mean over processes: of these it is the batch's mean.
         loss = cross_entropy(logits.float(), labels, reduction="sum") * world_size() / count
         loss.backward()
 
     @contextmanager
     def judged(self, epoch: int) -> Generator[None]:
-        """All processes judge with the first one's running statistics."""
+        """All processes judge with the first one's buffers: what is no batch norm may have its own."""
         del epoch
         if world_size() > 1:
             for buffer in self.network.buffers():

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,13 @@ from torch import nn
 
 from gemel.data.sources import Source
 from gemel.distributed import rank, world_size
+from gemel.errors import UserError
 from gemel.runs import write_atomically
-from gemel.train.checkpoints import read_tensors
+from gemel.train.checkpoints import read_tensors, written
 from gemel.train.fit_images import Labelled
+
+STATE = ("done", "network", "heads", "optimizer", "history", "unreadable")
+"""what a state holds"""
 
 
 class StateFile:
@@ -34,17 +39,29 @@ class StateFile:
         self.path = folder / "evaluations" / f".fit-{hashlib.sha256(text.encode()).hexdigest()[:16]}.ckpt"
 
     def read(self) -> dict[str, Any] | None:
-        """The state; None if there is none.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        return read_tensors(self.path) if self.path.is_file() else None
+        """The state; None if there is none. One that is damaged is dropped, with a word: the fit begins anew."""
+        if not self.path.is_file():
+            return None
+        try:
+            state = read_tensors(self.path)
+            missing = [key for key in STATE if key not in state]
+            if missing:
+                raise UserError(f"{self.path} is no state of a fit: {', '.join(missing)} missing")
+        except UserError as error:
+            if rank() == 0:
+                print(f"{error}; the fit begins anew", file=sys.stderr, flush=True)
+            return None
+        return state
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Keep tensors, numbers and strings; of several processes the first one writes."""
+        """Keep tensors, numbers and strings; of several processes the first one writes.
+
+        Raises:
+            OSError: the disk is full, or refuses.
+        """
         if rank() == 0:
-            write_atomically(self.path, lambda temporary: torch.save(dict(state), temporary))
+            kept = dict(state)
+            write_atomically(self.path, lambda place: written(lambda: torch.save(kept, place), self.path))
 
     def remove(self) -> None:
         """The fit has ended."""

@@ -29,6 +29,8 @@ class Linear(NamedTuple):
     """the objective at its optimum, penalty included"""
     strength: float
     """the penalty's weight"""
+    solved: bool
+    """whether the tolerance was reached; else the solver gave up: too many steps, or rounding hid further progress"""
 
     def logits(self, features: Tensor) -> Tensor:
         """(N, D) -> (N, C)."""
@@ -50,11 +52,11 @@ class Axes:
         self.spectrum = spectrum[-rank:].clamp_min(0)
         self.rows = centred @ self.axes  # (N, rank)
 
-    def linear(self, theta: Tensor, loss: float, strength: float) -> Linear:
+    def linear(self, theta: Tensor, loss: float, strength: float, solved: bool) -> Linear:
         """The classifier of the features as they were given."""
         weight = theta[:, :-1] @ self.axes.T.double()
         bias = theta[:, -1] - weight @ self.mean.double()
-        return Linear(weight.to(self.rows.dtype), bias.to(self.rows.dtype), loss, strength)
+        return Linear(weight.to(self.rows.dtype), bias.to(self.rows.dtype), loss, strength, solved)
 
 
 class Task(ABC):
@@ -140,28 +142,28 @@ def solve_path(task: Task, theta: Tensor, strengths: Sequence[float], tolerance:
             guessed = task(guess, penalty)
             if guessed[0] < loss:
                 theta, (loss, slopes) = guess, guessed
-        theta, loss = _descend(task, theta, loss, slopes, penalty, pairs, tolerance)
+        theta, loss, reached = _descend(task, theta, loss, slopes, penalty, pairs, tolerance)
         before = [*before[-1:], (place, theta)]
-        solved[strength] = task.axes.linear(theta, loss, strength)
+        solved[strength] = task.axes.linear(theta, loss, strength, reached)
     return [solved[strength] for strength in strengths]
 
 
 def _descend(
     task: Task, theta: Tensor, loss: float, slopes: Tensor, penalty: Tensor, pairs: _Pairs, tolerance: float
-) -> tuple[Tensor, float]:
-    """The optimum and its objective; stops too where rounding hides further progress."""
+) -> tuple[Tensor, float, bool]:
+    """The optimum, its objective, and whether it is one: stops too where rounding hides further progress."""
     scaling, idle = _Scaling(task, penalty), 0
     for _ in range(_STEPS):
         direction = pairs.direction(slopes, scaling)
         if 0.5 * float((slopes * direction).sum()) <= tolerance * loss:
-            break
+            return theta, loss, True
         step, found, turned = _search(task, theta, -direction, loss, slopes, penalty)
         idle = 0 if found < loss else idle + 1
         if idle == 3:
             break
         pairs.add(step, turned - slopes)
         theta, loss, slopes = theta + step, found, turned
-    return theta, loss
+    return theta, loss, False
 
 
 def _search(

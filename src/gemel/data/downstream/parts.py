@@ -75,6 +75,11 @@ class Joined(Source):
     def _at(self, index: int) -> tuple[Source, int]:
         return (self.first, index) if index < len(self.first) else (self.second, index - len(self.first))
 
+    def origin(self, place: int) -> tuple[Source, int]:
+        """As its source knows it."""
+        source, place = self._at(place)
+        return source.origin(place)
+
     def path(self, index: int) -> str:
         """As its source shows it."""
         source, place = self._at(index)
