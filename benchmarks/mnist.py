@@ -120,10 +120,18 @@ def main() -> None:
         write_images(given.folder / "images")
     train, test = (open_source(given.folder / "images" / part, labels="folders") for part in ("train", "test"))
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in NETWORKS}
+    kept = given.folder / "scores.jsonl"
+    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
     for seed in given.seeds:
-        for name, subject in subjects(given.folder, train, test, seed):
-            rows[name].append(scores(name, subject, train, test, seed))
-            print(json.dumps({"network": name, "seed": seed, **rows[name][-1]}), flush=True)
+        found = [row for row in done if row["seed"] == seed]
+        if not found:
+            for name, subject in subjects(given.folder, train, test, seed):
+                found.append({"network": name, "seed": seed, **scores(name, subject, train, test, seed)})
+                print(json.dumps(found[-1]), flush=True)
+            with kept.open("a") as file:
+                file.writelines(f"{json.dumps(row)}\n" for row in found)
+        for row in found:
+            rows[row["network"]].append(row)
     lines = [f"| | {' | '.join(PROTOCOLS)} |", f"|---|{'---|' * len(PROTOCOLS)}"]
     for name, found in rows.items():
         cells = [cell([row[column] for row in found if column in row]) for column in PROTOCOLS]

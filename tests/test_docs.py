@@ -25,8 +25,6 @@ FAST = [
     "16",
     "--backbone",
     "convnet",
-    "--method.hidden",
-    "16",
     "--workers",
     "0",
     "--threads",
@@ -43,13 +41,16 @@ def commands() -> list[str]:
 
 
 def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In their order, in a folder that holds `photos`; training is shortened."""
-    write_photos(tmp_path / "photos", 24)
+    """In their order, in a folder that holds the images that they name; training and fits are shortened."""
+    for number, name in enumerate(("photos", "labelled", "train", "test")):
+        write_photos(tmp_path / name, 24, seed=number)
     monkeypatch.chdir(tmp_path)
     assert len(commands()) >= 3
-    for command in commands():
-        words = shlex.split(command)[1:]
-        words += FAST if words[0] == "pretrain" else []
+    fits = ["--epochs", "1", "--batch-size", "8"]
+    shorter = {"pretrain": FAST, "linear": fits, "semi": [*fits[:3], "4"], "study": ["--dry-run"]}
+    for command in (*commands()[:1], "gemel pretrain photos --method barlow_twins", *commands()[1:]):
+        words = shlex.split(command, comments=True)[1:]
+        words += shorter.get(words[0], shorter.get(words[2] if len(words) > 2 else "", []))
         with pytest.raises(SystemExit) as left:
             main(words)
         assert left.value.code == 0, command

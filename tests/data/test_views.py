@@ -267,7 +267,7 @@ def test_small_crops_are_resized_as_large_ones(height: int, width: int, size: in
         patch.setattr(augment, "is_compiled", lambda: False)
         difference = far(compiled, crop(image, one))
         assert difference.max() <= 2, "each pass rounds, and bicubic weights enlarge what is rounded"
-        assert difference.mean() < 0.1
+        assert difference.mean() < 0.5, "of a crop one pixel high a few values are all there are"
 
 
 @pytest.mark.parametrize("gray", [False, True])

@@ -14,7 +14,7 @@ from gemel.errors import UserError
 from gemel.reports.groups import Column
 from gemel.reports.marks import printed_metric, same
 from gemel.runs import Run
-from reports.planted import kinds, write_run
+from reports.written_runs import kinds, write_run
 
 TOP1 = Column("knn", "top1")
 

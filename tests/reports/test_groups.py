@@ -10,7 +10,7 @@ import gemel
 from gemel.reports.compare import Comparison
 from gemel.reports.groups import Column
 from gemel.runs import Run
-from reports.planted import kinds, write_run
+from reports.written_runs import kinds, write_run
 
 FIT = {"recipe": "twist, 1 %", "epochs": 20, "split": "a test set", "reported": "last"}
 SETS = {
