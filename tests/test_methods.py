@@ -44,6 +44,17 @@ def test_loss_is_finite_and_reaches_every_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_more_views_are_taken_or_refused(name: str) -> None:
+    """Small crops beside two large ones: a loss, or a word, never a traceback."""
+    data = batch()
+    data = data._replace(views=[*data.views, data.views[0][..., :8, :8]])
+    try:
+        assert torch.isfinite(build(name)(data, 0.5)["loss"])
+    except UserError as error:
+        assert "--views.local_count 0" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_bare_loop_learns(name: str) -> None:
     """No trainer is needed; the loss of a fixed batch falls."""
     method, data = build(name), batch()

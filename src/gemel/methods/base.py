@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from gemel.data.batches import Batch
+from gemel.errors import UserError
 from gemel.recipes import Recipe
 
 
@@ -57,6 +58,19 @@ class Method(nn.Module, ABC):
 
     def after_step(self, progress: float) -> None:
         """After the optimiser's step: teachers follow, queues fill."""
+
+    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The two views of a batch, for a method that takes no more.
+
+        Raises:
+            UserError: there are others.
+        """
+        if len(batch.views) != 2:
+            raise UserError(
+                f"{type(self).__name__} takes two views of an image, not {len(batch.views)}; "
+                "--views.local_count 0 leaves the small ones out"
+            )
+        return batch.views[0], batch.views[1]
 
     def embed(self, features: Tensor) -> Tensor:
         """What the loss looks at, (B, D); the probes watch its spread."""

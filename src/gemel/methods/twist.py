@@ -101,9 +101,9 @@ class Twist(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """All views in one pass of the backbone and of each head."""
-        features = features_of(self.backbone, batch.views)  # (V·B, width)
+        features = features_of(self.backbone, self.pair(batch))  # (V·B, width)
         logits = [head(features) for head in self.heads]
-        terms = [self._loss(after.chunk(len(batch.views))) for _, after in logits]
+        terms = [self._loss(after.chunk(2)) for _, after in logits]
         losses = torch.stack([term["loss"] for term in terms])
         if self.training:
             self.head_losses.lerp_(losses.detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
