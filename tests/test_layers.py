@@ -10,9 +10,10 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 # module prefix -> what it may import of gemel; the longest prefix that fits holds
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "archives": set(),
     "recipes": set(),
     "families": {"recipes"},
-    "runs": {"errors", "config_file"},
+    "runs": {"archives", "errors", "config_file"},
     "schedules": set(),
     "distributed": set(),
     "launched": {"errors"},
@@ -26,8 +27,8 @@ LAYERS: dict[str, set[str]] = {
     "backbones": {"errors", "recipes", "distributed", "backbones"},
     "methods": {"errors", "recipes", "schedules", "distributed", "backbones.base", "data.batches", "methods"},
     "train": {
-        "__init__", "errors", "launched", "recipes", "schedules", "distributed", "runs", "schema", "settings",
-        "metrics", "data", "backbones", "methods", "train",
+        "__init__", "archives", "errors", "launched", "recipes", "schedules", "distributed", "runs", "schema",
+        "settings", "metrics", "data", "backbones", "methods", "train",
     },
     "evaluations": {
         "errors", "distributed", "runs", "schema", "settings", "metrics", "data", "backbones", "methods",
@@ -60,6 +61,7 @@ FOREIGN = {
 }
 
 WITHOUT_TORCH = {
+    "archives",
     "errors",
     "recipes",
     "families",

@@ -4,7 +4,7 @@ from typing import Any
 
 from gemel.errors import UserError
 from gemel.launched import launched
-from gemel.runs import Run, is_whole
+from gemel.runs import Run
 
 
 def pretrain(*layers: Any, quiet: bool) -> Run:
@@ -27,7 +27,7 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
 def resume(run: Run, *, quiet: bool) -> Run:
     """Continue to the same end; a run that has ended is left as it is."""
     say = speaker(quiet)
-    if run.backbone_path.is_file() and run.report_path.is_file() and is_whole(run.checkpoint_path):
+    if run.is_trained and run.report_path.is_file():
         say(f"{run.path} has ended already; its report is {run.report_path}")
         return run
     from gemel.train.prepare import continued
@@ -77,10 +77,10 @@ def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
     from gemel.evaluations.features import printed
     from gemel.metrics.health import health
     from gemel.reports import build_report
-    from gemel.train.pretrain import ended, train
+    from gemel.train.pretrain import train
 
     say = speaker(quiet)
-    if not ended(run):
+    if not run.is_trained:
         train(prepared, run, say, quiet=quiet)
     close(run, prepared.source, printed(quiet))
     if launched().rank != 0:

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from gemel.archives import is_whole
 from gemel.config_file import read_mapping
 from gemel.errors import UserError
 
@@ -40,15 +39,6 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def is_whole(archive: Path) -> bool:
-    """Whether a zip archive, as torch writes checkpoints, stands there with every byte as it was written."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            return opened.testzip() is None  # reads all and compares the sums
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError):
-        return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -115,6 +105,14 @@ class Run:
     def previous_path(self) -> Path:
         """The checkpoint before the newest: what is left if that one is damaged."""
         return self.path / "checkpoints" / "previous.ckpt"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training has come to its end; the closing pass may not. Checkpoints may be deleted then."""
+        if not self.backbone_path.is_file():
+            return False
+        kept = self.checkpoint_path.is_file() or self.previous_path.is_file()
+        return not kept or is_whole(self.checkpoint_path)
 
     @property
     def backbone_path(self) -> Path:

@@ -141,6 +141,19 @@ def test_resuming_an_ended_run_changes_nothing(digits_run: Run) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in digits_run.path.rglob("*") if path.is_file()}
 
 
+def test_a_run_without_its_checkpoints_has_ended(tmp_path: Path, photos: Path) -> None:
+    """They may be deleted to save room: resume must not train anew over what was learned."""
+    options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 2, "image_size": 16, "batch_size": 8, **TINY}
+    run = gemel.pretrain(photos, out=tmp_path / "run", **options)
+    whole = run.backbone_path.stat()
+    for file in run.checkpoint_path.parent.iterdir():
+        file.unlink()
+    run.report_path.unlink()
+    gemel.resume(run, quiet=True)
+    assert run.report_path.is_file()
+    assert run.backbone_path.stat().st_mtime_ns == whole.st_mtime_ns
+
+
 def test_killed_in_the_closing_pass(tmp_path: Path, photos: Path) -> None:
     run = gemel.pretrain(
         photos, out=tmp_path / "a", method=SMALL["twist"], epochs=1, image_size=16, batch_size=8, **TINY

@@ -1,6 +1,7 @@
 """Checkpoints of a run, and its backbone: saved whole or not at all, read without running code."""
 
 import errno
+import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gemel import backbones
+from gemel.archives import is_whole
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
 from gemel.launched import launched
 from gemel.methods.base import Method
-from gemel.runs import Run, is_whole, write_atomically
+from gemel.runs import Run, write_atomically
 from gemel.schema import convert
 from gemel.settings import Settings
 from gemel.train.build import build_method
@@ -166,6 +168,15 @@ def start_from(backbone: Backbone, weights: str) -> None:
             load_strictly(backbone.network, {k: v for k, v in stripped.items() if k in names}, weights)
             return
     raise UserError(f"--weights {weights}: none of its {len(found)} tensors is of the chosen --backbone")
+
+
+def fingerprint(network: torch.nn.Module) -> str:
+    """SHA-256 of a network's tensors, names included."""
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def load_strictly(network: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

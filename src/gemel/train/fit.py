@@ -12,13 +12,14 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from gemel.data.sources import Source
-from gemel.distributed import rank, world_size
+from gemel.distributed import any_of, rank, world_size
 from gemel.errors import Diverged, Interrupted, UserError
+from gemel.train.checkpoints import fingerprint
 from gemel.train.fit_images import Labelled, Plan, Step, Steps, classes_of
 from gemel.train.fit_judge import Judge
 from gemel.train.fit_model import Fittable, Frozen, Precision, Trained, own_device
 from gemel.train.fit_recipe import Fitting
-from gemel.train.fit_state import Signals, StateFile, fingerprint, listing
+from gemel.train.fit_state import Signals, StateFile, listing
 from gemel.train.optimizers import Lars
 
 Progress = Callable[[int, int], None]
@@ -241,7 +242,7 @@ def _run(fitter: _Fitter, state: StateFile, signals: Signals, tell: Progress | N
         ended = fitter.done % fitter.plan.steps_per_epoch == 0
         if ended:
             fitter.end_epoch()
-        stopped = signals.agreed(fitter.model.device)
+        stopped = any_of(signals.asked)
         if ended or stopped or (rank() == 0 and monotonic() - kept > KEEP):
             state.write(fitter.state())
             kept = monotonic()

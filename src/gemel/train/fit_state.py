@@ -12,11 +12,9 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import nn
 
 from gemel.data.sources import Source
-from gemel.distributed import rank, world_size
+from gemel.distributed import rank
 from gemel.errors import UserError
 from gemel.runs import write_atomically
 from gemel.train.checkpoints import read_tensors, written
@@ -89,14 +87,6 @@ class Signals:
         finally:
             self._give_back()
 
-    def agreed(self, device: torch.device) -> bool:
-        """Whether any process was asked: all stop at the same step, or they would wait for one another for ever."""
-        if world_size() == 1:
-            return self.asked
-        asked = torch.tensor(int(self.asked), device=device)
-        dist.all_reduce(asked, dist.ReduceOp.MAX)
-        return bool(asked)
-
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self._give_back()
@@ -104,15 +94,6 @@ class Signals:
     def _give_back(self) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
-
-
-def fingerprint(network: nn.Module) -> str:
-    """SHA-256 of a network's tensors, names included."""
-    found = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def listing(images: Labelled) -> str:

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from gemel.data.batches import Loader
 from gemel.errors import Interrupted, UserError
 from gemel.launched import launched
-from gemel.runs import Run, is_whole
+from gemel.runs import Run
 from gemel.settings import Settings, render
 from gemel.train import checkpoints
 from gemel.train.callbacks import Recorder, RejectionGuard, Reporter
@@ -74,11 +74,6 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     if launched().rank == 0:
         module.cpu()
         _save_backbone(prepared, run)
-
-
-def ended(run: Run) -> bool:
-    """Whether the training has come to its end; the closing pass may not."""
-    return run.backbone_path.is_file() and is_whole(run.checkpoint_path)
 
 
 def _writers(prepared: Prepared, run: Run, module: Pretrainer, say: Say, *, quiet: bool) -> list[Callback]:
