@@ -35,6 +35,10 @@ LAYERS: dict[str, set[str]] = {
         "recipes", "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "train.logistic",
         "train.processes", "evaluations",
     },
+    "exchange": {
+        "errors", "recipes", "runs", "schema", "settings", "backbones", "methods", "train.build", "train.checkpoints",
+        "train.optimizers", "exchange",
+    },
     "published": set(),
     "reports": {
         "errors", "outputs", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports",

@@ -196,6 +196,10 @@ class Run:
         """Pictures for the report: of each class, and of the neighbours of a few images."""
         return self._json("evaluations/gallery.json")
 
+    def information(self) -> dict[str, Any] | None:
+        """Barlow Twins' embeddings read as an information bottleneck, for the report."""
+        return self._json("evaluations/information.json")
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
         write_text(self.path / name, json.dumps(value, indent=1))

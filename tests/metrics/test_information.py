@@ -86,3 +86,14 @@ def test_broken_embeddings_and_shapes() -> None:
     ):
         with pytest.raises(UserError, match="give"):
             mistake()
+
+
+@given(st.integers(0, 999), st.integers(2, 20), st.integers(1, 20))
+def test_twin_terms(seed: int, rows: int, width: int) -> None:
+    one, two = normal(seed, rows, width), normal(seed + 1, rows, width)
+    z1, z2 = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (one, two))
+    matrix = (z1.T @ z2 / rows).numpy()
+    diagonal = np.diagonal(matrix)
+    invariance, redundancy = information.twin_terms(one, two)
+    assert invariance == pytest.approx(np.square(1 - diagonal).sum())
+    assert redundancy == pytest.approx(np.square(matrix).sum() - np.square(diagonal).sum(), abs=1e-9)

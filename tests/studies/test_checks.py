@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemel.studies.checks import NOT_TESTABLE, Check, Row, alike, below, order, rising, times
+from gemel.studies.checks import NOT_TESTABLE, Check, Row, alike, below, best_of_groups, order, rising, times
 
 GROWING = {"a": [0.1, 0.12, 0.11], "b": [0.5, 0.52, 0.48], "c": [0.9, 0.91, 0.92]}
 
@@ -61,3 +61,11 @@ def test_one_seed_tells_no_trend(check: Check) -> None:
     missing = check.judge(rows(GROWING | {"c": []}))
     assert missing.word == NOT_TESTABLE
     assert "c has no acc" in missing.reason
+
+
+def test_of_a_group_the_best_row_stands() -> None:
+    grouped = [row._replace(group="both") if row.name != "c" else row for row in rows(GROWING)]
+    empty = Row("d", "", None, {"acc": []}, "both")
+    assert {name: row.name for name, row in best_of_groups([*grouped, empty], "acc").items()} == {"both": "b", "c": "c"}
+    assert best_of_groups(rows(GROWING), "").keys() == GROWING.keys()
+    assert best_of_groups([empty], "acc") == {"both": empty}

@@ -40,11 +40,11 @@ def test_dry_run_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        main(["study", name, "--dry-run", "--seeds", "1", "--set", "batch_size=64"])
+        main(["study", name, "--dry-run", "--seeds", "1", "--set", "workers=0"])
     assert left.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(studies.find(name).small.variations)
-    assert all("batch_size 64" in line for line in lines)
+    assert all("workers 0" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -114,6 +114,30 @@ def test_mistakes_write_nothing(tmp_path: Path, settings: dict[str, object], wor
     assert not (tmp_path / "study").exists()
 
 
+def test_of_a_group_the_table_shows_the_best(tmp_path: Path) -> None:
+    """Rows planted into an outcome of no run: two rates of one size, and one of another."""
+    from dataclasses import replace
+
+    from gemel.settings import Layer
+    from gemel.studies.checks import Row, order
+    from gemel.studies.outcome import Outcome
+    from gemel.studies.plan import StudyLaunch
+
+    study = replace(planted(), best="k-NN", checks=(order("k-NN", "large", "small"),))
+
+    def row(name: str, x: float, value: float, group: str) -> Row:
+        return Row(name, "short", x, {column.name: [value, value + 0.01] for column in study.columns}, group)
+
+    rows = (row("low", 1, 0.2, "small"), row("high", 1, 0.4, "small"), row("large", 2, 0.6, "large"))
+    outcome = Outcome("grouped", study, StudyLaunch(seeds=2), Layer({}, "call"), rows, (), {})
+    assert [cells[0] for cells in outcome.table().rows] == ["small (high)", "large"]
+    assert outcome.verdicts[0].word == "pass"
+    assert outcome.verdicts[0].reason.startswith("large − small = 0.2 ")
+    outcome.write(tmp_path, tmp_path)
+    assert (tmp_path / "grouped.svg").read_text(encoding="utf-8").count("<circle") == 2 * len(study.columns)
+    assert all(f",{one.name}," in (tmp_path / "grouped.csv").read_text(encoding="utf-8") for one in rows)
+
+
 def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
     """Rows planted into an outcome of no run: a chart by name, and one seed that tells no trend."""
     from dataclasses import replace

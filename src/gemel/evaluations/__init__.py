@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 _NOT_PROTOCOLS = (
     "__init__",
+    "augmented",
     "base",
     "closing",
     "features",
     "gallery",
+    "information",
     "judge",
     "splits",
     "store",

@@ -9,10 +9,12 @@ from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.cluster import Cluster
 from gemel.evaluations.features import Seen, see
 from gemel.evaluations.gallery import gallery
+from gemel.evaluations.information import information
 from gemel.evaluations.judge import judge
 from gemel.evaluations.knn import Knn
 from gemel.evaluations.subjects import open_subject
 from gemel.evaluations.tables import class_table
+from gemel.recipes import VIEWS
 from gemel.runs import Run
 
 
@@ -28,6 +30,10 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     if seen.probabilities is not None:
         run.write_classes(class_table(seen, top=1))
     run.write_json("evaluations/gallery.json", gallery(seen))
+    views = run.settings["views"]
+    found = information(subject, source, seen.places, VIEWS[views["name"]].model_validate(views))
+    if found is not None:
+        run.write_json("evaluations/information.json", found)
     return seen
 
 

@@ -5,19 +5,14 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from gemel.data.batches import Plan, draw_views
-from gemel.data.normalise import Normalise
 from gemel.data.sources import Source
 from gemel.errors import UserError
+from gemel.evaluations.augmented import see_views
 from gemel.evaluations.base import Evaluation, Progress, Subject
-from gemel.evaluations.features import judging, rejected_in, see
+from gemel.evaluations.features import rejected_in, see
 from gemel.metrics import collapse
 from gemel.recipes import VIEWS
-
-AT_A_TIME = 256
-"""views in one forward pass"""
 
 
 class LabelFree(Evaluation):
@@ -61,7 +56,8 @@ class LabelFree(Evaluation):
         if not bool(rows.isfinite().all()):
             raise UserError("the features hold numbers that are not finite; the training diverged")
         places = seen.places[np.sort(random.permutation(len(seen.places))[: self.objects])]
-        embedded = self._views(subject, source, places, tell)  # (objects, views, width)
+        recipe = VIEWS[subject.facts["views"]]()
+        embedded = see_views(subject, source, places, recipe, views=self.view_count, seed=self.seed, tell=tell)
         metrics = {
             "rankme": collapse.rankme(rows),
             "alpha_req": collapse.alpha_req(rows, first=self.first, last=self.last),
@@ -78,30 +74,10 @@ class LabelFree(Evaluation):
             "alignment_power": 2.0,
             "objects": embedded.shape[0],
             "view_count": self.view_count,
-            "view_recipe": VIEWS[subject.facts["views"]]().model_dump(mode="json"),
+            "view_recipe": recipe.model_dump(mode="json"),
             "lidar_delta": 1e-4,
             "layer": "features of the backbone, not the embedding",
             "seed": self.seed,
             "split": "all images" if test is None else f"test set {test.name}",
             "rejected": rejected_in(seen),
         }
-
-    def _views(
-        self, subject: Subject, source: Source, places: np.ndarray[Any, np.dtype[np.int64]], tell: Progress | None
-    ) -> Tensor:
-        """Features of augmented views, (objects, views, width); two views are drawn an epoch."""
-        recipe = VIEWS[subject.facts["views"]]()
-        plan = Plan(source, recipe, int(subject.facts["size"]), self.seed, max(1, len(places)))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device)
-        found = torch.empty(len(places), self.view_count, int(subject.facts["width"]))
-        with judging(subject, device), torch.inference_mode():
-            for start in range(0, len(places), AT_A_TIME):
-                part = slice(start, start + AT_A_TIME)
-                for view in range(0, self.view_count, recipe.count):
-                    drawn = draw_views(plan, view // recipe.count, places[part].tolist()).batch.views
-                    for number, images in enumerate(drawn[: self.view_count - view], view):
-                        found[part, number] = subject.network(normalise(images.to(device))).float().cpu()
-                if tell is not None:
-                    tell(min(start + AT_A_TIME, len(places)), len(places))
-        return found

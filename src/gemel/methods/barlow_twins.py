@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gemel.data.batches import Batch
 from gemel.distributed import world_size
 from gemel.methods.base import Method
+from gemel.methods.parts.barlow_recipes import RECIPES
 from gemel.methods.parts.barlow_variants import (
     FeatureScale,
     Normalisation,
@@ -20,7 +21,7 @@ from gemel.methods.parts.barlow_variants import (
 )
 from gemel.methods.parts.cross_correlation import Form
 from gemel.methods.parts.heads import Norm, mlp
-from gemel.recipes import AdamWOptimizer, Count, LarsOptimizer, PhotoViews, Recipe
+from gemel.recipes import Count, Recipe
 
 PAPER = Variant()
 
@@ -87,28 +88,7 @@ class BarlowTwins(Method):
         temperature: of the cross-entropy form; none: squares
     """
 
-    recipes: ClassVar[Mapping[str, Recipe]] = {
-        "resnet50": Recipe(
-            source="released code of arXiv 2103.03230: linear top-1 73.5 on ImageNet (paper 73.2)",
-            views=PhotoViews(),
-            backbone={"name": "resnet50"},
-            image_size=224,
-            epochs=1000,
-            batch_size=2048,
-            optimizer=LarsOptimizer(lr=0.2, bias_lr=0.0048, weight_decay=1e-6, flavour="L1"),
-        ),
-        "small": Recipe(
-            source="gemel's experiments on digits; results in the README",
-            views=PhotoViews(),
-            backbone={"name": "resnet18"},
-            image_size=64,
-            epochs=30,
-            batch_size=128,
-            images=5000,
-            optimizer=AdamWOptimizer(lr=2e-3, weight_decay=1e-4),
-            method={"projector": (512, 512, 512), "loss_scale": 0.1},
-        ),
-    }
+    recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
 
     def __init__(
         self,

@@ -58,6 +58,24 @@ def redundancy_share(invariance: float, redundancy: float, lambda_param: float) 
     return lambda_param * redundancy / total if total else 0.0
 
 
+def twin_terms(one: Tensor, two: Tensor, epsilon: float = 1e-5) -> tuple[float, float]:
+    """Σ_i (1 - C_ii)² and Σ_i Σ_{j≠i} C_ij²: Barlow Twins' two terms before λ, of one process, by the spectrum of C.
+
+    Args:
+        one: (n, D), raw embeddings of one view.
+        two: (n, D), of the other.
+        epsilon: ε, beside the biased σ².
+
+    >>> one = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])  # two columns that are one
+    >>> [round(term, 4) for term in twin_terms(one, one)]
+    [0.0, 2.0]
+    """
+    spectrum = correlation_spectrum(one, two, epsilon)
+    diagonal = (_standardised(checked_rows(one), epsilon) * _standardised(checked_rows(two), epsilon)).mean(0)
+    redundancy = spectrum.square().sum() - diagonal.square().sum()
+    return (1 - diagonal).square().sum().item(), redundancy.clamp_min(0).item()
+
+
 def correlation_spectrum(one: Tensor, two: Tensor, epsilon: float = 1e-5) -> Tensor:
     """Singular values of C = Z₁ᵀ Z₂ / n, largest first: all 1 at the optimum, a few large ones where it is redundant.
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from gemel.metrics.health import Finding, health
 from gemel.reports.curves import Chart, Log, charts, read_log
+from gemel.reports.information import Information, information_of
 from gemel.reports.pictures import Classes, Neighbourhood, classes_of, neighbourhoods_of
 from gemel.reports.words import (
     duration,
@@ -83,6 +84,7 @@ class Story(NamedTuple):
     log: Log
     charts: tuple[Chart, ...]
     evaluations: tuple[Scores, ...]
+    information: Information | None
     classes: Classes | None
     neighbours: tuple[Neighbourhood, ...]
     rejected_count: int
@@ -117,6 +119,7 @@ def story(run: Run, name: str, index: int) -> Story:
         log=log,
         charts=tuple(charts([log])),
         evaluations=tuple(_scores(evaluation) for evaluation in evaluations),
+        information=information_of(run.information()),
         classes=classes,
         neighbours=tuple(neighbourhoods_of(gallery)),
         rejected_count=rejected.num_rows,

@@ -26,6 +26,8 @@ class Variation(NamedTuple):
     """of the plot, where it has an axis"""
     x: float | None = None
     """place on the plot's axis"""
+    group: str = ""
+    """of variations of one group the table, the checks and the plot take the best, by `Study.best`"""
 
 
 class Scale(NamedTuple):
@@ -55,6 +57,7 @@ class Study:
         checks: what the table should show.
         published: which rows of the published results belong beside it; each entry is one call of `published.rows`.
         evaluations: protocols with their options, beyond those of a run's closing pass (knn and cluster).
+        best: column whose highest mean chooses the best of a group.
         axis: what runs along the bottom of the plot; empty: the variations by name.
         log_axis: equal steps of the axis are equal factors.
         seeds: of the settings, from 0 on.
@@ -67,6 +70,7 @@ class Study:
     checks: Sequence[Check] = ()
     published: Sequence[Mapping[str, Any]] = ()
     evaluations: Sequence[tuple[str, Mapping[str, Any]]] = field(default=())
+    best: str = ""
     axis: str = ""
     log_axis: bool = False
     seeds: int = 3

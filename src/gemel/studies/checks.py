@@ -23,6 +23,7 @@ class Row(NamedTuple):
     line: str
     x: float | None
     values: Mapping[str, Sequence[float]]
+    group: str = ""
 
 
 class Finding(NamedTuple):
@@ -41,6 +42,16 @@ class Check(NamedTuple):
 
 class _Untestable(Exception):
     """Too few runs."""
+
+
+def best_of_groups(rows: Sequence[Row], column: str) -> dict[str, Row]:
+    """Of each group the row with the highest mean in a column, by the group's name; a row of no group by its own."""
+    best: dict[str, Row] = {}
+    for row in rows:
+        name = row.group or row.name
+        if name not in best or _height(row, column) > _height(best[name], column):
+            best[name] = row
+    return best
 
 
 def order(column: str, *names: str) -> Check:
@@ -115,6 +126,11 @@ def _mean(rows: Sequence[Row], name: str, column: str) -> Spread:
     if len(values) < 2:
         raise _Untestable(f"{name} has {'one seed' if values else f'no {column}'}")
     return spread_of(values)
+
+
+def _height(row: Row, column: str) -> float:
+    values = row.values.get(column, ())
+    return spread_of(values).mean if values else float("-inf")
 
 
 def _error(one: Spread, two: Spread) -> float:

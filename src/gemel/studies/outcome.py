@@ -17,7 +17,7 @@ from gemel.reports.words import number, plural
 from gemel.runs import Run, write_text
 from gemel.settings import Layer
 from gemel.studies.base import Column, Study
-from gemel.studies.checks import Row
+from gemel.studies.checks import Row, best_of_groups
 from gemel.studies.plan import StudyLaunch
 
 NOT_COMPARABLE = "Printed numbers of other data, networks and protocols: for the direction of a trend, not its height."
@@ -61,18 +61,31 @@ class Outcome:
         return self.launch.seeds or self.study.seeds
 
     @property
+    def shown(self) -> dict[str, Row]:
+        """A row each of the table, by its name there: of a group the best variation."""
+        return best_of_groups(self.rows, self.study.best)
+
+    @property
     def verdicts(self) -> list[Verdict]:
         """The study's checks, answered."""
-        return [Verdict(check.words, *check.judge(self.rows)) for check in self.study.checks]
+        rows = [row._replace(name=name) for name, row in self.shown.items()]
+        return [Verdict(check.words, *check.judge(rows)) for check in self.study.checks]
 
     def table(self) -> Table:
-        """Mean ± standard error of each column, a row a variation."""
+        """Mean ± standard error of each column, a row a variation, or a group of them."""
         heads = ((self.study.axis and "run") or "variation", "seeds", *(column.name for column in self.study.columns))
         rows = [
-            (row.name, str(max(map(len, row.values.values()), default=0)), *(self._cell(row, one) for one in heads[2:]))
-            for row in self.rows
+            (
+                name if name == row.name else f"{name} ({row.name})",
+                str(max(map(len, row.values.values()), default=0)),
+                *(self._cell(row, one) for one in heads[2:]),
+            )
+            for name, row in self.shown.items()
         ]
-        return Table("Results", heads, tuple(rows), "Mean ± standard error over seeds.")
+        note = "Mean ± standard error over seeds."
+        if self.study.best:
+            note += f" In brackets: the variation of each row with the highest {self.study.best}; the CSV holds all."
+        return Table("Results", heads, tuple(rows), note)
 
     def published(self) -> Table | None:
         """The printed numbers that the study names, a column a metric."""
@@ -135,7 +148,8 @@ class Outcome:
 
     def _facts(self) -> list[str]:
         environments = [Run(folder).environment for folder in self.finished]
-        planned = len(self.rows) * self.seeds
+        scale = self.study.full if self.launch.full else self.study.small
+        planned = len(scale.variations) * self.seeds
         facts = [f"{self._scale.capitalize()} scale, {plural(self.seeds, 'seed')} of each."]
         if len(environments) < planned:
             facts.append(f"Not complete: {len(environments)} of {plural(planned, 'run')} so far.")
@@ -157,16 +171,17 @@ class Outcome:
         return [(title, drawing) for title, drawing in found if drawing]
 
     def _chart(self, column: Column) -> str:
-        measured = [row for row in self.rows if row.values[column.name]]
+        measured = {name: row for name, row in self.shown.items() if row.values[column.name]}
         if not measured:
             return ""
-        title, spreads = column.name, [spread_of(row.values[column.name]) for row in measured]
+        title, spreads = column.name, [spread_of(row.values[column.name]) for row in measured.values()]
         if not self.study.axis:
             points = [Points(title, tuple(range(len(measured))), tuple(spreads))]
-            return spread_chart(title, points, x_name="variation", names=[row.name for row in measured])
+            return spread_chart(title, points, x_name="variation", names=list(measured))
         lines: list[Points] = []
         for colour, line in enumerate(self._lines()):  # a line keeps its colour in all charts
-            along = [(row.x or 0.0, one) for row, one in zip(measured, spreads, strict=True) if row.line == line]
+            pairs = zip(measured.values(), spreads, strict=True)
+            along = [(row.x or 0.0, one) for row, one in pairs if row.line == line]
             if along:
                 x, y = zip(*sorted(along), strict=True)
                 lines.append(Points(line, x, y, colour))

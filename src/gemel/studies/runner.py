@@ -72,7 +72,8 @@ def outcome_of(
         values = {
             column.name: [value for run in runs if (value := column.read(run)) is not None] for column in study.columns
         }
-        rows.append(Row(variation, members[0].variation.line, members[0].variation.x, values))
+        about = members[0].variation
+        rows.append(Row(variation, about.line, about.x, values, about.group))
     finished = [one.folder for one in planned if _finished(one.folder)]
     return Outcome(name, study, launch, overrides, tuple(rows), tuple(finished), _failed(out))
 

@@ -1,0 +1,173 @@
+"""Barlow Twins steps of gemel beside lightly's in Lightning: one side, in a process of its own, as a JSON line.
+
+    python benchmarks/beside_lightly.py gemel --steps 20 [--folder JPEGS]
+
+Both: ResNet-18, a projector of three layers, LARS, float32, Lightning's trainer. Views are random tensors, of uint8 for
+gemel, which normalises them in the step, and floats for lightly; or drawn from a folder of images by each library's
+own loader, BYOL's pair. images_per_second: over the steps after the first few; peak_gb: resident memory at its highest
+(Linux). `step.py --only whole|files` runs the sides in turn.
+"""
+
+import argparse
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+WARM = 3
+"""steps before the clock starts"""
+
+LR, BIAS_LR, WEIGHT_DECAY = 0.2, 0.0048, 1e-6
+LAMBDA = 0.0051
+
+
+class Clock(Callback):
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *given: Any, **options: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
+class Repeated:
+    """One batch, so many times; a list would be several loaders to Lightning."""
+
+    def __init__(self, batch: Any, steps: int) -> None:
+        self.batch, self.steps = batch, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        return repeat(self.batch, self.steps)
+
+
+def gemel_side(asked: argparse.Namespace) -> tuple[LightningModule, Iterable[Any]]:
+    from gemel import backbones, methods
+    from gemel.data.batches import Batch, Loader, Plan
+    from gemel.data.sources import open_source
+    from gemel.recipes import LarsOptimizer, PhotoViews
+    from gemel.train.module import Pretrainer
+
+    method = methods.find("barlow_twins")(
+        backbones.find("resnet18")(), projector=tuple(asked.projector), lambda_param=LAMBDA
+    )
+    optimizer = LarsOptimizer(lr=LR, bias_lr=BIAS_LR, weight_decay=WEIGHT_DECAY)
+    module = Pretrainer(method, optimizer, PhotoViews(), batch_size=asked.batch, steps=asked.steps, warmup=0.1)
+    if asked.folder is None:
+        shape = (asked.batch, 3, asked.size, asked.size)
+        views = [torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2)]
+        return module, Repeated(Batch(views, torch.arange(asked.batch), torch.zeros(asked.batch)), asked.steps)
+    plan = Plan(open_source(asked.folder), PhotoViews(), asked.size, 0, asked.batch)
+    epochs = -(-asked.steps // plan.steps_per_epoch)
+    return module, Loader(plan, epochs=epochs, workers=asked.workers)
+
+
+class Lightly(LightningModule):
+    """As lightly's own example and benchmark put it together."""
+
+    def __init__(self, projector: list[int], batch: int) -> None:
+        super().__init__()
+        from lightly.loss import BarlowTwinsLoss
+        from lightly.models.modules import BarlowTwinsProjectionHead
+        from torchvision.models import resnet18
+
+        network = resnet18(zero_init_residual=True)
+        network.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        self.backbone = network
+        self.head = BarlowTwinsProjectionHead(512, projector[0], projector[-1])
+        self.criterion = BarlowTwinsLoss(lambda_param=LAMBDA)
+        self.batch = batch
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        one, two = (self.head(self.backbone(view)) for view in batch[0][:2])
+        return self.criterion(one, two)
+
+    def configure_optimizers(self) -> Any:
+        from lightly.models.utils import get_weight_decay_parameters
+        from lightly.utils.lars import LARS
+
+        decayed, plain = get_weight_decay_parameters([self.backbone, self.head])
+        scale = self.batch / 256
+        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0, "lr": BIAS_LR * scale}]
+        return LARS(groups, lr=LR * scale, momentum=0.9, weight_decay=WEIGHT_DECAY)
+
+
+def lightly_side(asked: argparse.Namespace) -> tuple[LightningModule, Iterable[Any]]:
+    module = Lightly(asked.projector, asked.batch)
+    if asked.folder is None:
+        views = [torch.randn(asked.batch, 3, asked.size, asked.size) for _ in range(2)]
+        return module, Repeated((views,), asked.steps)
+    from lightly.data import LightlyDataset
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+    from torch.utils.data import DataLoader
+
+    transform = BYOLTransform(
+        view_1_transform=BYOLView1Transform(input_size=asked.size),
+        view_2_transform=BYOLView2Transform(input_size=asked.size),
+    )
+    data = LightlyDataset(asked.folder, transform=transform)
+    return module, DataLoader(
+        data,
+        batch_size=asked.batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=asked.workers,
+        persistent_workers=asked.workers > 0,
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("side", choices=["gemel", "lightly"])
+    made.add_argument("--steps", type=int, default=20)
+    made.add_argument("--batch", type=int, default=128)
+    made.add_argument("--size", type=int, default=64)
+    made.add_argument("--projector", type=int, nargs="+", default=[8192, 8192, 8192])
+    made.add_argument("--folder")
+    made.add_argument("--workers", type=int, default=1)
+    made.add_argument("--threads", type=int, default=2)
+    return made
+
+
+def main() -> None:
+    asked = parser().parse_args()
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    module, loader = (gemel_side if asked.side == "gemel" else lightly_side)(asked)
+    clock = Clock()
+    trainer = Trainer(
+        max_steps=asked.steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, train_dataloaders=loader)
+    assert len(clock.ends) == asked.steps > WARM
+    seconds = (clock.ends[-1] - clock.ends[WARM - 1]) / (asked.steps - WARM)
+    # not getrusage, whose highest includes the process that started this one
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    peak = int(line.split()[1]) / 2**20
+    print(json.dumps({"side": asked.side, "images_per_second": asked.batch / seconds, "peak_gb": peak}))
+
+
+if __name__ == "__main__":
+    main()

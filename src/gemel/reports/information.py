@@ -1,0 +1,66 @@
+"""Barlow Twins' embeddings as an information bottleneck: a table with a reading of each number, the spectrum of C."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gemel.reports.charts import Series, line_chart
+from gemel.reports.curves import Chart
+from gemel.reports.drawing import Mark
+from gemel.reports.words import number, percent
+
+
+class Information(NamedTuple):
+    """What was measured, and how to read it."""
+
+    about: str
+    rows: tuple[tuple[str, str, str], ...]
+    """name, value, reading"""
+    spectrum: Chart
+
+
+def information_of(found: Mapping[str, Any] | None) -> Information | None:
+    """Say the numbers of evaluations/information.json; None where there are none."""
+    if not found:
+        return None
+    images, width = found["images"], found["width"]
+    about = (
+        f"Of two views of {images:,} images, {width:,} dimensions, standardised. Barlow Twins' paper reads its loss as "
+        "an information bottleneck: an embedding should vary much over images (entropy) and little over the views of "
+        "one (conditional part), both for Gaussians, as log-determinants."
+    )
+    if 2 * images <= width:
+        about += f" Fewer views than dimensions: the ridge of {found['ridge']:g} stands in for the missing directions."
+    floor = number(float(np.log(found["ridge"])), 3)
+    rows = (
+        ("entropy: log|Σ| / D", number(found["entropy"]), "0: no dimension repeats another; lower: redundant"),
+        ("conditional part: log|Σ given the image| / D", number(found["conditional"]),
+         f"lower: the two views agree more; {floor}: they are equal"),
+        ("information shared with the image", f"{number(found['shared'])} nats", "half their difference, all D"),
+        ("invariance Σ (1 − C_ii)²", number(found["invariance"]), f"0 to about {width:,}: 0 where views agree"),
+        ("redundancy Σ C_ij²", number(found["redundancy"]), f"before λ = {found['lambda_param']:g}"),
+        ("share of the redundancy in the loss", percent(found["redundancy_share"]),
+         "near 0 % or 100 %: one term rules; λ moves it"),
+        ("effective rank (RankMe)", number(found["rankme"]), f"at most {found['rankme_limit']:,}"),
+        ("IMAX / D, for comparison", number(found["imax"]), "lower: the views share more"),
+        (f"InfoNCE at τ = {found['temperature']:g}, for comparison", number(found["info_nce"]),
+         f"by chance {number(found['info_nce_by_chance'])}"),
+    )  # fmt: skip
+    return Information(about, rows, _spectrum(found["spectrum"]))
+
+
+def _spectrum(values: list[float]) -> Chart:
+    title = "Spectrum of C"
+    places = np.arange(1.0, len(values) + 1)
+    line = Series(title, places, np.asarray(values, np.float64), 0)
+    drawing = line_chart(
+        title,
+        [line],
+        x_name="singular value",
+        span=(1.0, max(2.0, float(len(values)))),
+        from_zero=True,
+        levels=[Mark(1.0, "optimum")],
+    )
+    reading = "Singular values of the cross-correlation: all 1 at the optimum; a few large ones: redundant dimensions."
+    return Chart(title, reading, (), drawing, "")
