@@ -139,7 +139,7 @@ class BarlowTwins(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One pass a view: batch norm sees each view by itself."""
-        one, two = (self.projector(self.backbone(view)) for view in batch.views)
+        one, two = (self.projector(self.backbone(view)) for view in self.pair(batch))
         terms = barlow_twins_loss(
             self.predictor(one),
             two.detach() if self.stop_gradient else two,
