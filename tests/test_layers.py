@@ -33,6 +33,9 @@ LAYERS: dict[str, set[str]] = {
         "recipes", "train.checkpoints", "train.build", "train.fit", "train.fit_recipe", "train.logistic",
         "train.processes", "evaluations",
     },
+    "exchange": {
+        "errors", "runs", "schema", "settings", "backbones", "methods", "train.checkpoints", "train.build", "exchange",
+    },
     "published": set(),
     "reports": {"errors", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports"},
     "studies": {

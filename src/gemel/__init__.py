@@ -30,6 +30,8 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "export",
+    "import_official",
     "load",
     "pretrain",
     "report",
@@ -152,6 +154,39 @@ def classify(
     if seen.probabilities is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
     return class_table(seen, top=top)
+
+
+def export(run: Run | str | Path, format: str, out: str | Path | None = None) -> Path:
+    """Write a run's network in another format.
+
+    Args:
+        run: a run or its folder.
+        format: official: as the authors' released code saves it.
+        out: the file; left out: one in the run's folder.
+
+    Raises:
+        UserError: there is no such format, or it has no such network.
+    """
+    from gemel.exchange import find
+
+    return find(format)(load(run), None if out is None else Path(out))
+
+
+def import_official(file: str | Path, out: str | Path, *, method: str = "twist", overwrite: bool = False) -> Run:
+    """Make a run of an official TWIST or Barlow Twins checkpoint, or of the bare backbone that they publish.
+
+    Args:
+        file: as torch saved it; nothing in it is run.
+        out: folder of the run.
+        method: whose backbone it is, where the file has nothing else.
+        overwrite: replace the run that stands at `out`.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    from gemel.exchange.official import read
+
+    return read(file, out, method=method, overwrite=overwrite)
 
 
 def evaluate(

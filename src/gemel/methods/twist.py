@@ -107,7 +107,7 @@ class Twist(Method):
         losses = torch.stack([term["loss"] for term in terms])
         if self.training and not self.self_labeling:
             self.head_losses.lerp_(losses.detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
-        before, after = logits[self._best()]
+        before, after = logits[self.best]
         mean = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         gradient = gradient_size(mean["loss"], before, 1 / len(self.heads))
         return mean | spreads(before, after) | {"gradient_before": gradient}
@@ -136,7 +136,9 @@ class Twist(Method):
             return teacher_loss(target, views, **self.weights)
         return multi_crop_loss(views, **self.weights)
 
-    def _best(self) -> int:
+    @property
+    def best(self) -> int:
+        """Place of the head with the lowest loss of late."""
         return int(self.head_losses.argmin())
 
     def encoder(self) -> Any:
@@ -146,7 +148,7 @@ class Twist(Method):
     def embed(self, features: Tensor) -> Tensor:
         """The best head's logits after the batch norm, (B, C); the teacher's where there is one."""
         heads = self.heads if self.teacher is None else cast(nn.ModuleList, self.teacher.networks[1])
-        return heads[self._best()](features)[1]
+        return heads[self.best](features)[1]
 
     def classify(self, features: Tensor) -> Tensor:
         """Class probabilities (B, C) by the best head."""
