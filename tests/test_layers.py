@@ -13,6 +13,8 @@ LAYERS: dict[str, set[str]] = {
     "recipes": set(),
     "families": {"recipes"},
     "runs": {"errors", "config_file"},
+    "class_names": {"errors", "config_file", "runs"},
+    "classes": {""},
     "schedules": set(),
     "distributed": set(),
     "launched": {"errors"},
@@ -37,7 +39,9 @@ LAYERS: dict[str, set[str]] = {
         "errors", "runs", "schema", "settings", "backbones", "methods", "train.checkpoints", "train.build", "exchange",
     },
     "published": set(),
-    "reports": {"errors", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports"},
+    "reports": {
+        "class_names", "errors", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports",
+    },
     "studies": {
         "__init__", "errors", "recipes", "runs", "schema", "settings", "metrics.spread", "published", "reports",
         "pretraining", "train.asked", "studies",
@@ -60,6 +64,8 @@ FOREIGN = {
 }
 
 WITHOUT_TORCH = {
+    "class_names",
+    "classes",
     "errors",
     "recipes",
     "families",
