@@ -36,8 +36,8 @@ def class_table(seen: Seen, *, top: int, names: Mapping[int, str] = {}) -> pa.Ta
         columns[f"probability{suffix}"] = probability[:, rank].numpy()
     labels = seen.labels
     if labels is not None:
-        names = seen.source.label_names
-        columns["label"] = pa.array([names[label] if label >= 0 else None for label in labels.tolist()], pa.string())
+        known = seen.source.label_names
+        columns["label"] = pa.array([known[label] if label >= 0 else None for label in labels.tolist()], pa.string())
     return pa.table(columns)
 
 

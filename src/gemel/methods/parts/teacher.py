@@ -26,7 +26,7 @@ class Teacher(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
             elif hasattr(module, "drop_prob"):  # timm's DropPath
-                module.drop_prob = 0.0
+                setattr(module, "drop_prob", 0.0)  # noqa: B010  torch types attributes as modules
 
     @torch.no_grad()
     def copy(self, *students: nn.Module) -> None:
