@@ -182,5 +182,5 @@ def test_files_that_do_not_fit(change: Any, told: str, tmp_path: Path) -> None:
 def test_networks_that_the_official_code_lacks(digits_run: gemel.Run) -> None:
     with pytest.raises(UserError, match="has ResNets and vision transformers, not convnet"):
         gemel.export(digits_run, "official")
-    with pytest.raises(UserError, match="format 'offical' is unknown; there are official; did you mean official"):
-        gemel.export(digits_run, "offical")
+    with pytest.raises(UserError, match="format 'officials' is unknown; there are official; did you mean official"):
+        gemel.export(digits_run, "officials")

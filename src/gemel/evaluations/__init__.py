@@ -19,6 +19,7 @@ _NOT_PROTOCOLS = (
     "gallery",
     "judge",
     "splits",
+    "naming",
     "store",
     "subjects",
     "supervised",
