@@ -14,6 +14,8 @@ LAYERS: dict[str, set[str]] = {
     "recipes": set(),
     "families": {"recipes"},
     "runs": {"archives", "errors", "config_file"},
+    "class_names": {"errors", "config_file", "runs"},
+    "classes": {""},
     "schedules": set(),
     "distributed": set(),
     "launched": {"errors"},
@@ -41,7 +43,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "published": set(),
     "reports": {
-        "errors", "outputs", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published", "reports",
+        "class_names", "errors", "outputs", "runs", "metrics.health", "metrics.spread", "metrics.tables", "published",
+        "reports",
     },
     "studies": {
         "__init__", "errors", "recipes", "runs", "schema", "settings", "metrics.spread", "published", "reports",
@@ -66,6 +69,8 @@ FOREIGN = {
 
 WITHOUT_TORCH = {
     "archives",
+    "class_names",
+    "classes",
     "errors",
     "recipes",
     "families",

@@ -30,6 +30,8 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "export",
+    "import_official",
     "load",
     "pretrain",
     "report",
@@ -126,37 +128,68 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
 
 
 def classify(
-    run: Run | str | Path, images: str | Path | None = None, *, top: int = 3, quiet: bool = True
+    run: Run | str | Path,
+    images: str | Path | None = None,
+    *,
+    top: int = 3,
+    labels: str | None = None,
+    naming: str = "one_to_one",
+    rename: Sequence[str] = (),
+    quiet: bool = True,
 ) -> "pa.Table":
     """Discovered classes of images, one row each: path, class, probability, then the next likely ones.
+
+    Names are kept in RUN/classes.yaml for later calls; classes of one name count as one.
 
     Args:
         run: a run or its folder.
         images: as for pretrain; left out: those of the run.
         top: classes that are told, the most likely ones.
+        labels: of a labelled sample among the images, which names the classes: folders or FILE.csv.
+        naming: one_to_one: a label names at most one class, so that most images are right; majority: a class takes
+            its most frequent label.
+        rename: names given by hand, `3=cat`; two classes of one name are merged, `3=` takes a name away.
         quiet: print nothing.
 
     Raises:
         UserError: the run's method discovers no classes, or the images can't be found or read.
     """
-    from gemel.evaluations.features import printed, see
-    from gemel.evaluations.judge import images_of
-    from gemel.evaluations.subjects import open_subject
-    from gemel.evaluations.tables import class_table
-    from gemel.train.processes import joined
+    from gemel.classes import classify as find
 
-    run = load(run)
-    if type(top) is not int or top < 1:
-        raise UserError(f"top must be a whole number of at least 1, not {brief(top)}")
-    subject = open_subject(run)
-    if subject.method is None:
-        raise UserError(f"{run.path} has no checkpoint, and so no classes; gemel embed gives its features")
-    source = images_of(run, images, "none")
-    with joined():
-        seen = see(subject, source, tell=printed(quiet))
-    if seen.probabilities is None:
-        raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
-    return class_table(seen, top=top)
+    return find(load(run), images, top=top, labels=labels, naming=naming, rename=rename, quiet=quiet)
+
+
+def export(run: Run | str | Path, format: str, out: str | Path | None = None) -> Path:
+    """Write a run's network in another format.
+
+    Args:
+        run: a run or its folder.
+        format: official: as the authors' released code saves it.
+        out: the file; left out: one in the run's folder.
+
+    Raises:
+        UserError: there is no such format, or it has no such network.
+    """
+    from gemel.exchange import find
+
+    return find(format)(load(run), None if out is None else Path(out))
+
+
+def import_official(file: str | Path, out: str | Path, *, method: str = "twist", overwrite: bool = False) -> Run:
+    """Make a run of an official TWIST or Barlow Twins checkpoint, or of the bare backbone that they publish.
+
+    Args:
+        file: as torch saved it; nothing in it is run.
+        out: folder of the run.
+        method: whose backbone it is, where the file has nothing else.
+        overwrite: replace the run that stands at `out`.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    from gemel.exchange.official import read
+
+    return read(file, out, method=method, overwrite=overwrite)
 
 
 def evaluate(

@@ -18,6 +18,7 @@ from gemel.commands.classify import classify
 from gemel.commands.compare import compare
 from gemel.commands.embed import embed
 from gemel.commands.evaluate import evaluate
+from gemel.commands.exchange import export, import_checkpoint
 from gemel.commands.study import study
 from gemel.errors import Diverged, Interrupted, UserError, brief, is_out_of_memory, system_words
 from gemel.launched import REQUEUE, is_first, requeue
@@ -81,6 +82,8 @@ def report(
     print(gemel.report(list(runs), out))
 
 
+app.command("import")(import_checkpoint)
+app.command()(export)
 app.command()(compare)
 app.command(context_settings=RAW)(study)
 

@@ -139,6 +139,10 @@ class _Optimizer(Description):
     """epochs during which the rate rises from 0; at most a tenth of the run"""
     final: Probability = 1e-3
     """rate at the end, as a share of the highest; half a cosine leads there"""
+    final_decay: NonNegativeFloat | None = None
+    """weight decay at the end, half a cosine leads there; none: it stays"""
+    clip: PositiveFloat | None = None
+    """largest norm of the whole gradient; a larger one is scaled down; none: as it is"""
 
 
 class LarsOptimizer(_Optimizer):
@@ -189,6 +193,17 @@ VIEWS: dict[str, type[Views]] = {"photo": PhotoViews, "glyph": GlyphViews}
 OPTIMIZERS: dict[str, type[Optimizer]] = {"lars": LarsOptimizer, "adamw": AdamWOptimizer, "sgd": SgdOptimizer}
 
 
+class Stage(Description):
+    """A second stage of a run, with its own views, rate, epochs and progress; the optimiser keeps its state."""
+
+    epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """passes over the images in the second stage; 0: there is none"""
+    views: Mapping[str, Any] = {}
+    """where they differ from the first stage's"""
+    optimizer: Mapping[str, Any] = {}
+    """where it differs from the first stage's"""
+
+
 class Recipe(Description):
     """Everything that a paper, or an experiment of ours, found to go together."""
 
@@ -203,6 +218,8 @@ class Recipe(Description):
     image_size: Side
     method: Mapping[str, Any] = {}
     """the method's own options where they differ from the constructor's defaults"""
+    then: Stage = Stage()
+    """a second stage"""
     images: NonNegativeInt = 1_281_167
     """number of images for which `epochs` was meant"""
 

@@ -84,6 +84,9 @@ def describe(schema: type[BaseModel], prefix: str = "") -> list[tuple[str, str, 
     for name, field in schema.model_fields.items():
         if name == "name":
             continue
+        if isinstance(field.default, BaseModel):
+            rows += describe(type(field.default), f"{prefix}{name}.")
+            continue
         default = "" if field.is_required() or field.default is None else str(plain(field.default))
         if isinstance(field.default, Mapping) and set(field.default) == {"name"}:
             default = str(field.default["name"])

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, PositiveFloat
 from gemel.config_file import read_mapping
 from gemel.errors import UserError, brief
 from gemel.families import VIEW_FAMILIES
-from gemel.recipes import OPTIMIZERS, VIEWS, Count, Description, Optimizer, Probability, Side, Views
+from gemel.recipes import OPTIMIZERS, VIEWS, Count, Description, Optimizer, Probability, Side, Stage, Views
 from gemel.schema import mistakes_in, nearest, plain
 
 
@@ -33,7 +33,7 @@ def _place(text: str) -> str:
 
 Place = Annotated[str, AfterValidator(_place)]
 
-SECTIONS = ("method", "backbone", "views", "optimizer")
+SECTIONS = ("method", "backbone", "views", "optimizer", "then")
 
 
 class Settings(Description):
@@ -77,6 +77,8 @@ class Settings(Description):
     """photo, glyph, or a paper's by name (see docs/views.md); its numbers as --views.KEY"""
     optimizer: Annotated[Optimizer, Field(discriminator="name")] | None = None
     """lars, adamw or sgd; its numbers as --optimizer.KEY"""
+    then: Stage = Stage()
+    """a second stage: --then.epochs, --then.views.KEY, --then.optimizer.KEY"""
 
 
 class Launch(Description):
@@ -181,6 +183,8 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             nested.setdefault(section, {})[rest] = value
         else:
             nested[key] = value
+    if isinstance(nested.get("then"), Mapping):
+        nested["then"] = nest(nested["then"])
     return _write_out_family(_hoist_classes(nested))
 
 
@@ -191,7 +195,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in layer.items():
             old = merged.get(key)
             if isinstance(value, Mapping) and isinstance(old, dict) and value.get("name") in (None, old.get("name")):
-                merged[key] = {**old, **value}
+                merged[key] = merge(old, value) if key == "then" else {**old, **value}
             elif isinstance(value, Mapping) and key in SECTIONS:
                 merged[key] = dict(value)
             elif value is not None:
@@ -224,6 +228,28 @@ def common_mistakes(layer: Layer, methods: Sequence[str]) -> list[str]:
             title = f"the {name} {section}" if name else f"any {section}"
             known = {key: field for schema in allowed for key, field in schema.model_fields.items()}
             mistakes += mistakes_in(given, known, layer.spell, section=section, title=title)
+    return [*mistakes, *_stage_mistakes(layer)]
+
+
+def _stage_mistakes(layer: Layer) -> list[str]:
+    """Check what is given of a second stage; the parts that stand for sections, against any of their schemas."""
+    given = layer.values.get("then")
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        return [f"{layer.spell('then')} is {brief(given)}; give {layer.spell('then.epochs')}, 0 for no second stage"]
+    mistakes = mistakes_in(given, Stage.model_fields, layer.spell, section="then", title="a second stage")
+    for section, table in (("views", VIEWS), ("optimizer", OPTIMIZERS)):
+        part, where = given.get(section), f"then.{section}"
+        if not isinstance(part, Mapping):
+            continue
+        name = part.get("name")
+        if name is not None and name not in table:
+            mistakes.append(f"{layer.spell(where)} {brief(name)!r} is unknown; there are {', '.join(table)}")
+            continue
+        allowed = table.values() if name is None else [table[name]]
+        known = {key: field for schema in allowed for key, field in schema.model_fields.items()}
+        mistakes += mistakes_in(part, known, layer.spell, section=where, title=f"any {section}", also=("name",))
     return mistakes
 
 

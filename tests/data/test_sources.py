@@ -555,3 +555,18 @@ def test_arrays() -> None:
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy.read(3), images[3])
     assert copy.label_names == ["a", "b"]
+
+
+@pytest.mark.parametrize(("split", "ratio"), [("tail10", 10), ("tail100", 100)])
+def test_long_tailed_digits(split: str, ratio: int) -> None:
+    """Class sizes fall by one factor from class to class; the images are those of the whole set."""
+    tail, whole = open_source(f"digits:{split}"), open_source("digits")
+    assert tail.labels is not None
+    assert whole.labels is not None
+    sizes = np.bincount(tail.labels)
+    assert sizes[0] / sizes[-1] == pytest.approx(ratio, rel=0.2)
+    steps = np.log(sizes[:-1] / sizes[1:])
+    assert steps == pytest.approx(np.log(ratio) / 9, abs=0.25)
+    image = tail.read(0)
+    assert isinstance(image, np.ndarray)
+    assert any(np.array_equal(image, whole.read(place)) for place in np.flatnonzero(whole.labels == tail.labels[0]))

@@ -231,6 +231,21 @@ def test_torchrun_equals_one_process(tmp_path: Path, photos: Path) -> None:
     assert apart(*weights) < 1e-2
 
 
+def test_two_stages_of_two_processes(tmp_path: Path, photos: Path) -> None:
+    """Small views, self-labeling in groups, bunches: as on one process, in both stages."""
+    two, one = tmp_path / "two", tmp_path / "one"
+    words = ["pretrain", str(photos), "--epochs", "2", "--then.epochs", "2", *WORDS, "--batch-size", "8"]
+    words += ["--views.local_count", "2", "--views.local_size", "8", "--method.group", "8", "--method.bunch", "2"]
+    done = subprocess.run(torchrun(*words, "--out", str(two)), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    gemel.pretrain(config=two / "run.yaml", out=one, quiet=True)
+    found, expected = (Run(path).metrics().to_pylist() for path in (two, one))
+    assert [row["stage"] for row in found] == ["pretrain"] * 10 + ["self_labeling"] * 10
+    for name in ("loss", "kept", "threshold", "lr"):
+        values = [[row[name] for row in rows if row[name] is not None] for rows in (found, expected)]
+        assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-4), name
+
+
 def test_torchrun_interrupted_and_resumed(tmp_path: Path, photos: Path) -> None:
     """The processes hear of a signal at different steps, stop together, and go on to the same end."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -49,9 +49,12 @@ def write_table(table: Any, out: Path) -> None:
 
 def link(table: Any, into: Path) -> None:
     """A folder for each class, in it links to its images; the images stay where they are."""
-    for path, number in zip(table.column("path").to_pylist(), table.column("class").to_pylist(), strict=True):
+    names = table.column("name").to_pylist() if "name" in table.column_names else [""] * table.num_rows
+    rows = zip(table.column("path").to_pylist(), table.column("class").to_pylist(), names, strict=True)
+    for path, number, name in rows:
         image = Path(_on_disk(path)).absolute()
-        folder = into / f"{number:04}"
+        readable = "" if name in ("", str(number)) else "-" + re.sub(r"[^\w. -]", "_", name)
+        folder = into / f"{number:04}{readable}"
         folder.mkdir(parents=True, exist_ok=True)
         place, copy = folder / image.name, 1
         while place.is_symlink():  # images of one name from several folders

@@ -49,9 +49,12 @@ def _by_word(*words: str) -> dict[str, dict[str, object]]:
     return {word: {"split": word} for word in words}
 
 
+_TAILS: dict[str, dict[str, object]] = {"tail10": {}, "tail100": {}}
+"""long-tailed parts of the first split: the largest class is so many times the smallest"""
+
 _KNOWN = {
-    "digits": _Known("", {"train": {}}, 10, ""),
-    "cifar10": _Known("CIFAR10", _BY_FLAG, 10, "cifar-10-batches-py/ (unpacked cifar-10-python.tar.gz)"),
+    "digits": _Known("", {"train": {}, **_TAILS}, 10, ""),
+    "cifar10": _Known("CIFAR10", _BY_FLAG | _TAILS, 10, "cifar-10-batches-py/ (unpacked cifar-10-python.tar.gz)"),
     "cifar100": _Known("CIFAR100", _BY_FLAG, 100, "cifar-100-python/ (unpacked cifar-100-python.tar.gz)"),
     "stl10": _Known(
         "STL10", _by_word("train", "test", "unlabeled"), 10, "stl10_binary/ (unpacked stl10_binary.tar.gz)"
@@ -100,6 +103,8 @@ def load(name: str, split: str) -> Loaded:
     Raises:
         UserError: the set is not there and cannot be downloaded.
     """
+    if split in _TAILS:
+        return _long_tailed(load(name, next(iter(_KNOWN[name].splits))), split)
     if name == "digits":
         return _digits()
     known = _KNOWN[name]
@@ -129,6 +134,18 @@ def data_folder() -> Path:
     if cache is None:
         raise UserError("there is no home folder to keep data sets in; set GEMEL_DATA to a folder")
     return cache / "datasets"
+
+
+def _long_tailed(whole: Loaded, split: str) -> Loaded:
+    """The first n_k images of class k, n_k = n_0 · ratio^(-k / (C - 1)), as CIFAR-10-LT is made (arXiv 1901.05555)."""
+    assert whole.labels is not None
+    ratio, sizes = float(split.removeprefix("tail")), np.bincount(whole.labels)
+    counts = np.round(sizes.min() * ratio ** (-np.arange(len(sizes)) / (len(sizes) - 1))).astype(np.int64)
+    kept = np.concatenate([np.flatnonzero(whole.labels == k)[:count] for k, count in enumerate(counts)])
+    kept.sort()
+    return whole._replace(
+        name=f"{whole.name}:{split}", images=np.asarray(whole.images[kept]), file=None, labels=whole.labels[kept]
+    )
 
 
 _Arrays = tuple[NDArray[np.uint8], NDArray[np.int64] | None, list[str]]

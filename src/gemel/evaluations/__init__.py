@@ -21,6 +21,7 @@ _NOT_PROTOCOLS = (
     "information",
     "judge",
     "splits",
+    "naming",
     "store",
     "subjects",
     "supervised",

@@ -23,6 +23,9 @@ CLASSES = 100
 SHOWN = 12
 """most certain images of a class; half as many least certain ones"""
 
+TOP = 3
+"""most likely classes of an image"""
+
 QUERIES = 8
 """images whose neighbours are shown"""
 
@@ -43,6 +46,8 @@ def gallery(seen: Seen) -> dict[str, Any]:
 def _classes(seen: Seen) -> list[dict[str, Any]]:
     assert seen.probabilities is not None
     probability, own = (value.numpy() for value in seen.probabilities.max(1))
+    shares, likely = seen.probabilities.topk(min(TOP, seen.probabilities.shape[1]), dim=1)
+    tops = [list(zip(*pair, strict=True)) for pair in zip(likely.tolist(), shares.tolist(), strict=True)]
     counts = np.bincount(own, minlength=seen.probabilities.shape[1])
     shown: list[dict[str, Any]] = []
     for number in np.argsort(-counts, kind="stable"):
@@ -56,8 +61,12 @@ def _classes(seen: Seen) -> list[dict[str, Any]]:
                 "class": int(number),
                 "count": len(rows),
                 "probability": float(probability[rows].mean()) if len(rows) else 0.0,
-                "certain": [_entry(seen, row) | {"probability": float(probability[row])} for row in certain],
-                "uncertain": [_entry(seen, row) | {"probability": float(probability[row])} for row in uncertain],
+                "certain": [
+                    _entry(seen, row) | {"probability": float(probability[row]), "top": tops[row]} for row in certain
+                ],
+                "uncertain": [
+                    _entry(seen, row) | {"probability": float(probability[row]), "top": tops[row]} for row in uncertain
+                ],
             }
         )
     return shown

@@ -1,11 +1,14 @@
 """What a network made of images, as tables: one row an image."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from gemel.data.listing import printable
 from gemel.evaluations.features import Seen
+from gemel.evaluations.naming import merged
 
 
 def vector_table(seen: Seen) -> pa.Table:
@@ -15,19 +18,26 @@ def vector_table(seen: Seen) -> pa.Table:
     return pa.table({"path": _paths(seen), "vector": vectors})
 
 
-def class_table(seen: Seen, *, top: int) -> pa.Table:
-    """path, class, probability, then class_2, probability_2 ... of the next likely ones, and label where known."""
+def class_table(seen: Seen, *, top: int, names: Mapping[int, str] = {}) -> pa.Table:
+    """path, class, probability, then class_2, probability_2 ... of the next likely ones, and label where known.
+
+    With names also name, name_2, ...: classes of one name count as one, which goes by its lowest number.
+    """
     assert seen.probabilities is not None
-    probability, found = seen.probabilities.topk(min(top, seen.probabilities.shape[1]), dim=1)
+    together, numbers = merged(seen.probabilities, names)
+    probability, places = together.topk(min(top, len(numbers)), dim=1)
+    found = torch.tensor(numbers)[places]
     columns: dict[str, Any] = {"path": _paths(seen)}
     for rank in range(found.shape[1]):
         suffix = "" if rank == 0 else f"_{rank + 1}"
         columns[f"class{suffix}"] = found[:, rank].numpy()
+        if names:
+            columns[f"name{suffix}"] = [names.get(one, str(one)) for one in found[:, rank].tolist()]
         columns[f"probability{suffix}"] = probability[:, rank].numpy()
     labels = seen.labels
     if labels is not None:
-        names = seen.source.label_names
-        columns["label"] = pa.array([names[label] if label >= 0 else None for label in labels.tolist()], pa.string())
+        known = seen.source.label_names
+        columns["label"] = pa.array([known[label] if label >= 0 else None for label in labels.tolist()], pa.string())
     return pa.table(columns)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from gemel.data.batches import Batch
 from gemel.errors import UserError
 from gemel.recipes import Recipe
+
+Embed = Callable[[], Tensor]
+"""features of all images, (N, width), in the order of `Batch.index`; by `encoder()` in evaluation mode"""
 
 
 class Group(NamedTuple):
@@ -33,6 +36,9 @@ class Method(nn.Module, ABC):
     recipes: ClassVar[Mapping[str, Recipe]] = {}
     """the papers' views, optimiser and epochs by name; the first is the default"""
 
+    stages: ClassVar[tuple[str, ...]] = ("pretrain",)
+    """names of the stages that a run may have, at most two: `--then` is of the second"""
+
     def __init_subclass__(cls, **options: Any) -> None:
         """Check the contract at definition: keyword-only options, a document, a recipe."""
         super().__init_subclass__(**options)
@@ -55,6 +61,12 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Named terms of the loss, among them "loss"; others are logged. Views are normalised floats (B, 3, H, W)."""
+
+    def before_stage(self, name: str) -> None:
+        """Before a stage of `stages` begins or goes on; a run that goes on loads the method's tensors after it."""
+
+    def before_epoch(self, embed: Embed, progress: float) -> None:
+        """Before an epoch: clusterings are made anew, and kept in buffers."""
 
     def after_step(self, progress: float) -> None:
         """After the optimiser's step: teachers follow, queues fill."""

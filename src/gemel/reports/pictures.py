@@ -38,6 +38,8 @@ class ClassCard(NamedTuple):
     """A discovered class."""
 
     name: int
+    called: str
+    """the name it was given; empty without"""
     images: int
     share: str
     probability: str
@@ -68,10 +70,19 @@ class Classes(NamedTuple):
     table: str
     """classes against labels; empty without labels, or with too many"""
     labelled: bool
+    duplicates: tuple[str, ...]
+    """labels that are the most frequent one in several classes, with those classes"""
+    mixed: tuple[int, ...]
+    """classes in which no label has half of the images"""
 
 
-def classes_of(gallery: Mapping[str, Any] | None, table: pa.Table | None, possible: int | None) -> Classes | None:
-    """Gather what is known of each class; None for a method without classes."""
+def classes_of(
+    gallery: Mapping[str, Any] | None,
+    table: pa.Table | None,
+    possible: int | None,
+    called: Mapping[int, str] = {},
+) -> Classes | None:
+    """Gather what is known of each class, with the names they were given; None for a method without classes."""
     entries = {int(entry["class"]): entry for entry in (gallery or {}).get("classes", [])}
     counts, means = _sizes(table, entries)
     if not counts:
@@ -83,6 +94,7 @@ def classes_of(gallery: Mapping[str, Any] | None, table: pa.Table | None, possib
         _card(
             name,
             counts[name],
+            called=called.get(name, ""),
             share=counts[name] / images,
             probability=means.get(name),
             labels=labels.get(name, {}),
@@ -97,7 +109,8 @@ def classes_of(gallery: Mapping[str, Any] | None, table: pa.Table | None, possib
     sizes = bar_chart("Images in each class", bars, "class") if bars else ""
     shown = tuple(card for card in cards if card.certain or card.uncertain)
     others = tuple(card for card in cards if not (card.certain or card.uncertain))
-    return Classes(shown, others, empty, images, sizes, _against_labels(labels), bool(labels))
+    against = _against_labels(labels)
+    return Classes(shown, others, empty, images, sizes, against, bool(labels), _duplicates(labels), _mixed(labels))
 
 
 def neighbourhoods_of(gallery: Mapping[str, Any] | None) -> list[Neighbourhood]:
@@ -161,6 +174,7 @@ def _card(
     name: int,
     count: int,
     *,
+    called: str,
     share: float,
     probability: float | None,
     labels: Mapping[str, int],
@@ -171,15 +185,23 @@ def _card(
     majority = f"mostly “{most}” ({percent(labels[most] / sum(labels.values()))})" if most else ""
     shown = [_pictures(entry.get(kind, []), gallery, most) for kind in ("certain", "uncertain")]
     mean = "" if probability is None else number(round(probability, 3))
-    return ClassCard(name, count, percent(share), mean, majority, shown[0], shown[1])
+    return ClassCard(name, called, count, percent(share), mean, majority, shown[0], shown[1])
 
 
 def _pictures(entries: Sequence[Mapping[str, Any]], gallery: Mapping[str, Any], label: str) -> tuple[Picture, ...]:
     pictures = [
-        _picture(entry, gallery, f"{entry['probability']:.2f}", f"probability {number(entry['probability'])}", label)
+        _picture(entry, gallery, f"{entry['probability']:.2f}", _likely(entry), label)
         for entry in entries[:MOST_PICTURES]
     ]
     return tuple(picture for picture in pictures if picture)
+
+
+def _likely(entry: Mapping[str, Any]) -> str:
+    """The three likeliest classes, as in Figure 1 of TWIST's slides; a gallery of an older run knows the first."""
+    top = entry.get("top")
+    if not top:
+        return f"probability {number(entry['probability'])}"
+    return ", ".join(f"class {name}: {share:.2f}" for name, share in top)
 
 
 def _picture(
@@ -212,6 +234,19 @@ def _against_labels(labels: Mapping[int, Mapping[str, int]]) -> str:
     order = sorted(counts, key=lambda name: (counts[name].index(max(counts[name])), -max(counts[name])))
     cells = np.array([counts[name] for name in order], dtype=np.int64)
     return heat_map("Discovered classes (rows) against labels (columns)", [str(name) for name in order], columns, cells)
+
+
+def _duplicates(labels: Mapping[int, Mapping[str, int]]) -> tuple[str, ...]:
+    """Find labels that several classes share; merged, these classes would be one."""
+    of_label: dict[str, list[int]] = {}
+    for name in sorted(labels):
+        of_label.setdefault(max(labels[name], key=lambda label: labels[name][label]), []).append(name)
+    many = sorted((label for label in of_label if len(of_label[label]) > 1), key=_natural)
+    return tuple(f"“{label}” in classes {', '.join(map(str, of_label[label]))}" for label in many)
+
+
+def _mixed(labels: Mapping[int, Mapping[str, int]]) -> tuple[int, ...]:
+    return tuple(name for name, counts in sorted(labels.items()) if max(counts.values()) < 0.5 * sum(counts.values()))
 
 
 def _natural(label: str) -> tuple[int, int, str]:

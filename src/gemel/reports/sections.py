@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gemel.class_names import read_names
 from gemel.metrics.health import Finding, health
 from gemel.reports.curves import Chart, Log, charts, read_log
 from gemel.reports.information import Information, information_of
@@ -100,7 +101,7 @@ def story(run: Run, name: str, index: int) -> Story:
     environment, evaluations, rejected = run.environment, run.evaluations(), run.rejected()
     method = _name(settings.get("method"))
     log = read_log(name, method, table, settings)
-    classes = classes_of(gallery, assigned, log.classes)
+    classes = classes_of(gallery, assigned, log.classes, read_names(run))
     images = environment.get("images") or (assigned.num_rows if assigned is not None else 0)
     seconds = environment.get("seconds")
     return Story(

@@ -4,11 +4,13 @@ import sys
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
-from gemel.data.batches import Loader
+from gemel.data.batches import InferenceLoader, Loader, Plan, is_glyph
 from gemel.data.listing import printable
 from gemel.distributed import any_of, merged, rank
 from gemel.errors import UserError
@@ -29,7 +31,8 @@ class Recorder(Callback):
         every: steps between rows.
         probe_every: steps between probes.
         board: a TensorBoard writer, or None.
-        start: steps done already; later rows are cut off.
+        stage: its name.
+        start: steps done already, of all stages; later rows are cut off.
         say: is told, once, when the probes find that the run has failed.
     """
 
@@ -42,6 +45,7 @@ class Recorder(Callback):
         every: int,
         probe_every: int,
         board: Any,
+        stage: str,
         start: int,
         say: Say,
     ) -> None:
@@ -49,9 +53,9 @@ class Recorder(Callback):
         self.rows = MetricsLog(run.metrics_path, until=start)
         self.probe = probe
         self.steps_per_epoch, self.every, self.probe_every = steps_per_epoch, every, probe_every
-        self.board = board
+        self.board, self.stage = board, stage
         self.last: dict[str, float | int | str] = {}
-        self._since = (time.perf_counter(), start)
+        self._since = (time.perf_counter(), 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The clock of images a second starts here."""
@@ -68,9 +72,9 @@ class Recorder(Callback):
         if not (probing or step % self.every == 0 or step == module.steps or step == 1):
             return
         row: dict[str, float | int | str] = {
-            "stage": "pretrain",
-            "epoch": (step - 1) // self.steps_per_epoch,
-            "step": step,
+            "stage": self.stage,
+            "epoch": (module.step - 1) // self.steps_per_epoch,
+            "step": module.step,
             "progress": step / module.steps,
             **{name: float(value) for name, value in module.terms.items()},
             "lr": module.rate,
@@ -82,11 +86,11 @@ class Recorder(Callback):
         self.last = {**self.last, **row}
         self.rows.append(row)
         if probing and not self._alarmed and self.run.metrics_path.is_file():
-            self._alarm(step)
+            self._alarm(module.step)
         if self.board is not None:
             for name, value in row.items():
                 if isinstance(value, float | int):
-                    self.board.add_scalar(name, value, step)
+                    self.board.add_scalar(name, value, module.step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Flush what TensorBoard has been told."""
@@ -104,6 +108,36 @@ class Recorder(Callback):
         now, (then, since) = time.perf_counter(), self._since
         self._since = (now, module.done)
         return (module.done - since) * module.batch_size / max(now - then, 1e-9)
+
+
+class EpochCaller(Callback):
+    """Calls a method's `before_epoch`, where it has one.
+
+    Args:
+        plan: whose images it may look at.
+        workers: threads that prepare them.
+    """
+
+    def __init__(self, plan: Plan, workers: int) -> None:
+        self.plan, self.workers = plan, workers
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Before the first step of each epoch."""
+        module = pretrainer(pl_module)
+        if module.done % self.plan.steps_per_epoch == 0:
+            module.method.before_epoch(lambda: self._embed(module), module.progress)
+
+    @torch.no_grad()
+    def _embed(self, module: Pretrainer) -> Tensor:
+        """Features of all images; a row of zeros where an image can't be read."""
+        encoder, plan = module.method.encoder(), self.plan
+        training, found = encoder.training, torch.zeros(len(plan.source), encoder.width, device=module.device)
+        encoder.eval()
+        crops = InferenceLoader(plan.source, size=plan.size, glyph=is_glyph(plan.views), workers=self.workers)
+        for images, index in crops:
+            found[index.to(found.device)] = encoder(module.normalise(images.to(found.device))).to(found.dtype)
+        encoder.train(training)
+        return found
 
 
 class RejectionGuard(Callback):
@@ -177,7 +211,8 @@ class Reporter(Callback):
         if now >= self._next or module.done == module.steps:
             self._next = now + 10.0
             left = (now - then) / max(1, module.done - start) * (module.steps - module.done)
-            self.say(f"epoch {epoch}  step {module.done}/{module.steps}  {self._terms()}  {clock(left)} left")
+            stage = f"{self.recorder.stage}: " if module.before else ""
+            self.say(f"{stage}epoch {epoch}  step {module.done}/{module.steps}  {self._terms()}  {clock(left)} left")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""

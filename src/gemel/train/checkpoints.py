@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,12 @@ def _checked(run: Run, path: Path) -> dict[str, Any]:
     return state
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path, *, allowed: Sequence[type] = ()) -> dict[str, Any]:
     """A dictionary of tensors, numbers and strings from .safetensors or from torch's format; nothing is executed.
+
+    Args:
+        path: the file.
+        allowed: plain containers that may stand in it too.
 
     Raises:
         UserError: missing, damaged, or holding anything else.
@@ -89,7 +93,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         first = str(error).strip().split("\n")[0]
         raise UserError(f"{path} can't be read as tensors, numbers and strings: {first}") from error

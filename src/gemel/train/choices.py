@@ -120,6 +120,7 @@ def fill(
     base["classes"] = recipe.method.get("classes") if has_classes else None
     options = {key: value for key, value in recipe.method.items() if key != "classes"}
     base["method"] = {"name": given["method"]["name"], **options}
+    base["then"] = _then(given, recipe, facts, fitted=fitted)
     choices: list[Choice] = []
     if fitted:
         family = (given.get("views") or {}).get("name")
@@ -127,6 +128,7 @@ def fill(
         views = VIEWS[family or choices[-1].value]()
         if views.name != recipe.views.name:
             base["views"] = views.model_dump()
+            base["then"]["views"] = {}
         glyph = isinstance(views, GlyphViews)
         size = given.get("image_size")
         choices += [] if size else [_image_size(glyph, facts)]
@@ -143,6 +145,17 @@ def fill(
         choices.append(Choice("precision", "bf16" if half else "32", "a GPU that knows it" if half else "a CPU"))
     chosen: dict[str, Any] = {choice.key: choice.value for choice in choices if choice.key not in ("recipe", "views")}
     return merge(base, chosen, given), choices
+
+
+def _then(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool) -> dict[str, Any]:
+    """The recipe's second stage, without what is said of other views or another optimiser than the user's."""
+    then = recipe.then.model_dump()
+    for section, own in (("views", recipe.views.name), ("optimizer", recipe.optimizer.name)):
+        if (given.get(section) or {}).get("name") not in (None, own):
+            then[section] = {}
+    if fitted and then["epochs"]:
+        then["epochs"] = max(1, round(then["epochs"] * _epochs(given, recipe, facts) / recipe.epochs))
+    return then
 
 
 def _family(given: str | None, facts: Facts) -> list[Choice]:

@@ -40,7 +40,7 @@ class Finite(Callback):
         if broken:
             names = ", ".join(printable(self.source.path(place)) for place in batch.index[:4].tolist())
             raise Diverged(
-                f"{', '.join(broken)} became no number at step {module.done} (images {names}, ...); the checkpoint "
+                f"{', '.join(broken)} became no number at step {module.step} (images {names}, ...); the checkpoint "
                 f"before it is kept in {self.run.path}; try a smaller --optimizer.lr or --precision 32"
             )
 
@@ -89,7 +89,7 @@ class Keeper(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last checkpoint; and the signals go back to whoever had them."""
         module = pretrainer(pl_module)
-        if module.done != self._saved_step:
+        if module.step != self._saved_step:
             self.save(trainer, module)
         self._give_back()
 
@@ -101,12 +101,12 @@ class Keeper(Callback):
 
     def save(self, trainer: Trainer, module: Pretrainer) -> None:
         """Write checkpoints/last.ckpt; the processes hold the same, the first one writes."""
-        self._saved, self._saved_step = time.monotonic(), module.done
+        self._saved, self._saved_step = time.monotonic(), module.step
         if rank() != 0:
             return
         state = {
             **self.facts,
-            "step": module.done,
+            "step": module.step,
             "method": module.method.state_dict(),
             "optimizer": module.optimizer.state_dict(),
             "precision": trainer.precision_plugin.state_dict(),

@@ -14,7 +14,7 @@ from gemel.launched import launched
 from gemel.methods.base import Method
 from gemel.recipes import Optimizer as OptimizerDescription
 from gemel.recipes import Views
-from gemel.schedules import warmup_cosine
+from gemel.schedules import cosine, warmup_cosine
 from gemel.train import optimizers
 from gemel.train.synced_norm import synchronise
 
@@ -29,7 +29,8 @@ class Pretrainer(LightningModule):
         batch_size: over all processes; the rate is lr · batch_size / 256.
         steps: of the stage, all epochs together.
         warmup: share of the steps that warm up.
-        start: steps done already.
+        before: steps of the stages before.
+        start: steps of this stage done already.
         seed: of the run; whatever a network draws at a step follows from it and the step's number.
     """
 
@@ -42,6 +43,7 @@ class Pretrainer(LightningModule):
         batch_size: int,
         steps: int,
         warmup: float,
+        before: int = 0,
         start: int = 0,
         seed: int = 0,
     ) -> None:
@@ -52,14 +54,20 @@ class Pretrainer(LightningModule):
         self.normalise = Normalise(views.mean, views.std)
         self.description = description
         self.batch_size, self.steps, self.warmup = batch_size, steps, warmup
-        self.done, self.seed = start, seed
+        self.before, self.done, self.seed = before, start, seed
         self.terms: dict[str, Tensor] = {}
+        self.precision: dict[str, Any] = {}  # the trainer's, handed on to the next stage's
         self.optimizer = optimizers.build(description, method.parameter_groups())
 
     @property
     def progress(self) -> float:
         """Steps done / steps of the stage, in [0, 1)."""
         return self.done / self.steps
+
+    @property
+    def step(self) -> int:
+        """Steps done in all stages."""
+        return self.before + self.done
 
     @property
     def rate(self) -> float:
@@ -74,7 +82,7 @@ class Pretrainer(LightningModule):
         """The loss of a batch of uint8 views, finished here if the workers have left that to the device."""
         # Dropout and the like draw from the step's own number: no random state needs keeping, and no two processes
         # drop the same.
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.done, rank())).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.step, rank())).generate_state(1)[0]))
         batch = batch.finished() if isinstance(batch, Unfinished) else batch
         batch = batch._replace(views=[self.normalise(view) for view in batch.views])
         terms = self.method(batch, self.progress)
@@ -83,9 +91,12 @@ class Pretrainer(LightningModule):
 
     def optimizer_step(self, *given: Any, **options: Any) -> None:
         """Set the rate and step; then teachers follow, queues fill, and the step counts as done."""
-        factor = warmup_cosine(self.progress, warmup=self.warmup, final=self.description.final)
+        description = self.description
+        factor = warmup_cosine(self.progress, warmup=self.warmup, final=description.final)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self.batch_size / 256 * factor
+            if description.final_decay is not None and group["decays"]:
+                group["weight_decay"] = cosine(self.progress, description.weight_decay, description.final_decay)
         super().optimizer_step(*given, **options)
         self.method.after_step(self.progress)
         self.done += 1

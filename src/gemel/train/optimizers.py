@@ -114,7 +114,7 @@ def build(description: Description, groups: Sequence[Group]) -> Optimizer:
             if isinstance(description, LarsOptimizer):
                 row["adapt"] = False
                 lr = lr if description.bias_lr is None else description.bias_lr
-        rows.append(row | {"lr": lr, "base_lr": lr, "weight_decay": decay})
+        rows.append(row | {"lr": lr, "base_lr": lr, "weight_decay": decay, "decays": group.decay})
     if isinstance(description, LarsOptimizer):
         return Lars(
             rows, description.lr, momentum=description.momentum, trust=description.trust, flavour=description.flavour
@@ -122,3 +122,9 @@ def build(description: Description, groups: Sequence[Group]) -> Optimizer:
     if isinstance(description, SgdOptimizer):
         return SGD(rows, description.lr, momentum=description.momentum)
     return AdamW(rows, description.lr, betas=description.betas)
+
+
+def carry_over(before: Optimizer, after: Optimizer) -> None:
+    """Momenta and the like go on from one stage's optimiser to the next one's, if both are of one kind."""
+    if type(before) is type(after):
+        after.state.update(before.state)

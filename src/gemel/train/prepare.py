@@ -19,7 +19,7 @@ from gemel.methods.base import Method
 from gemel.recipes import OPTIMIZERS, VIEWS
 from gemel.runs import Run, create
 from gemel.schema import convert, mistakes_in, schema_of
-from gemel.settings import Settings, render
+from gemel.settings import Settings, merge, render
 from gemel.train import checkpoints
 from gemel.train.asked import Asked
 from gemel.train.build import build_method
@@ -32,6 +32,9 @@ Say = Callable[[str], None]
 
 MAY_BE_EMPTY = ("minutes", "weights", "classes")
 """settings of a run that may say: none"""
+
+TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
+"""sections of both stages, and what their names stand for"""
 
 SMALL_STEP = 0.3
 """seconds of a step on one thread, above which all cores are used without trying"""
@@ -61,7 +64,7 @@ class Prepared:
 
     @property
     def plan(self) -> Plan:
-        """What this process draws at every step."""
+        """What this process draws at every step of the first stage."""
         chosen = self.settings
         assert chosen.views is not None and chosen.image_size is not None and chosen.batch_size is not None
         # The launcher's word: here the processes need not have met yet.
@@ -105,6 +108,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
+    if settings.then.epochs and len(method.stages) < 2:
+        raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     for choice in (*choices, *more):
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
     prepared = Prepared(settings, source, asked.folder, _built(settings))
@@ -189,17 +194,31 @@ def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, 
         if section == "method" and "classes" in found:
             full["classes"] = found.pop("classes")
         full[section] = named | found
-    tables: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
-    for section, table in tables.items():
-        name = str(values[section]["name"])
-        fields = table[name].model_fields
-        wrong = mistakes_in(
-            values[section], fields, lambda key: f"--{key}", section=section, title=f"{name}, which was chosen"
-        )
-        if wrong:
-            raise UserError(*(f"{one}; or name another with --{section}" for one in wrong))
-        full[section] = convert(table[name], values[section], section)
+    for section in TABLES:
+        full[section] = _written_out(section, values[section], section)
+    full["then"] = _second_stage(values.get("then") or {}, full)
     return full
+
+
+def _written_out(section: str, values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Views or an optimiser with every number; `key` is how the user speaks of them."""
+    name = str(values["name"])
+    schema = TABLES[section][name]
+    title = f"{name}, which was chosen"
+    wrong = mistakes_in(values, schema.model_fields, lambda dotted: f"--{dotted}", section=key, title=title)
+    if wrong:
+        raise UserError(*(f"{one}; or name another with --{key}" for one in wrong))
+    return convert(schema, values, key)
+
+
+def _second_stage(asked: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The second stage written out: what it leaves open is as in the first."""
+    found: dict[str, Any] = {"epochs": asked.get("epochs", 0)}
+    if str(found["epochs"]) != "0":
+        for section in TABLES:
+            values = merge({section: first[section]}, {section: asked.get(section) or {}})[section]
+            found[section] = _written_out(section, values, f"then.{section}")
+    return found
 
 
 def _fit_epochs(prepared: Prepared, say: Say) -> None:
@@ -211,16 +230,17 @@ def _fit_epochs(prepared: Prepared, say: Say) -> None:
         say(f"threads: {threads} ({reason})")
         prepared.settings = settings = settings.model_copy(update={"threads": threads})
     epoch = OVERHEAD * step * plan.steps_per_epoch
+    then = settings.then.epochs
     if settings.minutes is not None:
-        epochs = max(1, int(settings.minutes * 60 / epoch))
+        epochs = max(1, int(settings.minutes * 60 / epoch) - then)
         say(f"epochs: {epochs} (fits {settings.minutes:g} minutes, {epoch:.2g} s an epoch)")
         prepared.settings = settings = settings.model_copy(update={"epochs": epochs, "minutes": None})
     assert settings.epochs is not None
     dropped = len(plan.source) - plan.steps_per_epoch * plan.batch_size
     left_out = f"; {dropped} images, others each time, are left out of an epoch" if dropped else ""
     say(
-        f"estimate: {clock(epoch * settings.epochs)} for {settings.epochs} epochs of {plan.steps_per_epoch} steps "
-        f"at {1000 * step:.0f} ms{left_out}"
+        f"estimate: {clock(epoch * (settings.epochs + then))} for {settings.epochs}{f' + {then}' if then else ''} "
+        f"epochs of {plan.steps_per_epoch} steps at {1000 * step:.0f} ms{left_out}"
     )
 
 

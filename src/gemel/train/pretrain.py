@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -16,12 +17,13 @@ from gemel.errors import Interrupted, UserError
 from gemel.launched import launched
 from gemel.runs import Run
 from gemel.settings import Settings, render
-from gemel.train import checkpoints
-from gemel.train.callbacks import Recorder, RejectionGuard, Reporter
+from gemel.train import checkpoints, optimizers
+from gemel.train.callbacks import EpochCaller, Recorder, RejectionGuard, Reporter
 from gemel.train.keeper import Finite, Keeper
 from gemel.train.module import Pretrainer
 from gemel.train.prepare import Prepared, Say
 from gemel.train.probes import Probe
+from gemel.train.stages import Stage, stages_of
 
 PROBES = 20
 """probes in a run, about"""
@@ -44,41 +46,73 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
         UserError: too many unreadable images; the checkpoint is kept.
         Diverged: the loss is no longer a number; the last good checkpoint is kept.
     """
-    settings, plan = prepared.settings, prepared.plan
-    assert settings.epochs is not None and settings.threads is not None
+    settings = prepared.settings
+    assert settings.threads is not None
     # Sums over other numbers of threads round otherwise: the same run again, bit for bit, needs the same number.
     torch.set_num_threads(settings.threads)
     state = checkpoints.load(run, say)
     if state is not None:
         _check(state, prepared, run)
-    start = int(state["step"]) if state else 0
-    loader = Loader(plan, epochs=settings.epochs, start=start, workers=settings.workers or 0)
-    module = _module(prepared, start)
-    keeper = Keeper(run, seconds=settings.checkpoint_seconds, facts=_facts(prepared))
-    guard = RejectionGuard(run, loader, share=settings.max_rejected)
-    writers = _writers(prepared, run, module, say, quiet=quiet) if launched().rank == 0 else []
-    with _lightning_is_quiet():
-        # rows before the checkpoint that counts them
-        trainer = _trainer(settings, run, [Finite(run, plan.source), *writers, guard, keeper])
-        if state:
-            _restore(state, module, trainer)
-        if start < module.steps:
-            try:
-                trainer.fit(module, train_dataloaders=loader)
-            except SystemExit as leave:  # what Lightning makes of a second Ctrl-C
-                raise KeyboardInterrupt from leave
-    if keeper.interrupted:
-        raise Interrupted(
-            f"interrupted after step {module.done} of {module.steps}; gemel resume {run.path} continues it"
-        )
+    module = None
+    for stage in stages_of(settings, prepared.method):
+        prepared.method.before_stage(stage.name)
+        if state is None or stage.number >= state["stage"]:
+            module = _train_stage(prepared, run, stage, state, module, say, quiet=quiet)
+            state = None
+    assert module is not None
     if launched().rank == 0:
         module.cpu()
         _save_backbone(prepared, run)
 
 
-def _writers(prepared: Prepared, run: Run, module: Pretrainer, say: Say, *, quiet: bool) -> list[Callback]:
+def _train_stage(
+    prepared: Prepared,
+    run: Run,
+    stage: Stage,
+    state: dict[str, Any] | None,
+    before: Pretrainer | None,
+    say: Say,
+    *,
+    quiet: bool,
+) -> Pretrainer:
+    """Take the run from a checkpoint of the stage, or from the stage before, to the stage's end."""
+    settings, plan = prepared.settings, replace(prepared.plan, views=stage.views)
+    first = stage.before * plan.steps_per_epoch
+    start = int(state["step"]) if state else first
+    module = _module(prepared, stage, first, start - first)
+    if before is not None:
+        optimizers.carry_over(before.optimizer, module.optimizer)
+    # The epochs of all stages are counted together: no stage draws what another has drawn.
+    epochs = stage.before + stage.epochs
+    loader = Loader(plan, epochs=epochs, start=start, workers=settings.workers or 0)
+    keeper = Keeper(run, seconds=settings.checkpoint_seconds, facts=_facts(prepared) | {"stage": stage.number})
+    guard = RejectionGuard(run, loader, share=settings.max_rejected)
+    writers = _writers(prepared, run, stage, module, say, quiet=quiet) if launched().rank == 0 else []
+    with _lightning_is_quiet():
+        # rows before the checkpoint that counts them
+        callers = [Finite(run, plan.source), EpochCaller(plan, settings.workers or 0), *writers, guard, keeper]
+        trainer = _trainer(settings, run, callers, clip=stage.optimizer.clip)
+        if state:
+            _restore(state, module, trainer)
+        elif before is not None:
+            trainer.precision_plugin.load_state_dict(before.precision)
+        if module.done < module.steps:
+            try:
+                trainer.fit(module, train_dataloaders=loader)
+            except SystemExit as leave:  # what Lightning makes of a second Ctrl-C
+                raise KeyboardInterrupt from leave
+        module.precision = trainer.precision_plugin.state_dict()
+    if keeper.interrupted:
+        steps = f"step {module.done} of {module.steps}{f' of {stage.name}' if stage.number else ''}"
+        raise Interrupted(f"interrupted after {steps}; gemel resume {run.path} continues it")
+    return module
+
+
+def _writers(
+    prepared: Prepared, run: Run, stage: Stage, module: Pretrainer, say: Say, *, quiet: bool
+) -> list[Callback]:
     """What writes rows and lines: for the first of several processes alone."""
-    settings, plan = prepared.settings, prepared.plan
+    settings, plan = prepared.settings, replace(prepared.plan, views=stage.views)
     recorder = Recorder(
         run,
         Probe(plan, module.normalise),
@@ -86,24 +120,25 @@ def _writers(prepared: Prepared, run: Run, module: Pretrainer, say: Say, *, quie
         every=max(1, module.steps // ROWS),
         probe_every=max(plan.steps_per_epoch, module.steps // PROBES),
         board=_board(settings, run),
-        start=module.done,
+        stage=stage.name,
+        start=module.step,
         say=say,
     )
     return [recorder] if quiet else [recorder, Reporter(recorder, steps_per_epoch=plan.steps_per_epoch, say=say)]
 
 
-def _module(prepared: Prepared, start: int) -> Pretrainer:
-    settings, plan = prepared.settings, prepared.plan
-    assert settings.epochs is not None and settings.optimizer is not None
+def _module(prepared: Prepared, stage: Stage, before: int, start: int) -> Pretrainer:
+    plan = prepared.plan
     return Pretrainer(
         prepared.method,
-        settings.optimizer,
-        plan.views,
+        stage.optimizer,
+        stage.views,
         batch_size=plan.batch_size,
-        steps=settings.epochs * plan.steps_per_epoch,
-        warmup=min(settings.optimizer.warmup_epochs / settings.epochs, 0.1),
+        steps=stage.epochs * plan.steps_per_epoch,
+        warmup=min(stage.optimizer.warmup_epochs / stage.epochs, 0.1),
+        before=before,
         start=start,
-        seed=settings.seed,
+        seed=prepared.settings.seed,
     )
 
 
@@ -113,7 +148,6 @@ def _facts(prepared: Prepared) -> dict[str, str | int]:
     kept = render(settings.model_dump(exclude={"workers", "checkpoint_seconds", "log", "images", "max_rejected"}))
     return {
         "name": settings.method["name"],
-        "stage": 0,
         "settings": kept,
         "images": len(prepared.source),
         "processes": launched().processes,
@@ -136,7 +170,7 @@ def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
         raise UserError(f"{run.path / 'run.yaml'} was changed since the run began; start a new run with --config")
 
 
-def _trainer(settings: Settings, run: Run, callbacks: list[Callback]) -> Trainer:
+def _trainer(settings: Settings, run: Run, callbacks: list[Callback], *, clip: float | None) -> Trainer:
     here = launched()
     alone = here.processes == 1
     return Trainer(
@@ -149,6 +183,7 @@ def _trainer(settings: Settings, run: Run, callbacks: list[Callback]) -> Trainer
         plugins=None if alone else [_Processes()],
         precision=PRECISIONS[settings.precision or "32"],
         callbacks=callbacks,
+        gradient_clip_val=clip,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -8,17 +8,21 @@ from torch import nn
 Norm = Literal["batch", "group", "none"]
 
 
-def mlp(*widths: int, bias: bool = True, norm: Norm = "batch") -> nn.Sequential:
-    """Linear layers from widths[0] to widths[-1]; all but the last are followed by a norm and ReLU.
+def mlp(
+    *widths: int, bias: bool = True, norm: Norm = "batch", activation: Literal["relu", "gelu"] = "relu"
+) -> nn.Sequential:
+    """Linear layers from widths[0] to widths[-1]; all but the last are followed by a norm and an activation.
 
     Args:
         widths: of the input and of every layer.
         bias: of the linear layers.
         norm: batch; group, of at most 32 groups of two or more columns; or none.
+        activation: ReLU or GELU.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):
-        layers += [nn.Linear(before, after, bias=bias), *_norm(norm, after), nn.ReLU(inplace=True)]
+        act = nn.ReLU(inplace=True) if activation == "relu" else nn.GELU()
+        layers += [nn.Linear(before, after, bias=bias), *_norm(norm, after), act]
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=bias))
 
 

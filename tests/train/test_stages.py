@@ -1,0 +1,173 @@
+"""A second stage: its settings, its rows, and broken off in either stage it comes to the same end."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gemel
+from conftest import TINY
+from gemel.errors import Interrupted, UserError
+from gemel.methods import find_recipe
+from gemel.runs import Run
+from gemel.schedules import cosine, warmup_cosine
+from gemel.train import checkpoints
+
+OPTIONS: dict[str, Any] = {
+    "method": {"name": "twist", "hidden": 16, "classes": 5},
+    "epochs": 2,
+    "image_size": 16,
+    "batch_size": 8,
+    "views": {"name": "photo", "local_count": 2, "local_size": 8},
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "then": {"epochs": 2, "views": {"scale": [0.05, 0.3]}, "optimizer": {"lr": 0.01, "warmup_epochs": 1}},
+    **TINY,
+}
+
+
+def facts(run: Run) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    state = checkpoints.load(run)
+    assert state is not None
+    assert state["stage"] == 1
+    return state["method"], run.metrics().drop_columns(["images_per_second"]).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
+    return gemel.pretrain(photos, out=tmp_path_factory.mktemp("stages") / "whole", **OPTIONS)
+
+
+def test_settings_hold_both_stages(whole: Run) -> None:
+    then, first = whole.settings["then"], whole.settings
+    assert then["epochs"] == 2
+    assert then["views"] == {**first["views"], "scale": [0.05, 0.3]}
+    assert then["optimizer"] == {**first["optimizer"], "lr": 0.01, "warmup_epochs": 1.0}
+
+
+def test_rows_of_both_stages(whole: Run) -> None:
+    rows = whole.metrics().to_pylist()
+    assert [row["step"] for row in rows] == list(range(1, 21)), "steps of both stages are counted together"
+    first, second = rows[:10], rows[10:]
+    assert {row["stage"] for row in first} == {"pretrain"}
+    assert {row["stage"] for row in second} == {"self_labeling"}
+    assert [row["progress"] for row in second] == pytest.approx([step / 10 for step in range(1, 11)])
+    rates = [0.01 * 8 / 256 * warmup_cosine(step / 10, warmup=0.1, final=1e-3) for step in range(10)]
+    assert [row["lr"] for row in second] == pytest.approx(rates)
+    assert all(row["kept"] is None for row in first)
+    assert all(0 <= row["kept"] <= 0.6 for row in second)
+    assert all(row["gradient_before"] > 0 for row in first)
+
+
+@pytest.mark.parametrize("after", [3, 10, 13], ids=["first", "between", "second"])
+def test_broken_off_and_resumed(after: int, whole: Run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "broken"
+
+    def interrupt() -> None:
+        while not (out / "metrics.csv").is_file() or len((out / "metrics.csv").read_text().splitlines()) <= after:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Interrupted, match="gemel resume"):
+        gemel.pretrain(photos, out=out, **OPTIONS)
+    thread.join()
+    resumed = gemel.resume(out, quiet=True)
+    (first, rows), (second, again) = facts(whole), facts(resumed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert rows == again
+
+
+def test_a_method_without_a_second_stage(tmp_path: Path, photos: Path) -> None:
+    options = {**OPTIONS, "method": {"name": "barlow_twins", "projector": [8, 8]}}
+    with pytest.raises(UserError, match=r"--then\.epochs 2: barlow_twins has no second stage"):
+        gemel.pretrain(photos, out=tmp_path / "a", **options)
+    with pytest.raises(UserError, match=r"--views\.local_count 0"):
+        gemel.pretrain(photos, out=tmp_path / "a", **{**options, "then": {"epochs": 0}})
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [
+        ({"epoch": 3}, r"then\.epoch is not an option of a second stage; did you mean then\.epochs"),
+        ({"epochs": -1}, r"then\.epochs must be greater than or equal to 0"),
+        ({"views": {"scales": 3}}, r"then\.views\.scales is not an option of any views"),
+        ({"views": {"name": "phot"}}, r"then\.views 'phot' is unknown"),
+        ({"optimizer": {"lr": "fast"}}, r"then\.optimizer\.lr must be a valid number"),
+        (5, r"then is 5; give then\.epochs"),
+    ],
+)
+def test_mistakes(then: Any, told: str, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=told):
+        gemel.pretrain(photos, out=tmp_path / "a", then=then, quiet=True)
+
+
+def test_decay_and_clipping(tmp_path: Path, photos: Path) -> None:
+    """The decay follows half a cosine; a gradient longer than `clip` is scaled down to it."""
+    optimizer = {"name": "sgd", "lr": 32.0, "momentum": 0, "weight_decay": 0, "clip": 1e-3, "warmup_epochs": 0}
+    options = {**OPTIONS, "then": None, "epochs": 1, "optimizer": {**optimizer, "final": 1.0}}
+    one = gemel.pretrain(photos, out=tmp_path / "a", **options)
+    two = gemel.pretrain(photos, out=tmp_path / "b", **{**options, "seed": 0, "optimizer": {**optimizer, "lr": 1e-9}})
+    first, last = (checkpoints.load(run) for run in (two, one))
+    assert first is not None
+    assert last is not None
+    moved = sum(
+        float((last["method"][name] - value).square().sum())
+        for name, value in first["method"].items()
+        if name.endswith(("weight", "bias"))
+    )
+    assert 0 < moved**0.5 <= 5 * 1e-3 * 1.001, "five steps of rate 1"
+    options["optimizer"] = {"name": "adamw", "weight_decay": 0.1, "final_decay": 0.3}
+    run = gemel.pretrain(photos, out=tmp_path / "c", **options)
+    state = checkpoints.load(run)
+    assert state is not None
+    decays = [group["weight_decay"] for group in state["optimizer"]["param_groups"]]
+    assert decays == pytest.approx([cosine(0.8, 0.1, 0.3), 0.0])
+
+
+METHOD = '''
+"""Counts its epochs."""
+import torch
+from gemel.methods.twist import RECIPES, Twist as _Twist
+
+class Counting(_Twist):
+    """TWIST that looks at all images before each epoch.
+
+    Args:
+        classes: to discover
+    """
+    recipes = {"mine": RECIPES["small"].model_copy(update={"method": {}})}
+
+    def __init__(self, backbone, *, classes: int = 5) -> None:
+        super().__init__(backbone, classes=classes, hidden=8)
+        self.register_buffer("seen", torch.zeros(3, 2))
+
+    def before_epoch(self, embed, progress):
+        features = embed()
+        self.seen[int(progress * 3 + 0.5)] = torch.tensor([len(features), progress])
+        assert self.training and bool((features.abs().sum(1) > 0).all())
+'''
+
+
+def test_before_each_epoch(tmp_path: Path, photos: Path) -> None:
+    file = tmp_path / "counting.py"
+    file.write_text(METHOD)
+    options = {**OPTIONS, "then": None, "epochs": 3, "method": {"name": str(file)}}
+    run = gemel.pretrain(photos, out=tmp_path / "a", **options)
+    state = checkpoints.load(run)
+    assert state is not None
+    assert state["method"]["seen"].tolist() == [[40, 0], [40, pytest.approx(1 / 3)], [40, pytest.approx(2 / 3)]]
+
+
+@pytest.mark.parametrize("name", ["resnet50-multicrop", "resnet50w2"])
+def test_recipes_of_two_stages(name: str) -> None:
+    _, recipe = find_recipe(f"twist/{name}")
+    assert recipe.then.epochs == 50
+    assert recipe.then.views["local_scale"] == (0.05, 0.14)
