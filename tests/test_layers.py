@@ -47,8 +47,8 @@ LAYERS: dict[str, set[str]] = {
         "reports",
     },
     "studies": {
-        "__init__", "errors", "recipes", "runs", "schema", "settings", "metrics.spread", "published", "reports",
-        "pretraining", "train.asked", "studies",
+        "__init__", "errors", "recipes", "runs", "schema", "settings", "metrics.clustering", "metrics.spread",
+        "published", "reports", "pretraining", "train.asked", "studies",
     },
     "several": {""},
     "__init__": {""},

@@ -126,7 +126,7 @@ def test_transformer_with_small_views() -> None:
 
 
 @pytest.mark.parametrize("heads", [1, 3])
-def test_gradient_size_before_the_last_norm(heads: int) -> None:
+def test_gradient_sizes_around_the_last_norm(heads: int) -> None:
     """It arrives with the backward, whatever factor half precision has put before the loss."""
     twist, data = method(heads=heads), batch()
     terms = twist(data, 0.0)
@@ -135,12 +135,14 @@ def test_gradient_size_before_the_last_norm(heads: int) -> None:
     again = method(heads=heads)
     features = features_of(again.backbone, data.views)
     before = again.heads[0].layers(features)
-    loss = multi_crop_loss(again.heads[0].norm(before, 2).chunk(2))["loss"]  # the first head: all losses are 0 yet
-    (gradient,) = torch.autograd.grad(loss, before)
+    after = again.heads[0].norm(before, 2)
+    loss = multi_crop_loss(after.chunk(2))["loss"]  # the first head: all losses are 0 yet
+    gradients = torch.autograd.grad(loss, (before, after))
     best = int(twist.head_losses.argmin())
-    if best == 0:
-        assert_close(terms["gradient_before"], gradient.abs().mean(), rtol=1e-4, atol=0)
-    assert float(terms["gradient_before"]) > 0
+    for place, gradient in zip(("before", "after"), gradients, strict=True):
+        if best == 0:
+            assert_close(terms[f"gradient_{place}"], gradient.abs().mean(), rtol=1e-4, atol=0)
+        assert float(terms[f"gradient_{place}"]) > 0
 
 
 def test_bunches_are_groups_of_the_batch() -> None:

@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from gemel.errors import UserError
+from gemel.runs import Run
+from gemel.studies.base import Column, same_classes
 from gemel.studies.checks import NOT_TESTABLE
 from studies.planted import VARIATIONS, WILD, planted, run
 
@@ -157,3 +160,19 @@ def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
     assert all(drawing.count(f">{name}<") == len(study.columns) for name in names)
     assert outcome.verdicts[0].word == NOT_TESTABLE
     assert "0 of 2 runs so far" in (tmp_path / "named.md").read_text(encoding="utf-8")
+
+
+def test_two_seeds_are_compared(tmp_path: Path) -> None:
+    """The same sorting under other numbers is the same; one of the two without classes gives no value."""
+    runs = [Run(tmp_path / str(seed)) for seed in range(3)]
+    for found, classes in zip(runs, ([0, 0, 1, 1, 2, 2], [5, 5, 0, 0, 1, 1]), strict=False):
+        found.path.mkdir()
+        found.write_classes(pa.table({"path": list("abcdef"), "class": classes, "probability": [1.0] * 6}))
+    column = Column("agreement", same_classes, of_pairs=True)
+    assert column.values(runs[:2]) == pytest.approx([1.0])
+    assert len(column.values(runs)) == 1
+    runs[2].path.mkdir()
+    runs[2].write_classes(pa.table({"path": list("abcdef"), "class": [0, 1, 0, 1, 0, 1], "probability": [1.0] * 6}))
+    values = column.values(runs)
+    assert len(values) == 3
+    assert max(values[1:]) < 0.1

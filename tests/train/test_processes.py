@@ -110,8 +110,8 @@ def gradient_facts(module: Pretrainer, step: nn.Module, plan: Plan, number: int)
     terms = step(batch, 0.0)
     terms["loss"].backward()
     gradient = torch.cat([cast(Tensor, one.grad).flatten() for one in module.method.parameters()])
-    # deviations (std_) are of a process's own rows, as the released code logs them
-    loss = torch.stack([value.detach() for key, value in terms.items() if not key.startswith("std_")])
+    # deviations (std_) and sizes of gradients are of a process's own rows, as the released code logs them
+    loss = torch.stack([value.detach() for key, value in terms.items() if not key.startswith(("std_", "gradient_"))])
     return {"loss": loss, "gradient": gradient}
 
 

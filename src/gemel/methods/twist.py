@@ -109,8 +109,11 @@ class Twist(Method):
             self.head_losses.lerp_(losses.detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
         before, after = logits[self.best]
         mean = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
-        gradient = gradient_size(mean["loss"], before, 1 / len(self.heads))
-        return mean | spreads(before, after) | {"gradient_before": gradient}
+        sizes = {
+            f"gradient_{place}": gradient_size(mean["loss"], one, 1 / len(self.heads))
+            for place, one in (("before", before), ("after", after))
+        }
+        return mean | spreads(before, after) | sizes
 
     def after_step(self, progress: float) -> None:
         """The teacher follows."""

@@ -100,6 +100,8 @@ GROUPS = (
     Group("Spread around the last batch norm", "Columns: over the images; rows: over the classes.",
           ("std_columns_before", "std_rows_before", "std_columns_after", "std_rows_after"), from_zero=True,
           private=True),
+    Group("Gradient around the last batch norm", "Mean size of the loss's gradient with respect to a logit.",
+          ("gradient_before", "gradient_after"), log=True, private=True),
     Group("Learning rate", "The optimiser's rate at each step.", ("lr",), from_zero=True),
     Group("Speed", "Images trained on in a second.", ("images_per_second",), from_zero=True),
 )  # fmt: skip

@@ -5,14 +5,19 @@ A file of this folder holds one `STUDY`. Nothing here trains; `runner.py` does.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from math import isfinite
 from typing import Any, NamedTuple
 
+from gemel.metrics.clustering import clustering_scores
 from gemel.runs import Run
 from gemel.studies.checks import Check
 
 Read = Callable[[Run], float | None]
 """a number from a run's folder; None where the run does not have it"""
+
+Between = Callable[[Run, Run], float | None]
+"""a number from two runs of a variation, by two seeds"""
 
 
 class Variation(NamedTuple):
@@ -38,11 +43,18 @@ class Scale(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A number of each run."""
+    """A number of each run, or of each two seeds of a variation."""
 
     name: str
-    read: Read
+    read: Read | Between
     plotted: bool = True
+    of_pairs: bool = False
+    """whether `read` is asked of every two seeds"""
+
+    def values(self, runs: Sequence[Run]) -> list[float]:
+        """What the runs of one variation have, in their order."""
+        found = [self.read(*some) for some in combinations(runs, 2 if self.of_pairs else 1)]
+        return [value for value in found if value is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,3 +122,15 @@ def classes_used() -> Read:
         return None if table is None else float(len(table.column("class").unique()))
 
     return read
+
+
+def same_classes(one: Run, two: Run) -> float | None:
+    """AMI of the classes that two runs found in the same images: 1 where they sort alike, about 0 by chance."""
+    tables = [run.classes() for run in (one, two)]
+    found = [dict(zip(table["path"].to_pylist(), table["class"].to_pylist(), strict=True)) for table in tables if table]
+    if len(found) < 2:
+        return None
+    both = [path for path in found[0] if path in found[1]]
+    if not both:
+        return None
+    return clustering_scores(*([classes[path] for path in both] for classes in found))["ami"]

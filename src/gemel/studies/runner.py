@@ -69,9 +69,7 @@ def outcome_of(
     for variation in dict.fromkeys(one.variation.name for one in planned):
         members = [one for one in planned if one.variation.name == variation]
         runs = [Run(one.folder) for one in members if _finished(one.folder)]
-        values = {
-            column.name: [value for run in runs if (value := column.read(run)) is not None] for column in study.columns
-        }
+        values = {column.name: column.values(runs) for column in study.columns}
         about = members[0].variation
         rows.append(Row(variation, about.line, about.x, values, about.group))
     finished = [one.folder for one in planned if _finished(one.folder)]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gemel.runs import Run
-from gemel.studies.base import Column, Scale, Study, Variation, classes_used, last, score
+from gemel.studies.base import Column, Scale, Study, Variation, classes_used, last, same_classes, score
 from gemel.studies.checks import rising
 
 
@@ -32,6 +32,7 @@ STUDY = Study(
         Column("EH", last("sharpness")),
         Column("probability", _mean_probability),
         Column("agreement", last("class_agreement")),
+        Column("AMI between seeds", same_classes, of_pairs=True),
         Column("silhouette", score("cluster", "silhouette")),
         Column("NMI", score("cluster", "nmi")),
         Column("ACC", score("cluster", "acc")),
