@@ -164,14 +164,16 @@ def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
 
 def test_two_seeds_are_compared(tmp_path: Path) -> None:
     """The same sorting under other numbers is the same; one of the two without classes gives no value."""
-    runs = [Run(tmp_path / str(seed)) for seed in range(3)]
-    for found, classes in zip(runs, ([0, 0, 1, 1, 2, 2], [5, 5, 0, 0, 1, 1]), strict=False):
-        found.path.mkdir()
-        found.write_classes(pa.table({"path": list("abcdef"), "class": classes, "probability": [1.0] * 6}))
+    folders = [tmp_path / str(seed) for seed in range(3)]
+    for folder, classes in zip(folders, ([0, 0, 1, 1, 2, 2], [5, 5, 0, 0, 1, 1], None), strict=True):
+        folder.mkdir()
+        (folder / "run.yaml").write_text("", encoding="utf-8")
+        if classes:
+            Run(folder).write_classes(pa.table({"path": list("abcdef"), "class": classes, "probability": [1.0] * 6}))
+    runs = [Run(folder) for folder in folders]
     column = Column("agreement", same_classes, of_pairs=True)
     assert column.values(runs[:2]) == pytest.approx([1.0])
     assert len(column.values(runs)) == 1
-    runs[2].path.mkdir()
     runs[2].write_classes(pa.table({"path": list("abcdef"), "class": [0, 1, 0, 1, 0, 1], "probability": [1.0] * 6}))
     values = column.values(runs)
     assert len(values) == 3
