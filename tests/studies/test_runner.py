@@ -165,7 +165,8 @@ def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
 def test_two_seeds_are_compared(tmp_path: Path) -> None:
     """The same sorting under other numbers is the same; one of the two without classes gives no value."""
     folders = [tmp_path / str(seed) for seed in range(3)]
-    for folder, classes in zip(folders, ([0, 0, 1, 1, 2, 2], [5, 5, 0, 0, 1, 1], None), strict=True):
+    found: list[list[int]] = [[0, 0, 1, 1, 2, 2], [5, 5, 0, 0, 1, 1], []]
+    for folder, classes in zip(folders, found, strict=True):
         folder.mkdir()
         (folder / "run.yaml").write_text("", encoding="utf-8")
         if classes:
