@@ -20,7 +20,7 @@ from gemel.methods.parts.barlow_variants import (
     variant_terms,
 )
 from gemel.methods.parts.cross_correlation import Form
-from gemel.methods.parts.heads import Norm, mlp
+from gemel.methods.parts.heads import Norm, mlp, view_by_view
 from gemel.recipes import Count, Recipe
 
 PAPER = Variant()
@@ -118,8 +118,8 @@ class BarlowTwins(Method):
         self.stop_gradient = stop_gradient
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """One pass a view: batch norm sees each view by itself."""
-        one, two = (self.projector(self.backbone(view)) for view in self.pair(batch))
+        """Batch norm sees each view by itself."""
+        one, two = view_by_view(self.projector, [self.backbone(view) for view in self.pair(batch)])
         terms = barlow_twins_loss(
             self.predictor(one),
             two.detach() if self.stop_gradient else two,

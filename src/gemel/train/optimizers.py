@@ -3,7 +3,7 @@
 # torch._foreach_* is what torch's own optimisers step with; it has no public name.
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from gemel.methods.base import Group
 from gemel.recipes import LarsOptimizer, SgdOptimizer
 from gemel.recipes import Optimizer as Description
+
+AT_A_TIME = 2**25
+"""numbers in one fused call, unless a tensor alone has more: a ResNet-50 is one call, a wide projector a few"""
 
 
 class Lars(Optimizer):
@@ -68,12 +71,11 @@ class Lars(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters: list[Tensor] = [one for one in group["params"] if one.grad is not None]
-            if parameters:
-                self._step_group(group, parameters)
+            for parameters in _parts([one for one in group["params"] if one.grad is not None]):
+                self._step_part(group, parameters)
         return loss
 
-    def _step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _step_part(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         gradients = [one.grad for one in parameters if one.grad is not None]
         for one in parameters:
             if "momentum" not in self.state[one]:
@@ -83,11 +85,27 @@ class Lars(Optimizer):
         # foreach: a handful of fused calls in place of several for each of the network's tensors
         update = list(torch._foreach_add(gradients, parameters, alpha=decay)) if decay else gradients
         if group["adapt"]:
-            update = list(torch._foreach_mul(update, _trust_ratios(group, parameters, gradients, update)))
+            ratios = _trust_ratios(group, parameters, gradients, update)
+            if decay:
+                torch._foreach_mul_(update, ratios)
+            else:
+                update = list(torch._foreach_mul(update, ratios))
         inside = group["lr"] if group["flavour"] == "L2" else 1.0
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, update, alpha=inside)
         torch._foreach_add_(parameters, momenta, alpha=-1.0 if group["flavour"] == "L2" else -group["lr"])
+
+
+def _parts(parameters: Sequence[Tensor]) -> Generator[list[Tensor]]:
+    """Cut a list so that what a step sets aside stays small beside the parameters."""
+    part: list[Tensor] = []
+    for one in parameters:
+        if part and sum(map(Tensor.numel, part)) + one.numel() > AT_A_TIME:
+            yield part
+            part = []
+        part.append(one)
+    if part:
+        yield part
 
 
 def _trust_ratios(

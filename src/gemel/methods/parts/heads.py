@@ -1,9 +1,12 @@
 """Heads: small networks between the features and the loss."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 Norm = Literal["batch", "group", "none"]
 
@@ -24,6 +27,20 @@ def mlp(
         act = nn.ReLU(inplace=True) if activation == "relu" else nn.GELU()
         layers += [nn.Linear(before, after, bias=bias), *_norm(norm, after), act]
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=bias))
+
+
+def view_by_view(layers: nn.Sequential, views: Sequence[Tensor]) -> list[Tensor]:
+    """As `[layers(view) for view in views]`, each batch norm seeing every view by itself, in that order.
+
+    The linear layers take all views in one product: wide weights, and their gradients, are read and written once.
+    """
+    rows = torch.cat(list(views))
+    for layer in layers:
+        if isinstance(layer, _BatchNorm):
+            rows = torch.cat([layer(view) for view in rows.chunk(len(views))])
+        else:
+            rows = layer(rows)
+    return list(rows.chunk(len(views)))
 
 
 def _norm(norm: Norm, width: int) -> list[nn.Module]:
