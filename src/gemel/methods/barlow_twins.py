@@ -119,7 +119,10 @@ class BarlowTwins(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Batch norm sees each view by itself."""
-        one, two = view_by_view(self.projector, [self.backbone(view) for view in self.pair(batch)])
+        features = [self.backbone(view) for view in self.pair(batch)]
+        if self.stop_gradient:
+            features[1] = features[1].detach()  # no backward of the backbone, which would be zeros
+        one, two = view_by_view(self.projector, features)
         terms = barlow_twins_loss(
             self.predictor(one),
             two.detach() if self.stop_gradient else two,
