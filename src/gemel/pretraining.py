@@ -25,7 +25,16 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
 
 
 def resume(run: Run, *, quiet: bool) -> Run:
-    """Continue to the same end; a run that has ended is left as it is."""
+    """Continue to the same end; a run that has ended is left as it is.
+
+    Raises:
+        UserError: it was imported, or its files are damaged.
+    """
+    if run.imported_from is not None:
+        raise UserError(
+            f"{run.path} was imported from {run.imported_from}; only a run that gemel pretrain began can go on. Start "
+            f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {run.backbone_facts['name']}"
+        )
     say = speaker(quiet)
     if run.is_trained and run.report_path.is_file():
         say(f"{run.path} has ended already; its report is {run.report_path}")
