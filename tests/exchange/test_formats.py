@@ -137,7 +137,7 @@ def test_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         {"epoch": 1, "model": {f"module.{name}": one for name, one in model.items()}}, tmp_path / "checkpoint.pth"
     )
     torch.save(tensors, tmp_path / "resnet50.pth")
-    write_photos(tmp_path / "photos", 8)
+    write_photos(tmp_path / "photos", 24)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```bash\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]

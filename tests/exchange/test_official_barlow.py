@@ -201,7 +201,7 @@ def test_files_that_are_refused(state: State, tmp_path: Path) -> None:
     more = {"module.predictor.weight": torch.zeros(1)}
     told(state | {"model": state["model"] | more}, r"predictor\.weight, which is no part of Barlow Twins' model")
     wrong = {"optimizer": state["optimizer"] | {"state": {0: {"mu": torch.zeros(3)}}}}
-    told(state | wrong, "momentum 0 is of no parameter's shape")
+    told(state | wrong, r"momentum of backbone\.network\.conv1\.weight is \(3,\), not \(64, 3, 7, 7\)")
     told(torchvision.models.resnet18().state_dict(), r"fc\.weight is unknown")
 
 

@@ -148,8 +148,8 @@ def test_a_bare_backbone(tmp_path: Path) -> None:
     run = gemel.import_official(tmp_path / "resnet.pth", tmp_path / "run", method="barlow_twins")
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(gemel.backbone(run)(images), backbone(images))
-    write_photos(tmp_path / "photos", 2)
-    assert gemel.embed(run, tmp_path / "photos").num_rows == 2
+    write_photos(tmp_path / "photos", 8)
+    assert gemel.embed(run, tmp_path / "photos").num_rows == 8
     assert run.settings["classes"] is None
     with pytest.raises(UserError, match="no checkpoint, and so no classes"):
         gemel.classify(run, tmp_path / "photos")
@@ -159,7 +159,7 @@ def test_a_bare_backbone(tmp_path: Path) -> None:
         gemel.resume(run)
     with pytest.raises(UserError, match="holds a run already"):
         gemel.import_official(tmp_path / "resnet.pth", tmp_path / "run")
-    result = gemel.evaluate(run, "label-free", "digits", sample=8, objects=4, view_count=2)
+    result = gemel.evaluate(run, "label-free", tmp_path / "photos", sample=8, objects=4, view_count=2)
     assert result.settings["images"] == 8
 
 

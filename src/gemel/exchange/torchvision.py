@@ -23,7 +23,7 @@ def export(run: Run, out: Path | None = None) -> Path:
         UserError: torchvision has no ResNet of that name, or one of other tensors (a small stem).
     """
     name = str(run.backbone_facts["name"]).partition(".")[0]  # timm's tags of weights stand behind a dot
-    known = models.list_models(module=resnet)
+    known = [one for one in models.list_models(models) if models.get_model_builder(one).__module__ == resnet.__name__]
     if name not in known:
         raise refuse(name, "torchvision", [f"its ResNets are {', '.join(known)}"])
     path = place(run, out, "torchvision.pth", ".pth", ".pt")

@@ -35,7 +35,7 @@ def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
     """The checkpoint in gemel's words.
 
     Raises:
-        UserError: a name is unknown, or a momentum is of another shape than its parameter.
+        UserError: a name is unknown.
     """
     tensors = tensors_of(model, path)
     matrices = {
@@ -46,7 +46,7 @@ def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
     options = {"projector": [matrices[layer] for layer in sorted(matrices)]} if matrices else {}
     epoch = found.get("epoch")
     epochs = epoch if isinstance(epoch, int) else 0
-    momenta = momenta_of(found.get("optimizer"), tensors, path)
+    momenta = momenta_of(found.get("optimizer"), tensors)
     return Whole("barlow_twins", "resnet50", below(BACKBONE, model), tensors, options, epochs, momenta)
 
 
@@ -105,7 +105,7 @@ def model_of(own: Mapping[str, Tensor]) -> Tensors:
     return found | {NORM + name: tensor for name, tensor in zip(_BUFFERS, fresh, strict=True)}
 
 
-def momenta_of(optimizer: Any, tensors: Mapping[str, Tensor], path: Path) -> Tensors:
+def momenta_of(optimizer: Any, tensors: Mapping[str, Tensor]) -> Tensors:
     """LARS's momenta by names of parameters.
 
     They are numbered as the parameters stand in the model; where there are two groups, those with one dimension come
@@ -116,12 +116,8 @@ def momenta_of(optimizer: Any, tensors: Mapping[str, Tensor], path: Path) -> Ten
     names = [name for name in tensors if name.rpartition(".")[2] not in _BUFFERS]
     if len(optimizer.get("param_groups", ())) > 1:
         names.sort(key=lambda name: tensors[name].ndim == 1)
-    found: Tensors = {}
-    for number, one in optimizer.get("state", {}).items():
-        if number >= len(names) or one["mu"].shape != tensors[names[number]].shape:
-            raise UserError(f"{path}: the optimiser's momentum {number} is of no parameter's shape")
-        found[names[number]] = one["mu"]
-    return found
+    state = optimizer.get("state", {})
+    return {name: state[number]["mu"] for number, name in enumerate(names) if number in state}
 
 
 def _optimizer(settings: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:

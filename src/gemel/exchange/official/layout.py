@@ -110,7 +110,7 @@ def to_run(found: Bare | Whole, folder: Path, path: Path) -> Run:
         path: the file, for messages and for environment.json.
 
     Raises:
-        UserError: tensors are missing or of other shapes.
+        UserError: tensors are missing, or they or momenta are of other shapes.
     """
     recipe = methods.find_recipe(f"{found.method}/{found.recipe}")[1]
     settings = settings_of(found, recipe, network_of(found.backbone, path))
@@ -118,7 +118,7 @@ def to_run(found: Bare | Whole, folder: Path, path: Path) -> Run:
     if isinstance(found, Whole):
         method = build_method(settings)
         checkpoints.load_strictly(method, found.tensors, str(path))
-        backbone, state = method.encoder(), _state(found, recipe, settings, method)
+        backbone, state = method.encoder(), _state(found, recipe, settings, method, path)
     else:
         backbone = build_backbone(settings)
         checkpoints.load_strictly(backbone.network, found.backbone, str(path))
@@ -165,13 +165,17 @@ def save(content: Mapping[str, Any], path: Path) -> None:
     write_atomically(path, lambda temporary: checkpoints.written(lambda: torch.save(dict(content), temporary), path))
 
 
-def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any) -> dict[str, Any]:
+def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any, path: Path) -> dict[str, Any]:
     """A checkpoint of gemel; it is not one to go on from, as nothing tells what the official code would have drawn."""
     assert settings.optimizer is not None
     optimizer = optimizers.build(settings.optimizer, method.parameter_groups())
     for name, parameter in method.named_parameters():
-        if name in found.momenta:
-            optimizer.state[parameter]["momentum"] = found.momenta[name].clone()
+        momentum = found.momenta.get(name)
+        if momentum is not None and momentum.shape != parameter.shape:
+            shapes = f"{tuple(momentum.shape)}, not {tuple(parameter.shape)}"
+            raise UserError(f"{path} does not fit the network: the optimiser's momentum of {name} is {shapes}")
+        if momentum is not None:
+            optimizer.state[parameter]["momentum"] = momentum.clone()
     return {
         "name": found.method,
         "stage": 0,
