@@ -31,9 +31,10 @@ def resume(run: Run, *, quiet: bool) -> Run:
         UserError: it was imported, or its files are damaged.
     """
     if run.imported_from is not None:
+        name = run.settings["backbone"]["name"]
         raise UserError(
             f"{run.path} was imported from {run.imported_from}; only a run that gemel pretrain began can go on. Start "
-            f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {run.backbone_facts['name']}"
+            f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {name}"
         )
     say = speaker(quiet)
     if run.is_trained and run.report_path.is_file():

@@ -127,6 +127,18 @@ def test_weights_of_official_files(tmp_path: Path) -> None:
         torch.testing.assert_close(gemel.backbone(begun).network.conv1.weight, student.conv1.weight)
 
 
+def test_the_best_of_several_heads_is_written(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 8)
+    options = {"backbone": "resnet18", "backbone.stem": "standard", "method.heads": 3, "method.hidden": 16}
+    options |= {"classes": 4, "epochs": 2, "image_size": 32, "batch_size": 4, "workers": 0, "threads": 1}
+    run = gemel.pretrain(tmp_path / "photos", out=tmp_path / "run", quiet=True, **options)
+    file = gemel.export(run, "official")
+    assert torch.load(file, weights_only=False)["epoch"] == 1, "the last finished one, counted from 0"
+    features = torch.randn(5, 512)
+    again = load_method(gemel.import_official(file, tmp_path / "again"))
+    torch.testing.assert_close(again.classify(features), load_method(run).classify(features))
+
+
 def test_transformer_with_its_teacher(tmp_path: Path) -> None:
     student, teacher = (timm_backbone("vit_tiny_patch16_224", image_size=32).network for _ in range(2))
     models = [names(one, head(192, seed)) for seed, one in enumerate((student, teacher))]

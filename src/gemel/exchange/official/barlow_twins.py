@@ -117,7 +117,7 @@ def momenta_of(optimizer: Any, tensors: Mapping[str, Tensor]) -> Tensors:
     if len(optimizer.get("param_groups", ())) > 1:
         names.sort(key=lambda name: tensors[name].ndim == 1)
     state = optimizer.get("state", {})
-    return {name: state[number]["mu"] for number, name in enumerate(names) if number in state}
+    return {name: state[number]["mu"] for number, name in enumerate(names) if "mu" in state.get(number, ())}
 
 
 def _optimizer(settings: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:

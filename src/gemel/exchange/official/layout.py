@@ -175,7 +175,7 @@ def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any, path: 
             shapes = f"{tuple(momentum.shape)}, not {tuple(parameter.shape)}"
             raise UserError(f"{path} does not fit the network: the optimiser's momentum of {name} is {shapes}")
         if momentum is not None:
-            optimizer.state[parameter]["momentum"] = momentum.clone()
+            optimizer.state[parameter]["momentum"] = momentum
     return {
         "name": found.method,
         "stage": 0,
