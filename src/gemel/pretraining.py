@@ -30,10 +30,11 @@ def resume(run: Run, *, quiet: bool) -> Run:
     Raises:
         UserError: it was imported, or its files are damaged.
     """
-    if run.imported_from is not None:
+    imported = run.environment.get("imported")  # as the import writes it; None for a run that was trained
+    if imported is not None:
         name = run.settings["backbone"]["name"]
         raise UserError(
-            f"{run.path} was imported from {run.imported_from}; only a run that gemel pretrain began can go on. Start "
+            f"{run.path} was imported from {imported}; only a run that gemel pretrain began can go on. Start "
             f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {name}"
         )
     say = speaker(quiet)

@@ -97,11 +97,6 @@ class Run:
         return self._json("environment.json") or {}
 
     @property
-    def imported_from(self) -> str | None:
-        """Name of the file that `gemel import` made the run of; None for a run that was trained."""
-        return self.environment.get("imported")
-
-    @property
     def checkpoint_path(self) -> Path:
         """The newest whole checkpoint's place."""
         return self.path / "checkpoints" / "last.ckpt"
