@@ -1,5 +1,6 @@
 """Real images, small networks, fixed threads."""
 
+import json
 import os
 from pathlib import Path
 
@@ -38,6 +39,12 @@ TINY = {
 def golden() -> dict[str, torch.Tensor]:
     """Numbers of the authors' released code."""
     return load_file(Path(__file__).parent / "golden" / "official.safetensors")
+
+
+@pytest.fixture(scope="session")
+def official_layouts() -> dict[str, dict[str, list[int]]]:
+    """Names and shapes of the tensors of the authors' released networks, heads made small."""
+    return json.loads((Path(__file__).parent / "golden" / "official_layouts.json").read_text(encoding="utf-8"))
 
 
 def write_photos(folder: Path, count: int, *, side: tuple[int, int] = (160, 120), seed: int = 0) -> list[Path]:

@@ -38,8 +38,8 @@ LAYERS: dict[str, set[str]] = {
         "train.processes", "evaluations",
     },
     "exchange": {
-        "errors", "recipes", "runs", "schema", "settings", "backbones", "methods", "train.build", "train.checkpoints",
-        "train.optimizers", "exchange",
+        "errors", "outputs", "recipes", "runs", "schema", "settings", "backbones", "methods", "train.build",
+        "train.checkpoints", "train.optimizers", "exchange",
     },
     "published": set(),
     "reports": {

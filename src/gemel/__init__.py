@@ -164,7 +164,8 @@ def export(run: Run | str | Path, format: str, out: str | Path | None = None) ->
 
     Args:
         run: a run or its folder.
-        format: official: as the authors' released code saves it.
+        format: official: as the authors' released code saves it; timm, torchvision: what their networks load;
+            safetensors: the backbone's tensors, and a JSON file that tells what they are.
         out: the file; left out: one in the run's folder.
 
     Raises:

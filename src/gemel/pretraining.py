@@ -25,7 +25,18 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
 
 
 def resume(run: Run, *, quiet: bool) -> Run:
-    """Continue to the same end; a run that has ended is left as it is."""
+    """Continue to the same end; a run that has ended is left as it is.
+
+    Raises:
+        UserError: it was imported, or its files are damaged.
+    """
+    imported = run.environment.get("imported")  # as the import writes it; None for a run that was trained
+    if imported is not None:
+        name = run.settings["backbone"]["name"]
+        raise UserError(
+            f"{run.path} was imported from {imported}; only a run that gemel pretrain began can go on. Start "
+            f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {name}"
+        )
     say = speaker(quiet)
     if run.is_trained and run.report_path.is_file():
         say(f"{run.path} has ended already; its report is {run.report_path}")

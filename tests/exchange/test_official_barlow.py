@@ -1,19 +1,26 @@
-"""Files of the official layout, made of torchvision's network as the released code makes them, to runs and back."""
+"""Barlow Twins' official files, made of torchvision's network as the released code makes them, to runs and back."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 import gemel
+from conftest import TINY, write_photos
+from gemel import backbones
 from gemel.errors import UserError
-from gemel.exchange import official_barlow as official
-from gemel.train.checkpoints import load_backbone, load_method
+from gemel.exchange.official import barlow_twins, layout
+from gemel.methods.barlow_twins import BarlowTwins
+from gemel.runs import Run
+from gemel.train import checkpoints
+from gemel.train.checkpoints import differences, load_backbone, load_method
 
 SIZES = (512, 24, 16)
+State = dict[str, Any]
 
 
 def exclude_bias_and_norm(parameter: nn.Parameter) -> bool:
@@ -44,7 +51,7 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module")
-def state(model: Model) -> dict[str, Any]:
+def state(model: Model) -> State:
     """Group by group: matrices and kernels, then what has one dimension."""
     ordered = sorted(model.parameters(), key=lambda one: one.ndim == 1)
     count = sum(one.ndim != 1 for one in ordered)
@@ -64,22 +71,32 @@ def state(model: Model) -> dict[str, Any]:
     }
 
 
+def write(path: Path, content: State) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def read(path: Path) -> State:
+    return torch.load(path, weights_only=True)
+
+
 @torch.no_grad()
-def test_there_and_back(model: Model, state: dict[str, Any], tmp_path: Path) -> None:
-    torch.save(state, tmp_path / "checkpoint.pth")
-    read = official.read(tmp_path / "checkpoint.pth")
-    assert official.reads(read)
-    run = official.to_run(read, tmp_path / "run", backbone="resnet18")
+def test_there_and_back(model: Model, state: State, tmp_path: Path) -> None:
+    run = gemel.import_official(write(tmp_path / "checkpoint.pth", state), tmp_path / "run")
     images = torch.randn(2, 3, 64, 64)
     features = model.backbone(images)
     torch.testing.assert_close(load_backbone(run)(images), features)
     method = load_method(run)
     torch.testing.assert_close(method.embed(method.backbone(images)), model.projector(features))
     assert run.settings["method"]["projector"] == [24, 16]
+    assert run.settings["method"]["recipe"] == "resnet50"
+    assert run.settings["method"]["loss_scale"] == 1.0
 
-    checkpoint, backbone = official.write(run, tmp_path / "out")
-    assert backbone.name == "resnet18.pth"
-    back = official.read(checkpoint)
+    checkpoint = gemel.export(run, "official")
+    assert checkpoint == run.path / "official.pth"
+    bare = read(run.path / "resnet18.pth")
+    model.backbone.load_state_dict(bare)  # strictly
+    back = read(checkpoint)
     assert back["epoch"] == 3
     assert list(back["model"]) == list(state["model"])
     for name, tensor in state["model"].items():
@@ -90,53 +107,106 @@ def test_there_and_back(model: Model, state: dict[str, Any], tmp_path: Path) -> 
         assert torch.equal(back["optimizer"]["state"][place]["mu"], one["mu"])
     groups = zip(back["optimizer"]["param_groups"], state["optimizer"]["param_groups"], strict=True)
     assert all(ours["params"] == theirs["params"] and ours.keys() == theirs.keys() for ours, theirs in groups)
-    assert all(key in back["model"] for key in ("module.bn.running_mean", "module.bn.num_batches_tracked"))
     fresh = Model()
     fresh.load_state_dict({name.removeprefix("module."): one for name, one in back["model"].items()})
 
 
-@torch.no_grad()
-def test_a_bare_backbone(model: Model, tmp_path: Path) -> None:
-    torch.save(model.backbone.state_dict(), tmp_path / "resnet50.pth")
-    read = official.read(tmp_path / "resnet50.pth")
-    assert official.reads_backbone(read) and not official.reads(read)
-    run = official.to_run(read, tmp_path / "run", backbone="resnet18")
-    images = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(load_backbone(run)(images), model.backbone(images))
-    with pytest.raises(UserError, match="has no checkpoint"):
-        official.to_official(run)
-    with pytest.raises(UserError, match="holds a run already"):
-        official.to_run(read, tmp_path / "run", backbone="resnet18")
-    result = gemel.evaluate(run, "label-free", "digits", quiet=True, sample=8, objects=4, views=2)
-    assert result.settings["images"] == 8
+def test_the_run_is_taken_by_the_commands(state: State, tmp_path: Path) -> None:
+    run = gemel.import_official(write(tmp_path / "checkpoint.pth", state), tmp_path / "run")
+    write_photos(tmp_path / "photos", 8)
+    assert gemel.embed(run, tmp_path / "photos").num_rows == 8
+    assert gemel.evaluate(run, "knn", tmp_path / "photos", labels="folders", k=3).metrics["top1"] >= 0
+    assert gemel.report([run]).is_file()
+    with pytest.raises(UserError, match="discovers no classes"):
+        gemel.classify(run, tmp_path / "photos")
+    with pytest.raises(UserError, match=r"imported from checkpoint\.pth"):
+        gemel.resume(run)
 
 
 def test_an_early_checkpoint_names_a_function(
-    state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pickled as the first releases did, by a script of that name; nothing of it is run."""
-    import sys
-
+    """As the first releases did: by a script's function, one group, momenta in the model's order; nothing is run."""
     monkeypatch.setattr(exclude_bias_and_norm, "__module__", "__main__")
     monkeypatch.setattr(sys.modules["__main__"], "exclude_bias_and_norm", exclude_bias_and_norm, raising=False)
-    groups = [group | {"weight_decay_filter": exclude_bias_and_norm} for group in state["optimizer"]["param_groups"]]
-    path = tmp_path / "checkpoint.pth"
-    torch.save(state | {"optimizer": state["optimizer"] | {"param_groups": groups}}, path)
-    assert official.reads(official.read(path))
+    momenta: list[Tensor] = [torch.full_like(one, place) for place, one in enumerate(model.parameters())]
+    group = state["optimizer"]["param_groups"][0] | {"params": list(range(len(momenta)))}
+    group |= {"weight_decay_filter": exclude_bias_and_norm}
+    optimizer = {"state": {place: {"mu": one} for place, one in enumerate(momenta)}, "param_groups": [group]}
+    file = write(tmp_path / "checkpoint.pth", state | {"optimizer": optimizer})
+    run = gemel.import_official(file, tmp_path / "run")
+    back = read(gemel.export(run, "official"))["optimizer"]
+    ordered = sorted(momenta, key=lambda one: one.ndim == 1)
+    assert all(torch.equal(back["state"][place]["mu"], one) for place, one in enumerate(ordered))
+    backbone = backbones.find("resnet18")()
+    checkpoints.start_from(backbone, str(file))
+    assert torch.equal(backbone.network.conv1.weight, model.backbone.conv1.weight)
 
 
-def test_what_is_refused(state: dict[str, Any], digits_run: gemel.Run, tmp_path: Path) -> None:
-    assert not official.reads({"model": {"module.backbone.conv1.weight": 0, "module.projector.0.weight": 0}})  # VICReg
-    assert not official.reads({"state_dict": {}})
-    with pytest.raises(UserError, match=r"neither checkpoint\.pth nor"):
-        official.to_run({"a": torch.zeros(1)}, tmp_path / "run")
-    with pytest.raises(UserError, match=r"module\.predictor\.weight is no part"):
-        official.tensors_of({"module.predictor.weight": torch.zeros(1)})
+def test_runs_of_gemel(state: State, tmp_path: Path) -> None:
+    """LARS goes along, another optimiser does not; the backbone lies beside the file."""
+    write_photos(tmp_path / "photos", 8)
+    options: State = dict(TINY, backbone="resnet18", image_size=32, batch_size=4, epochs=2)
+    options |= {"method": {"name": "barlow_twins", "projector": [16, 8]}, "backbone.stem": "standard"}
+    for optimizer in ("lars", "adamw"):
+        run = gemel.pretrain(tmp_path / "photos", out=tmp_path / optimizer, optimizer=optimizer, **options)
+        file = gemel.export(run, "official", tmp_path / f"{optimizer}.pth")
+        found = read(file)
+        assert found["epoch"] == 2
+        assert ("optimizer" in found) == (optimizer == "lars")
+        if optimizer == "lars":
+            assert len(found["optimizer"]["state"]) == len(list(load_method(run).parameters()))
+        again = gemel.import_official(file, tmp_path / f"{optimizer}-again")
+        ours, theirs = (checkpoints.load(one) for one in (run, again))
+        assert ours is not None and theirs is not None
+        assert all(torch.equal(ours["method"][name], one) for name, one in theirs["method"].items())
+    assert (tmp_path / "resnet18.pth").is_file()
+    with pytest.raises(UserError, match="is the name of the backbone's file"):
+        gemel.export(tmp_path / "lars", "official", tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"must end in \.pth or \.pt"):
+        gemel.export(tmp_path / "lars", "official", tmp_path / "a.safetensors")
+
+
+def test_the_released_networks_layout(official_layouts: dict[str, dict[str, list[int]]]) -> None:
+    """Names and shapes of the real network, without its numbers: they fit the method, and come back."""
+    listed = official_layouts["barlow_resnet50"]
+    model = {name.removeprefix("module."): torch.empty(shape, device="meta") for name, shape in listed.items()}
+    assert barlow_twins.fits(model)
+    found = barlow_twins.read({}, model, Path("a.pth"))
+    assert layout.network_of(found.backbone, Path("a.pth")) == {"name": "resnet50"}
+    assert found.options == {"projector": [96, 96, 96]}
+    with torch.device("meta"):
+        method = BarlowTwins(backbones.find("resnet50")(), projector=(96, 96, 96))
+    assert differences(method, found.tensors) == []
+    back = barlow_twins.model_of(found.tensors)
+    assert [(f"module.{name}", list(one.shape)) for name, one in back.items()] == list(listed.items())
+
+
+def without(state: State, part: str) -> State:
+    return state | {"model": {name: one for name, one in state["model"].items() if part not in name}}
+
+
+def test_files_that_are_refused(state: State, tmp_path: Path) -> None:
+    def told(content: State, match: str) -> None:
+        file = write(tmp_path / "a.pth", content)
+        with pytest.raises(UserError, match=match):
+            gemel.import_official(file, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    told(
+        without(state, "module.bn."), "neither of TWIST .* nor of Barlow Twins .*: it holds backbone, projector"
+    )  # VICReg
+    told({"state_dict": state["model"], "epoch": 1}, "is no official checkpoint")  # MoCo
+    told(without(state, "projector.0.weight"), "does not fit the network")
+    more = {"module.predictor.weight": torch.zeros(1)}
+    told(state | {"model": state["model"] | more}, r"predictor\.weight, which is no part of Barlow Twins' model")
+    wrong = {"optimizer": state["optimizer"] | {"state": {0: {"mu": torch.zeros(3)}}}}
+    told(state | wrong, r"momentum of backbone\.network\.conv1\.weight is \(3,\), not \(64, 3, 7, 7\)")
+    told(torchvision.models.resnet18().state_dict(), r"fc\.weight is unknown")
+
+
+def test_runs_that_are_refused(photos_run: Run, digits_run: Run) -> None:
+    with pytest.raises(UserError, match="not convnet"):
+        gemel.export(photos_run, "official")
     with pytest.raises(UserError, match=r"predictor\.weight has no place"):
-        official.model_of({"predictor.weight": torch.zeros(1)})
-    with pytest.raises(UserError, match="is a run of twist"):
-        official.to_official(digits_run)
-    missing = {name: one for name, one in state["model"].items() if name != "module.projector.0.weight"}
-    with pytest.raises(UserError, match="does not fit the network"):
-        official.to_run(state | {"model": missing}, tmp_path / "run", backbone="resnet18")
-    assert not (tmp_path / "run").exists()
+        barlow_twins.model_of({"predictor.weight": torch.zeros(1)})

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gemel.commands.arguments import RunFolder
+from gemel.exchange import available
 
 
 def import_checkpoint(
@@ -25,7 +26,7 @@ def import_checkpoint(
 
 def export(
     run: RunFolder,
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help="official")],
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help=", ".join(available()))],
     out: Annotated[Path | None, typer.Option(help="the file; else one in the run's folder")] = None,
 ) -> None:
     """Write a run's network in another format."""

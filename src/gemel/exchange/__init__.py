@@ -1,17 +1,19 @@
-"""Formats that networks come from and go to; the folder is the list: `gemel export RUN official` takes official.py."""
+"""Formats that networks come from and go to; the folder is the list: `gemel export RUN timm` takes timm.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from gemel.errors import UserError
+from gemel.outputs import check_suffix
 from gemel.runs import Run
-from gemel.schema import nearest
 
 
 def available() -> list[str]:
-    """Names of the formats, read from the folder without importing them."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    """Names of the formats, a file or a package each, read from the folder without importing them."""
+    folder = Path(__file__).parent
+    packages = [path.parent.name for path in folder.glob("*/__init__.py")]
+    return sorted(packages + [path.stem for path in folder.glob("*.py") if path.stem != "__init__"])
 
 
 def find(name: str) -> Callable[[Run, Path | None], Path]:
@@ -21,5 +23,26 @@ def find(name: str) -> Callable[[Run, Path | None], Path]:
         UserError: there is no such format.
     """
     if name not in available():
+        from gemel.schema import nearest  # brings pydantic, which the list of formats in --help does without
+
         raise UserError(f"format {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
     return import_module(f"gemel.exchange.{name}").export
+
+
+def place(run: Run, out: Path | None, name: str, *suffixes: str) -> Path:
+    """Where a format's file goes: `out`, else by its name into the run's folder.
+
+    Raises:
+        UserError: it has none of the format's endings, or can't be written.
+    """
+    path = run.path / name if out is None else out
+    check_suffix(path, *suffixes)
+    return path
+
+
+def refuse(network: str, library: str, reasons: Sequence[str]) -> UserError:
+    """For a backbone that a library's network of that name does not load; the first few reasons are told."""
+    return UserError(
+        f"{library} does not load this {network}: {'; '.join(reasons[:3])}; gemel export RUN safetensors writes any "
+        "backbone under its own names"
+    )

@@ -1,5 +1,7 @@
 """From settings to a network and a method on it."""
 
+from typing import Any
+
 import torch
 
 from gemel import backbones, methods
@@ -40,3 +42,20 @@ def build_backbone(settings: Settings) -> Backbone:
             raise UserError(f"--weights timm needs one of timm's networks, not {settings.backbone['name']}")
         options["pretrained"] = True
     return constructor(**options)
+
+
+def facts_of(settings: Settings, width: int) -> dict[str, Any]:
+    """What backbone.json tells of a run's backbone; `width` is the number of its features."""
+    assert settings.backbone is not None and settings.views is not None
+    options = {key: value for key, value in settings.backbone.items() if key != "name"}
+    if "pretrained" in options:
+        options["pretrained"] = False  # the run's own weights follow: timm's need not be looked for again
+    return {
+        "name": settings.backbone["name"],
+        "options": options,
+        "width": width,
+        "size": settings.image_size,
+        "mean": list(settings.views.mean),
+        "std": list(settings.views.std),
+        "views": settings.views.name,
+    }

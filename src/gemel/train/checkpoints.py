@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import pickle
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ from gemel.train.build import build_method
 
 KEYS = ("name", "stage", "step", "settings", "images", "processes", "method", "optimizer", "precision")
 """what a checkpoint holds; no random state, as every step draws from its own number"""
+
+
+def _by_name(*_: object) -> str:
+    """Stands for the function that early checkpoints of Barlow Twins name among the optimiser's settings."""
+    return "exclude_bias_and_norm"
+
+
+RELEASED = (Namespace, (_by_name, "__main__.exclude_bias_and_norm"))
+"""what the authors' released checkpoints hold beside tensors, numbers and strings: flags, a function's name"""
 
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
@@ -78,12 +88,12 @@ def _checked(run: Run, path: Path) -> dict[str, Any]:
     return state
 
 
-def read_tensors(path: Path, *, allowed: Sequence[type] = ()) -> dict[str, Any]:
+def read_tensors(path: Path, *, allowed: Sequence[Any] = ()) -> dict[str, Any]:
     """A dictionary of tensors, numbers and strings from .safetensors or from torch's format; nothing is executed.
 
     Args:
         path: the file.
-        allowed: plain containers that may stand in it too.
+        allowed: what may stand in it too, as `torch.serialization.safe_globals` takes it.
 
     Raises:
         UserError: missing, damaged, or holding anything else.
@@ -152,7 +162,7 @@ def load_method(run: Run) -> Method:
 
 
 def start_from(backbone: Backbone, weights: str) -> None:
-    """Put weights from a run's folder or a file of tensors into a backbone.
+    """Put weights from a run's folder or a file of tensors into a backbone; a teacher's where the file has one.
 
     Raises:
         UserError: it is neither, or tensors are missing or of other shapes.
@@ -160,9 +170,10 @@ def start_from(backbone: Backbone, weights: str) -> None:
     path = Path(weights)
     if path.is_dir():
         path = Run(path).backbone_path
-    found = read_tensors(path)
+    found = read_tensors(path, allowed=RELEASED)
     while not all(isinstance(value, Tensor) for value in found.values()):
-        inner = [found[key] for key in ("backbone", "state_dict", "model") if isinstance(found.get(key), dict)]
+        keys = ("teacher_backbone", "backbone", "state_dict", "model")
+        inner = [found[key] for key in keys if isinstance(found.get(key), dict)]
         if not inner:
             raise UserError(f"--weights {weights} holds {', '.join(list(found)[:5])}, not a state dict of tensors")
         found = inner[0]
@@ -190,14 +201,19 @@ def load_strictly(network: torch.nn.Module, tensors: Mapping[str, Tensor], origi
     Raises:
         UserError: names are missing or unknown, or shapes differ; the first few are told.
     """
+    wrong = differences(network, tensors)
+    if wrong:
+        raise UserError(f"{origin} does not fit the network ({len(wrong)} differences): {'; '.join(wrong[:5])}")
+    network.load_state_dict(dict(tensors))
+
+
+def differences(network: torch.nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Why a network would not load tensors strictly; empty if it would."""
     wanted = network.state_dict()
     wrong = [f"{name} is missing" for name in wanted if name not in tensors]
     wrong += [f"{name} is unknown" for name in tensors if name not in wanted]
-    wrong += [
+    return wrong + [
         f"{name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
         for name, value in tensors.items()
         if name in wanted and wanted[name].shape != value.shape
     ]
-    if wrong:
-        raise UserError(f"{origin} does not fit the network ({len(wrong)} differences): {'; '.join(wrong[:5])}")
-    network.load_state_dict(dict(tensors))

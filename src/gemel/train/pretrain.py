@@ -18,6 +18,7 @@ from gemel.launched import launched
 from gemel.runs import Run
 from gemel.settings import Settings, render
 from gemel.train import checkpoints, optimizers
+from gemel.train.build import facts_of
 from gemel.train.callbacks import EpochCaller, Recorder, RejectionGuard, Reporter
 from gemel.train.keeper import Finite, Keeper
 from gemel.train.module import Pretrainer
@@ -62,7 +63,8 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     assert module is not None
     if launched().rank == 0:
         module.cpu()
-        _save_backbone(prepared, run)
+        encoder = prepared.method.encoder()
+        checkpoints.save_backbone(run, encoder, facts_of(settings, encoder.width))
 
 
 def _train_stage(
@@ -247,21 +249,3 @@ def _restore(state: dict[str, Any], module: Pretrainer, trainer: Trainer) -> Non
     checkpoints.load_strictly(module.method, state["method"], "the checkpoint")
     module.optimizer.load_state_dict(state["optimizer"])
     trainer.precision_plugin.load_state_dict(state["precision"])
-
-
-def _save_backbone(prepared: Prepared, run: Run) -> None:
-    settings, encoder = prepared.settings, prepared.method.encoder()
-    assert settings.backbone is not None and settings.views is not None
-    options = {key: value for key, value in settings.backbone.items() if key != "name"}
-    if "pretrained" in options:
-        options["pretrained"] = False  # the run's own weights follow: timm's need not be looked for again
-    facts = {
-        "name": settings.backbone["name"],
-        "options": options,
-        "width": encoder.width,
-        "size": settings.image_size,
-        "mean": list(settings.views.mean),
-        "std": list(settings.views.std),
-        "views": settings.views.name,
-    }
-    checkpoints.save_backbone(run, encoder, facts)

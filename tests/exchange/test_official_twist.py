@@ -1,4 +1,4 @@
-"""Official checkpoints of both ages become runs and come back; nothing in a file is run."""
+"""TWIST's official checkpoints of both ages become runs and come back; nothing in a file is run."""
 
 import pickle
 from argparse import Namespace
@@ -12,12 +12,16 @@ from torchvision.models import resnet18
 
 import gemel
 from conftest import write_photos
+from gemel import backbones
 from gemel.backbones.timm import timm_backbone
 from gemel.cli import main
 from gemel.errors import UserError
-from gemel.train.checkpoints import load_method
+from gemel.exchange.official import layout, twist
+from gemel.methods.twist import Twist
+from gemel.train.checkpoints import differences, load_method, start_from
 
 HIDDEN, CLASSES = 24, 12
+Layouts = dict[str, dict[str, list[int]]]
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -70,6 +74,7 @@ def test_twist_and_back(older: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert left.value.code == 0
     assert "twist, resnet18, 512 features, with its heads" in capsys.readouterr().out
     run = gemel.load(tmp_path / "run")
+    assert run.settings["method"]["recipe"] == "resnet50-multicrop"
     assert run.settings["classes"] == CLASSES
     assert run.settings["method"]["hidden"] == HIDDEN
     images = torch.randn(4, 3, 64, 64)
@@ -83,6 +88,7 @@ def test_twist_and_back(older: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     back = torch.load(gemel.export(run, "official"), weights_only=False)
     assert same(back["model"], names(backbone, layers))
     assert same(back["backbone"], dict(backbone.state_dict()))
+    assert back["epoch"] == 7
 
 
 def test_the_run_is_taken_by_the_commands(tmp_path: Path) -> None:
@@ -93,6 +99,44 @@ def test_the_run_is_taken_by_the_commands(tmp_path: Path) -> None:
     assert all(0 <= one < CLASSES for one in classes.column("class").to_pylist())
     assert gemel.evaluate(run, "knn", tmp_path / "photos", labels="folders", k=3).metrics["top1"] >= 0
     assert gemel.report([run]).is_file()
+    with pytest.raises(UserError, match=r"was imported from a\.pth; only a run that gemel pretrain began can go on"):
+        gemel.resume(run)
+
+
+def test_weights_of_official_files(tmp_path: Path) -> None:
+    """The teacher's backbone where there is one, in whatever part of the file it lies."""
+    photos, student, teacher = tmp_path / "photos", network(), network(1)
+    write_photos(photos, 4)
+    tensors = names(student, head(512))
+    files = {
+        official(tmp_path / "student.pth", tensors, backbone=student.state_dict()): student,
+        official(tmp_path / "model.pth", tensors): student,
+        official(tmp_path / "teacher.pth", tensors, teacher=tensors, teacher_backbone=teacher.state_dict()): teacher,
+    }
+    for file, wanted in files.items():
+        backbone = timm_backbone("resnet18")
+        start_from(backbone, str(file))
+        assert same(backbone.network.state_dict(), dict(wanted.state_dict()))
+    run = gemel.import_official(tmp_path / "student.pth", tmp_path / "run")
+    options = {"epochs": 1, "image_size": 32, "batch_size": 2, "workers": 0, "threads": 1, "quiet": True}
+    for number, weights in enumerate((tmp_path / "student.pth", run)):
+        more = {"optimizer.lr": 1e-12, "method.hidden": 16, "classes": 4, "backbone.stem": "standard"}
+        begun = gemel.pretrain(
+            photos, out=tmp_path / f"begun-{number}", weights=weights, backbone="resnet18", **options, **more
+        )
+        torch.testing.assert_close(gemel.backbone(begun).network.conv1.weight, student.conv1.weight)
+
+
+def test_the_best_of_several_heads_is_written(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 8)
+    options = {"backbone": "resnet18", "backbone.stem": "standard", "method.heads": 3, "method.hidden": 16}
+    options |= {"classes": 4, "epochs": 2, "image_size": 32, "batch_size": 4, "workers": 0, "threads": 1}
+    run = gemel.pretrain(tmp_path / "photos", out=tmp_path / "run", quiet=True, **options)
+    file = gemel.export(run, "official")
+    assert torch.load(file, weights_only=False)["epoch"] == 1, "the last finished one, counted from 0"
+    features = torch.randn(5, 512)
+    again = load_method(gemel.import_official(file, tmp_path / "again"))
+    torch.testing.assert_close(again.classify(features), load_method(run).classify(features))
 
 
 def test_transformer_with_its_teacher(tmp_path: Path) -> None:
@@ -110,31 +154,25 @@ def test_transformer_with_its_teacher(tmp_path: Path) -> None:
     assert same(back["teacher_backbone"], dict(teacher.state_dict()))
 
 
-def test_barlow_twins_and_back(tmp_path: Path) -> None:
-    backbone, width = network(), 16
-    projector = nn.Sequential(
-        *(nn.Linear(512, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()),
-        *(nn.Linear(width, 20, bias=False), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, width, bias=False)),
-    )
-    model = {f"module.backbone.{name}": value for name, value in backbone.state_dict().items()}
-    model |= {f"module.projector.{name}": value for name, value in projector.state_dict().items()}
-    model |= {f"module.bn.{name}": value for name, value in nn.BatchNorm1d(width, affine=False).state_dict().items()}
-    run = gemel.import_official(official(tmp_path / "b.pth", model), tmp_path / "run")
-    assert run.settings["method"]["projector"] == [width, 20, width]
-    features = torch.randn(3, 512)
-    torch.testing.assert_close(load_method(run).embed(features), projector.eval()(features))
-    assert same(torch.load(gemel.export(run, "official"), weights_only=True)["model"], model)
-
-
 def test_a_bare_backbone(tmp_path: Path) -> None:
     backbone = network()
     torch.save(backbone.state_dict(), tmp_path / "resnet.pth")
     run = gemel.import_official(tmp_path / "resnet.pth", tmp_path / "run", method="barlow_twins")
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(gemel.backbone(run)(images), backbone(images))
-    write_photos(tmp_path / "photos", 2)
+    write_photos(tmp_path / "photos", 8)
+    assert gemel.embed(run, tmp_path / "photos").num_rows == 8
+    assert run.settings["classes"] is None
     with pytest.raises(UserError, match="no checkpoint, and so no classes"):
         gemel.classify(run, tmp_path / "photos")
+    with pytest.raises(UserError, match="no checkpoint, and so no heads; gemel export"):
+        gemel.export(run, "official")
+    with pytest.raises(UserError, match=r"imported from resnet\.pth"):
+        gemel.resume(run)
+    with pytest.raises(UserError, match="holds a run already"):
+        gemel.import_official(tmp_path / "resnet.pth", tmp_path / "run")
+    result = gemel.evaluate(run, "label-free", tmp_path / "photos", sample=8, objects=4, view_count=2)
+    assert result.settings["images"] == 8
 
 
 class Malicious:
@@ -179,8 +217,38 @@ def test_files_that_do_not_fit(change: Any, told: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+LISTED = ("twist_resnet50", "twist_resnet50w2", "twist_vit_s")
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["new", "older"])
+@pytest.mark.parametrize("name", LISTED)
+def test_the_released_networks_layouts(name: str, older: bool, official_layouts: Layouts) -> None:
+    """Names and shapes of the real networks, without their numbers: they fit the method, and come back."""
+    listed = {tensor: torch.empty(shape, device="meta") for tensor, shape in official_layouts[name].items()}
+    model = dict(listed)
+    if older:
+        parts = (("last_linear", "cls_heads.0.0"), ("norm", "cls_heads.0.1"))
+        for part, was in parts:
+            model = {one.replace(f"projection_heads.{part}", f"projection_heads.{was}"): model[one] for one in model}
+    assert twist.fits(model)
+    found = twist.read({"epoch": 4}, model, Path("a.pth"))
+    network = layout.network_of(found.backbone, Path("a.pth"))
+    wanted = {"twist_resnet50": "resnet50", "twist_resnet50w2": "resnet50w2", "twist_vit_s": "deit_small_patch16_224"}
+    assert network["name"] == wanted[name]
+    assert found.recipe == {"twist_vit_s": "deit-small"}.get(name, network["name"])
+    assert (found.options["hidden"], found.options["classes"], found.epochs) == (96, 48, 5)
+    with torch.device("meta"):
+        method = Twist(backbones.find(network["name"])(), **found.options)
+    assert differences(method, found.tensors) == []
+    back = twist.model_of(found.tensors, "backbone.network.", "heads.0.")
+    assert {one: tuple(value.shape) for one, value in back.items()} == {
+        one: tuple(shape) for one, shape in official_layouts[name].items()
+    }
+
+
 def test_networks_that_the_official_code_lacks(digits_run: gemel.Run) -> None:
     with pytest.raises(UserError, match="has ResNets and vision transformers, not convnet"):
         gemel.export(digits_run, "official")
-    with pytest.raises(UserError, match="format 'officials' is unknown; there are official; did you mean official"):
-        gemel.export(digits_run, "officials")
+    small = {"name": "resnet18", "options": {"stem": "small"}}
+    with pytest.raises(UserError, match="not resnet18 with a small stem"):
+        layout.check_network(small)

@@ -1,0 +1,36 @@
+"""A state dict of torchvision's ResNets: timm, whose networks gemel trains, gives their tensors the same names."""
+
+from pathlib import Path
+
+import torch
+from torchvision import models
+from torchvision.models import resnet
+
+from gemel.backbones.torchvision import torchvision_backbone
+from gemel.exchange import place, refuse
+from gemel.runs import Run, write_atomically
+from gemel.train.checkpoints import differences, read_tensors, written
+
+
+def export(run: Run, out: Path | None = None) -> Path:
+    """Write what `torchvision.models.NAME()` loads strictly once its `fc` is an `Identity`.
+
+    Args:
+        run: whose backbone it is.
+        out: the file; None: RUN/torchvision.pth.
+
+    Raises:
+        UserError: torchvision has no ResNet of that name, or one of other tensors (a small stem).
+    """
+    name = str(run.backbone_facts["name"]).partition(".")[0]  # timm's tags of weights stand behind a dot
+    known = [one for one in models.list_models(models) if models.get_model_builder(one).__module__ == resnet.__name__]
+    if name not in known:
+        raise refuse(name, "torchvision", [f"its ResNets are {', '.join(known)}"])
+    path = place(run, out, "torchvision.pth", ".pth", ".pt")
+    tensors = read_tensors(run.backbone_path)
+    with torch.random.fork_rng():
+        wrong = differences(torchvision_backbone(name).network, tensors)
+    if wrong:
+        raise refuse(name, "torchvision", wrong)
+    write_atomically(path, lambda temporary: written(lambda: torch.save(tensors, temporary), path))
+    return path
