@@ -27,6 +27,7 @@ def timm_backbone(
     zero_init: bool = True,
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     image_size: Side | None = None,
+    patch_size: Annotated[int, Field(ge=1, le=128)] | None = None,
     pretrained: bool = False,
 ) -> Backbone:
     """A network of timm without its classifier, in training mode.
@@ -37,6 +38,7 @@ def timm_backbone(
         zero_init: a residual network's branches start at zero (Barlow Twins: yes; TWIST: no)
         drop_path: chance of skipping a branch
         image_size: side for which a transformer's places are made; other sides are interpolated
+        patch_size: side of a transformer's patches, for small images; none: the one in its name
         pretrained: with timm's weights
     """
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
@@ -45,8 +47,11 @@ def timm_backbone(
     residual = _is_resnet(name)
     if residual:
         options["zero_init_last"] = zero_init
-    elif name.startswith(("vit", "deit")):
-        options |= {"dynamic_img_size": True} | ({"img_size": image_size} if image_size else {})
+    elif name.startswith(("vit", "deit", "test_vit")):
+        sizes = {"img_size": image_size, "patch_size": patch_size}
+        options |= {"dynamic_img_size": True} | {key: value for key, value in sizes.items() if value}
+    if patch_size and "patch_size" not in options:
+        raise UserError(f"--backbone.patch_size is for timm's vision transformers (vit_*, deit_*), not {name}")
     try:
         network: Any = timm.create_model(name, **options)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
