@@ -68,6 +68,7 @@ def put_planes(view: Pixels, out: Pixels) -> None:
 
 
 def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
+    image = _light_on_dark(image)
     height, width = image.shape[:2]
     a, b, c, d, e, f = draw.matrix
     shrink = sqrt(abs(a * e - b * d) * height * width) / draw.size
@@ -117,6 +118,20 @@ def _bilinear(image: Pixels, x: Floats, y: Floats) -> Floats:
     upper = padded[top, left] * (1 - right_share) + padded[top, left + 1] * right_share
     lower = padded[top + 1, left] * (1 - right_share) + padded[top + 1, left + 1] * right_share
     return (upper * (1 - low_share) + lower * low_share).astype(np.float32)
+
+
+def _light_on_dark(image: Pixels) -> Pixels:
+    """A glyph in white on black, whatever its ink and paper: values over the whole range, turned if the paper is light.
+
+    Else the strongest difference between two sheets is their paper, and that is what classes would tell apart.
+    """
+    low, high = int(image.min()), int(image.max())
+    if low == high:
+        return image
+    paper = float(_background(image).mean())
+    values = np.arange(256, dtype=np.float32)
+    scaled = (high - values if 2 * paper > low + high else values - low) * np.float32(255 / (high - low))
+    return scaled.clip(0, 255).round().astype(np.uint8)[image]
 
 
 def _background(image: Pixels) -> Pixels:
