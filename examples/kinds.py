@@ -37,7 +37,8 @@ def glyph(letter: str, random: Random) -> Image.Image:
 def smooth(side: int, width: float, random: Random) -> Pixels:
     """Noise without detail finer than `width` pixels."""
     waves = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
-    return np.fft.irfft2(np.fft.rfft2(random.standard_normal((side, side))) * np.exp(-((waves * width) ** 2)), (side,) * 2)
+    kept = np.fft.rfft2(random.standard_normal((side, side))) * np.exp(-((waves * width) ** 2))
+    return np.fft.irfft2(kept, (side, side))
 
 
 def cells(x: Pixels, y: Pixels, _: Random) -> Pixels:

@@ -313,6 +313,19 @@ def test_background_continues_outside() -> None:
     assert (far[0, 0] == (200, 190, 180)).all()
 
 
+def test_grey_glyphs_are_seen_light_on_dark() -> None:
+    """Whatever the ink, the paper and which of them is lighter; colours stay."""
+    digit = (load_digits().images[3] / 16 * 255).astype(np.uint8)
+    identity = GlyphDraw(8, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+    faint, dark = (digit // 5 + 70).astype(np.uint8), 255 - digit
+    assert np.array_equal(pixels(dark, identity), digit)
+    assert np.array_equal(pixels(np.repeat(dark[..., None], 3, 2), identity)[..., 0], digit)
+    assert far(pixels(faint, identity), digit).max() <= 5
+    assert np.array_equal(pixels(np.full((8, 8), 200, np.uint8), identity), np.full((8, 8), 200))
+    red = np.stack([dark, digit, digit], 2)
+    assert np.array_equal(pixels(red, identity), red)
+
+
 def test_order_is_a_permutation_of_its_own() -> None:
     assert sorted(order(0, 0, 50)) == list(range(50))
     assert not np.array_equal(order(0, 0, 50), order(0, 1, 50))

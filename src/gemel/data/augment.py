@@ -121,12 +121,12 @@ def _bilinear(image: Pixels, x: Floats, y: Floats) -> Floats:
 
 
 def _light_on_dark(image: Pixels) -> Pixels:
-    """A glyph in white on black, whatever its ink and paper: values over the whole range, turned if the paper is light.
+    """A grey glyph in white on black, whatever its ink and paper: over the whole range, turned if the paper is light.
 
     Else the strongest difference between two sheets is their paper, and that is what classes would tell apart.
     """
     low, high = int(image.min()), int(image.max())
-    if low == high:
+    if low == high or (image.ndim == 3 and bool((image != image[..., :1]).any())):
         return image
     paper = float(_background(image).mean())
     values = np.arange(256, dtype=np.float32)
