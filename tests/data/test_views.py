@@ -292,7 +292,7 @@ def test_views_without_the_compiled_loop(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_glyph_without_chance_is_the_image() -> None:
-    digit = (load_digits().images[3] / 16 * 255).astype(np.uint8)
+    digit = (load_digits().images[3] / 15 * 255).astype(np.uint8)
     identity = GlyphDraw(8, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     assert np.array_equal(pixels(digit, identity), digit)
     moved = pixels(digit, GlyphDraw(8, (1.0, 0.0, 2 / 8, 0.0, 1.0, 0.0)))
@@ -315,7 +315,7 @@ def test_background_continues_outside() -> None:
 
 def test_grey_glyphs_are_seen_light_on_dark() -> None:
     """Whatever the ink, the paper and which of them is lighter; colours stay."""
-    digit = (load_digits().images[3] / 16 * 255).astype(np.uint8)
+    digit = (load_digits().images[3] / 15 * 255).astype(np.uint8)
     identity = GlyphDraw(8, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     faint, dark = (digit // 5 + 70).astype(np.uint8), 255 - digit
     assert np.array_equal(pixels(dark, identity), digit)
