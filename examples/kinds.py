@@ -1,6 +1,6 @@
 """A folder of small images in eight kinds, to see what TWIST finds in images that are not digits.
 
-python examples/kinds.py textures kinds
+python examples/kinds.py glyphs kinds
 gemel pretrain kinds --classes 8
 """
 
