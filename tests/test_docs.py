@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import gemel
 from conftest import write_photos
 from gemel import methods
 from gemel.cli import main
+from gemel.data.sources import open_source
+from gemel.train.choices import look
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,8 +37,8 @@ FAST = [
 ]
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+def commands(page: str = README) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("gemel ")]
 
@@ -50,7 +53,8 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shorter = {"pretrain": FAST, "linear": fits, "semi": [*fits[:3], "4"], "study": ["--dry-run"]}
     for command in (*commands()[:1], "gemel pretrain photos --method barlow_twins", *commands()[1:]):
         words = shlex.split(command, comments=True)[1:]
-        words += shorter.get(words[0], shorter.get(words[2] if len(words) > 2 else "", []))
+        more = shorter.get(words[0], shorter.get(words[2] if len(words) > 2 else "", []))
+        words += [word for word in more if "--backbone" not in words or word not in ("--backbone", "convnet")]
         with pytest.raises(SystemExit) as left:
             main(words)
         assert left.value.code == 0, command
@@ -122,6 +126,31 @@ def test_use_backbone(digits_run: gemel.Run, tmp_path: Path) -> None:
     out = run_example(str(ROOT / "examples" / "use_backbone.py"), str(digits_run.path), folder=tmp_path)
     assert "features: (2, 16)" in out
     assert out.count("is most like") == 3
+
+
+@pytest.mark.parametrize("what", ["glyphs", "textures"])
+def test_kinds_are_told_apart_by_their_folders(what: str, tmp_path: Path) -> None:
+    run_example(str(ROOT / "examples" / "kinds.py"), what, "kinds", "48", folder=tmp_path)
+    source = open_source(str(tmp_path / "kinds"), labels="folders")
+    assert len(source) == 48
+    assert source.labels is not None
+    assert np.bincount(source.labels).tolist() == [6] * 8
+    facts = look(source)
+    assert facts.gray == (what == "glyphs")
+    assert 40 <= facts.side < 80
+
+
+def test_twist_page_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photos(tmp_path / "photos", 24)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "twist.md").read_text(encoding="utf-8")
+    found = commands(page)
+    assert len(found) == 2
+    for command in found:
+        fast = FAST if "--backbone" not in command else [*FAST[:2], *FAST[6:]]
+        with pytest.raises(SystemExit) as left:
+            main([*shlex.split(command)[1:], *fast, "--method.hidden", "16"])
+        assert left.value.code == 0, command
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "types", "bench", "fuzz", "study-kills", "study-epochs"])

@@ -1,9 +1,9 @@
 """A second stage: its settings, its rows, and broken off in either stage it comes to the same end."""
 
 import os
+import re
 import signal
-import threading
-import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,16 @@ from torch import Tensor
 
 import gemel
 from conftest import TINY
+from gemel.data.batches import Batch
 from gemel.errors import Interrupted, UserError
 from gemel.methods import find_recipe
+from gemel.methods.twist import Twist
 from gemel.runs import Run
 from gemel.schedules import cosine, warmup_cosine
+from gemel.settings import layer_of_call
 from gemel.train import checkpoints
+from gemel.train.asked import asked_for
+from gemel.train.prepare import prepare
 
 OPTIONS: dict[str, Any] = {
     "method": {"name": "twist", "hidden": 16, "classes": 5},
@@ -64,24 +69,58 @@ def test_rows_of_both_stages(whole: Run) -> None:
     assert all(row["gradient_before"] > 0 for row in first)
 
 
-@pytest.mark.parametrize("after", [3, 10, 13], ids=["first", "between", "second"])
-def test_broken_off_and_resumed(after: int, whole: Run, photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "broken"
+@pytest.mark.parametrize(
+    ("after", "number", "told"),
+    [
+        (3, signal.SIGTERM, "after step 3 of 10;"),
+        (10, signal.SIGINT, "after step 10 of 10;"),
+        (13, signal.SIGINT, "after step 3 of 10 of self_labeling;"),
+    ],
+    ids=["first", "between", "second"],
+)
+def test_broken_off_and_resumed(
+    after: int, number: int, told: str, whole: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes within a step, whose work is kept; `between` is after the first stage's last step."""
+    out, steps, follow = tmp_path / "broken", count(1), Twist.after_step
 
-    def interrupt() -> None:
-        while not (out / "metrics.csv").is_file() or len((out / "metrics.csv").read_text().splitlines()) <= after:
-            time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def interrupted(self: Twist, progress: float) -> None:
+        follow(self, progress)
+        if next(steps) == after:
+            os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(Interrupted, match="gemel resume"):
-        gemel.pretrain(photos, out=out, **OPTIONS)
-    thread.join()
+    with monkeypatch.context() as patch:
+        patch.setattr(Twist, "after_step", interrupted)
+        with pytest.raises(Interrupted, match=f"{told} gemel resume"):
+            gemel.pretrain(photos, out=out, **OPTIONS)
+    assert gemel.load(out).metrics().column("step").to_pylist() == list(range(1, after + 1))
     resumed = gemel.resume(out, quiet=True)
     (first, rows), (second, again) = facts(whole), facts(resumed)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert rows == again
+
+
+def test_the_estimate_measures_both_stages(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the views and the loss of each."""
+    seen, forward, lines = set[tuple[bool, int]](), Twist.forward, list[str]()
+
+    def watched(self: Twist, batch: Batch, progress: float) -> dict[str, Tensor]:
+        seen.add((self.self_labeling, len(batch.views)))
+        return forward(self, batch, progress)
+
+    monkeypatch.setattr(Twist, "forward", watched)
+    options = {**OPTIONS, "then": {"epochs": 3, "views": {"local_count": 6}}, "out": str(tmp_path / "a")}
+    del options["quiet"]
+    prepared = prepare(asked_for([layer_of_call({"images": photos, **options})]), lines.append)
+    assert seen == {(False, 4), (True, 8)}
+    assert not prepared.method.self_labeling, "a copy was measured"
+    assert re.search(r"^estimate: .* for 2 \+ 3 epochs of 5 steps at \d+ and \d+ ms$", lines[-1]), lines[-1]
+
+
+def test_a_teacher_refuses_the_second_stage_before_the_first(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="self-labeling has no teacher"):
+        gemel.pretrain(photos, out=tmp_path / "a", **{**OPTIONS, "method": {**OPTIONS["method"], "teacher": True}})
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_method_without_a_second_stage(tmp_path: Path, photos: Path) -> None:

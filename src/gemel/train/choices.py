@@ -185,13 +185,16 @@ def _sizes(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> list[Choic
             reason = f"{facts.images} images: at least four steps an epoch"
         choices.append(Choice("batch_size", batch, reason))
     if not given.get("epochs"):
-        reason = f"the recipe's {recipe.epochs} for {recipe.images} images, by the square root of the count"
+        rule = "as many views in all" if facts.images < recipe.images else "by the square root of the count"
+        reason = f"the recipe's {recipe.epochs} for {recipe.images} images, {rule}"
         choices.append(Choice("epochs", _epochs(given, recipe, facts), reason))
     return choices
 
 
 def _epochs(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> int:
-    return int(given.get("epochs") or min(200, max(5, round(recipe.epochs * sqrt(recipe.images / facts.images)))))
+    """Fewer images than the recipe's need as many steps as they; more are more to learn from in each epoch."""
+    share = recipe.images / facts.images
+    return int(given.get("epochs") or min(200, max(5, round(recipe.epochs * (share if share > 1 else sqrt(share))))))
 
 
 def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Seconds) -> Choice:

@@ -21,11 +21,17 @@ LONG_ENOUGH = 1.0
 """seconds of steps that are measured, if three of them take no longer"""
 
 
-def seconds_a_step(method: Method, description: Optimizer, plan: Plan, workers: int) -> float:
-    """Median of some real steps on a copy of the method, views and workers included: nothing of the run is touched."""
-    module = Pretrainer(
-        copy.deepcopy(method), description, plan.views, batch_size=plan.batch_size, steps=100, warmup=0.5
-    )
+def seconds_a_step(
+    method: Method, description: Optimizer, plan: Plan, workers: int, *, stage: str | None = None
+) -> float:
+    """Median of some real steps on a copy of the method, views and workers included: nothing of the run is touched.
+
+    Raises:
+        UserError: the method refuses to begin this stage.
+    """
+    own = copy.deepcopy(method)
+    own.before_stage(stage or method.stages[0])
+    module = Pretrainer(own, description, plan.views, batch_size=plan.batch_size, steps=100, warmup=0.5)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module.to(device)
     times: list[float] = []

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gemel.train.build import build_method
 from gemel.train.choices import fill, look, recipe_of
 from gemel.train.environment import environment
 from gemel.train.measure import seconds_a_step, seconds_an_image
+from gemel.train.stages import stages_of
 
 Say = Callable[[str], None]
 """where lines for the user go"""
@@ -229,19 +230,31 @@ def _fit_epochs(prepared: Prepared, say: Say) -> None:
     if settings.threads is None:
         say(f"threads: {threads} ({reason})")
         prepared.settings = settings = settings.model_copy(update={"threads": threads})
-    epoch = OVERHEAD * step * plan.steps_per_epoch
-    then = settings.then.epochs
+    epoch, then = OVERHEAD * step * plan.steps_per_epoch, settings.then.epochs
+    later, more, shown = 0.0, "", f"{1000 * step:.0f} ms"
+    if then:
+        second = _second_step(prepared)
+        later, more, shown = then * second * epoch / step, f" + {then}", f"{1000 * step:.0f} and {1000 * second:.0f} ms"
     if settings.minutes is not None:
-        epochs = max(1, int(settings.minutes * 60 / epoch) - then)
+        epochs = max(1, int((settings.minutes * 60 - later) / epoch))
         say(f"epochs: {epochs} (fits {settings.minutes:g} minutes, {epoch:.2g} s an epoch)")
         prepared.settings = settings = settings.model_copy(update={"epochs": epochs, "minutes": None})
     assert settings.epochs is not None
     dropped = len(plan.source) - plan.steps_per_epoch * plan.batch_size
     left_out = f"; {dropped} images, others each time, are left out of an epoch" if dropped else ""
     say(
-        f"estimate: {clock(epoch * (settings.epochs + then))} for {settings.epochs}{f' + {then}' if then else ''} "
-        f"epochs of {plan.steps_per_epoch} steps at {1000 * step:.0f} ms{left_out}"
+        f"estimate: {clock(epoch * settings.epochs + later)} for {settings.epochs}{more} epochs of "
+        f"{plan.steps_per_epoch} steps at {shown}{left_out}"
     )
+
+
+def _second_step(prepared: Prepared) -> float:
+    """Seconds of a step of the second stage; a method that refuses it does so here, before anything is trained."""
+    settings, method = prepared.settings, prepared.method
+    stage = stages_of(settings, method)[1]
+    torch.set_num_threads(settings.threads or 1)
+    plan = replace(prepared.plan, views=stage.views)
+    return seconds_a_step(method, stage.optimizer, plan, settings.workers or 0, stage=stage.name)
 
 
 def _threads(prepared: Prepared) -> tuple[int, float, str]:
