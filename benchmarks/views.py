@@ -81,7 +81,7 @@ def beside(rounds: int, images: int) -> Table:
 
 
 def said(milliseconds: float) -> str:
-    return f"{milliseconds:.2g}" if milliseconds < 0.1 else f"{milliseconds:.2f}" if milliseconds < 10 else f"{milliseconds:.1f}"
+    return f"{milliseconds:.{3 if milliseconds < 0.1 else 2 if milliseconds < 10 else 1}f}"
 
 
 class Parts:
