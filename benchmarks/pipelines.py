@@ -29,6 +29,7 @@ from gemel.recipes import PhotoViews
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH = 20
+"""images; every round is of as many, or a multiple, with the same draws"""
 Peers = dict[str, Callable[[], object]]
 """what makes the views of one image, by the library's name"""
 
@@ -166,10 +167,10 @@ def gemel(views: PhotoViews, size: int, images: list[Any], *, floats: bool = Fal
     out, normalise, places = [view.numpy() for view in batch], Normalise(MEAN, STD), count()
 
     def one() -> object:
-        given, place = random.choice(images), next(places)
-        row = place % BATCH
+        row = next(places) % BATCH
+        given = images[row % len(images)]
         image = decode(given) if isinstance(given, bytes) else given
-        put_views(views, image, [view[row] for view in out], seed=0, epoch=0, index=place)
+        put_views(views, image, [view[row] for view in out], seed=0, epoch=0, index=row)
         return [normalise(view) for view in batch] if floats and row == BATCH - 1 else None
 
     return one

@@ -261,10 +261,10 @@ def test_whole_draws_of_noise_follow_the_reference(view: int) -> None:
     assert found.mean() < 2, "half of the noise is cut off at black or white, before or after rounding"
 
 
-@given(st.integers(1, 2000), st.integers(1, 2000), st.booleans(), st.integers(16, 96), st.integers(0, 10**6))
+@given(st.integers(1, 2000), st.integers(1, 2000), st.booleans(), st.integers(32, 96), st.integers(0, 10**6))
 @example(1, 2000, False, 64, 0)
 @example(2000, 1, True, 64, 1)
-@example(1, 1, False, 16, 2)
+@example(1, 1, False, 32, 2)
 def test_whole_draws_of_any_size_follow_the_reference(
     height: int, width: int, gray: bool, size: int, index: int
 ) -> None:
