@@ -109,7 +109,7 @@ def table(found: dict[str, list[Measured]]) -> Table:
         rows.append((
             side,
             f"{fastest[side]:.0f}",
-f"{median(ratios):.2f}",
+            f"{median(ratios):.2f}",
             f"{min(one['first'] for one in rounds):.2f}",
             f"{max(one['copied'] for one in rounds):.0f}",
             f"{own:.0f}" if workers else "",
