@@ -28,9 +28,8 @@ class Normalise(torch.nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to float32, channels last: what convolutions are fastest on."""
-        if views.dtype == torch.uint8 and views.device.type == "cpu" and is_compiled():
-            return self._looked_up(views)
-        return self._calculated(views)
+        plain = views.dtype == torch.uint8 and self.scale.dtype == torch.float32 and views.device.type == "cpu"
+        return self._looked_up(views) if plain and is_compiled() else self._calculated(views)
 
     def _calculated(self, views: Tensor) -> Tensor:
         floats = views.to(memory_format=torch.channels_last, dtype=torch.float32)
