@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from gemel.data.compiled import compiled, is_compiled
 
 
 class Normalise(torch.nn.Module):
@@ -24,5 +28,30 @@ class Normalise(torch.nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to float32, channels last: what convolutions are fastest on."""
+        plain = views.dtype == torch.uint8 and self.scale.dtype == torch.float32 and views.device.type == "cpu"
+        return self._looked_up(views) if plain and is_compiled() else self._calculated(views)
+
+    def _calculated(self, views: Tensor) -> Tensor:
         floats = views.to(memory_format=torch.channels_last, dtype=torch.float32)
         return torch.addcmul(self.shift, floats, self.scale)
+
+    def _looked_up(self, views: Tensor) -> Tensor:
+        """The same to the bit: a byte has 256 values. Torch takes several times as long to turn planes into pixels."""
+        table = self._calculated(torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256))[0, :, 0]
+        count, channels, height, width = views.shape
+        floats = torch.empty((count, height, width, channels), dtype=torch.float32)
+        planes = views.contiguous().view(count, channels, height * width)
+        _look_up(planes.numpy(), table.contiguous().numpy(), floats.view(count, height * width * channels).numpy())
+        return floats.permute(0, 3, 1, 2)
+
+
+@compiled()
+def _look_up(planes: NDArray[np.uint8], table: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Planes (B, 3, N) to pixels (B, 3 · N), channels fastest, by a table (3, 256)."""
+    for image in range(planes.shape[0]):
+        red, green, blue = planes[image]
+        pixels = out[image]
+        for i in range(red.size):
+            pixels[3 * i] = table[0, red[i]]
+            pixels[3 * i + 1] = table[1, green[i]]
+            pixels[3 * i + 2] = table[2, blue[i]]
