@@ -19,6 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from gemel.methods.parts.precision import pieces, widened
 
+_NONE = (0.0, 0.0)
+
 
 class Statistics(NamedTuple):
     """Of this process's rows; in float32, or in float64 where given."""
@@ -69,8 +71,9 @@ class _Statistics(Function):
         rows, classes = views[0].shape
         example = widened(views[0][:0])
         consistency, sharpness, means = (example.new_zeros(shape) for shape in ((), (), (len(views), classes)))
-        kept = example.new_empty(len(views), rows, classes)  # a logarithm takes as long as ten sums
-        for part, z in _pieces(views):  # (V, k, C)
+        kept: list[Tensor] = []  # of each piece: a logarithm takes as long as ten sums
+        parts = list(pieces(rows, 4 * len(views) * classes, views[0].device, caches=2))
+        for part, z in _pieces(views, parts):  # (V, k, C)
             if teacher is None:
                 p, log_p = _softmax(z, 1.0, epsilon)
                 consistency += _pair_divergences(p, log_p)
@@ -82,8 +85,9 @@ class _Statistics(Function):
                 consistency += (len(views) - 1) * _dot(target, log_target) - _dot(_others(target, len(p)), log_p)
             sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
             means += p.sum(1)
-            kept[:, part] = log_p
-        ctx.save_for_backward(teacher, kept, *views)
+            kept.append(log_p)
+        ctx.save_for_backward(teacher, *views, *kept)
+        ctx.count, ctx.parts = len(views), parts
         return consistency * _pair_weight(len(views), rows, teacher), sharpness / rows, means / rows
 
     @staticmethod
@@ -91,39 +95,39 @@ class _Statistics(Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
-        teacher, kept, *views = ctx.saved_tensors
+        teacher, *both = ctx.saved_tensors
+        views, kept = both[: ctx.count], both[ctx.count :]
         temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, len(views), len(views[0])
         to_pairs = grads[0] * _pair_weight(count, rows, teacher)
         shares = grads[1].new_tensor(view_weights(count, teacher is not None))
         to_entropy, to_means = (-grads[1] / rows * shares)[:, None, None], grads[2][:, None] / rows  # (V, 1, 1 or C)
         to_own = (to_pairs * shares.new_tensor([count - 1] * 2 + [2] * (count - 2)))[:, None, None]
         at_once = teacher is None and temperature == 1
-        found = views[0].new_empty(count, *views[0].shape)
-        for part, z in _pieces(views):  # (V, k, C)
-            p, log_p = (z if temperature == 1 else z / temperature).softmax(-1), kept[:, part]
-            own = to_entropy + to_own if at_once else to_entropy
-            by_p, by_log = torch.addcmul(to_means, log_p, own), p * own
+        found = [torch.empty_like(view) for view in views]
+        for (part, z), log_p in zip(_pieces(views, ctx.parts), kept, strict=True):  # (V, k, C)
+            p = (z if temperature == 1 else z / temperature).softmax(-1)
+            own, by_p, by_log = to_entropy, _NONE, _NONE
             if teacher is not None:
                 target, _ = _softmax(widened(teacher[:, part]), temperature, epsilon)
-                by_log -= to_pairs * _others(target, count)
+                by_log = _partners(target, p[:0], -to_pairs)
             elif at_once:
-                _subtract_pairs(by_p, log_p, to_pairs)
-                _subtract_pairs(by_log, p, to_pairs)
-            gradient = _through_softmax(p, by_p, by_log, temperature, epsilon)
+                own, by_p, by_log = (
+                    to_entropy + to_own,
+                    _partners(log_p[:2], log_p[2:], -to_pairs),
+                    _partners(p[:2], p[2:], -to_pairs),
+                )
+            slopes = _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon)
             if teacher is None and not at_once:
                 p, log_p = _softmax(z, 1.0, epsilon)
-                by_p, by_log = log_p * to_own, p * to_own
-                _subtract_pairs(by_p, log_p, to_pairs)
-                _subtract_pairs(by_log, p, to_pairs)
-                gradient += _through_softmax(p, by_p, by_log, 1.0, epsilon)
-            found[:, part] = gradient
-        return (None, None, None, *found.unbind())
+                by_p, by_log = _partners(log_p[:2], log_p[2:], -to_pairs), _partners(p[:2], p[2:], -to_pairs)
+                slopes += _through_softmax(p, log_p, to_own, torch.zeros_like(to_means), by_p, by_log, 1.0, epsilon)
+            for gradient, slope in zip(found, slopes, strict=True):
+                gradient[part] = slope
+        return (None, None, None, *found)
 
 
-def _pieces(views: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of all views, as many at a time as a cache holds: where they stand, and (V, k, C) in float32 or wider."""
-    rows, classes = views[0].shape
-    parts = list(pieces(rows, 4 * len(views) * classes, views[0].device))
+def _pieces(views: Sequence[Tensor], parts: Sequence[slice]) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows of all views at a time: where they stand, and (V, k, C) in float32 or wider."""
     sizes = [part.stop - part.start for part in parts]
     for part, logits in zip(parts, zip(*(view.split(sizes) for view in views), strict=True), strict=True):
         yield part, widened(torch.stack(logits))
@@ -151,12 +155,9 @@ def _pair_divergences(p: Tensor, log_p: Tensor) -> Tensor:
     return between_globals + 2 * _dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
 
 
-def _subtract_pairs(slopes: Tensor, of: Tensor, weight: Tensor) -> None:
-    """From the derivative of Σ (P_i - P_j)(ℓ_i - ℓ_j) by P, which is made of ℓ, or by ℓ, of P: the partners' share."""
-    partners = weight * torch.stack([of[0] + of[1], of[2:].sum(0)])
-    slopes[2:].sub_(partners[0])
-    slopes[:2].sub_(partners[1])
-    slopes[:2].sub_(weight * of[:2].flip(0))
+def _partners(globals_: Tensor, locals_: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over a view's partners in the pairs, of P or of ℓ: for each global view, (2, k, C), and for any local one."""
+    return weight * (globals_.flip(0) + locals_.sum(0)), weight * globals_.sum(0)
 
 
 def _others(target: Tensor, count: int) -> Tensor:
@@ -165,15 +166,33 @@ def _others(target: Tensor, count: int) -> Tensor:
     return torch.cat([target.flip(0), both.expand(count - 2, *both.shape)])
 
 
-def _through_softmax(p: Tensor, by_p: Tensor, by_log: Tensor, temperature: float, epsilon: float) -> Tensor:
-    """Gradient by the logits of slopes by P and by ℓ, the first written over."""
-    if epsilon == 0:
-        by_p.mul_(p).add_(by_log)  # P dℓ/dP = 1 also where P is 0
-    else:
-        by_p.addcdiv_(by_log, p + epsilon).mul_(p)
-    by_p.addcmul_(p, by_p.sum(-1, keepdim=True), value=-1)
-    return by_p if temperature == 1 else by_p.div_(temperature)
+def _through_softmax(
+    p: Tensor,
+    log_p: Tensor,
+    own: Tensor,
+    to_means: Tensor,
+    by_p: tuple[Tensor | float, Tensor | float],
+    by_log: tuple[Tensor | float, Tensor | float],
+    temperature: float,
+    epsilon: float,
+) -> Tensor:
+    """Gradient by the logits, (V, k, C), for slopes own ℓ + to_means + by_p by P and own P + by_log by ℓ.
+
+    With s = own ℓ + to_means + by_p + (own P + by_log) / (P + ε) it is P (s - Σ_c P s). A constant of a row falls out
+    of it, and own P / (P + ε) is one but for own ε / (P + ε). `own` is alike for all global and for all local views.
+    """
+    found = torch.empty_like(p)
+    for views, of_p, of_log in zip((slice(2), slice(2, None)), by_p, by_log, strict=True):
+        q, share = p[views], own[views][:1]
+        slope = torch.addcmul(to_means[views] + of_p, log_p[views], share, out=found[views])
+        if epsilon == 0:
+            slope.mul_(q).add_(of_log)  # P dℓ/dP = 1 also where P is 0
+        else:
+            slope.addcdiv_(of_log - share * epsilon, q + epsilon).mul_(q)
+        slope.addcmul_(q, slope.sum(-1, keepdim=True), value=-1)
+    return found if temperature == 1 else found.div_(temperature)
 
 
 def _dot(one: Tensor, two: Tensor) -> Tensor:
-    return (one * two).sum()  # pairwise: a BLAS dot product of 50,000 equal numbers is off by 2e-5 in float32
+    # row by row, then pairwise: one BLAS product of 50,000 equal numbers is off by 2e-5 in float32
+    return torch.linalg.vecdot(one, two).sum()
