@@ -58,7 +58,9 @@ def barlow_twins_loss(
         ValueError: the shapes differ, are not (n, D), or the form is unknown.
     """
     terms = variant_terms(one, two, variant, form)
-    loss = torch.stack([weight * terms[name] for name, weight in variant.weights(lambda_param).items()]).sum()
+    weights = variant.weights(lambda_param)
+    first = terms["invariance"] if weights["invariance"] == 1 else weights["invariance"] * terms["invariance"]
+    loss = torch.add(first, terms["redundancy"], alpha=weights["redundancy"])
     if match_official_gradient:
         loss = loss.detach() + (loss - loss.detach()) / world_size()
     return {"loss": loss, **terms}

@@ -107,10 +107,14 @@ class _Correlation(Function):
         with exact_products(z1.device):
             for view, (z, other, mixing, scale, squares) in enumerate(views):
                 if ctx.needs_input_grad[view]:
-                    gradient = (other @ mixing).mul_(to_square).addcmul_(other, to_other)  # (n, D)
-                    if scale is not None:  # its mean over rows is 0 as that of Z is; its mean with Z is:
+                    # what scales columns scales the matrix, which has fewer rows than Z where this form is chosen
+                    mixed = mixing * to_square
+                    mixed.diagonal().add_(to_other)
+                    if scale is None:
+                        gradient = other @ mixed  # (n, D)
+                    else:  # its mean over rows is 0 as that of Z is; its mean with Z is:
                         own = (to_square * squares).addcmul_(to_other, diagonal)
-                        gradient.addcmul_(z, own, value=-1).mul_(scale)
+                        gradient = (other @ mixed.mul_(scale)).addcmul_(z, own.mul_(scale), value=-1)
                     found[view] = gradient.to(ctx.dtype)
         return (*found, None)
 
