@@ -8,7 +8,7 @@ FILES ?= 2000
 SETTINGS ?= 500
 LISTED ?= 1000000
 
-.PHONY: demo test lint types bench fuzz study-kills study-epochs clean
+.PHONY: demo test lint types bench fuzz study-kills clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gemel pretrain digits --seed $(SEED) --out runs/demo --overwrite
@@ -36,8 +36,9 @@ fuzz: $(VENV)/.installed-dev
 study-kills: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/kills.py
 
-study-epochs: $(VENV)/.installed
-	$(BIN)/gemel study epochs --tables docs/studies
+# every study of `gemel study`: make study-epochs, make study-barlow-loss, ...
+study-%: $(VENV)/.installed
+	$(BIN)/gemel study $* --tables docs/studies
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -54,6 +54,7 @@ def test_typo_in_a_common_setting_without_torch(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["pretrain", "--epochs"], "--epochs needs a value"),
+        (["pretrain", "digits", "--epohcs"], "did you mean --epochs"),
         (["pretrain", "a", "b"], "one word too many"),
         (["pretrain", "--method.hiden", "3"], "did you mean --method.hidden?"),
         (["pretrain", "--method", "barlow_twins", "--method.alpha", "3"], "not an option of barlow_twins"),

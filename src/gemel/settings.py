@@ -122,7 +122,8 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
     flat: dict[str, Any] = {}
     words: list[str] = []
     mistakes: list[str] = []
-    switches = {name for schema in schemas for name, field in schema.model_fields.items() if field.annotation is bool}
+    fields = [pair for schema in schemas for pair in schema.model_fields.items()]
+    known, switches = {name for name, _ in fields}, {name for name, field in fields if field.annotation is bool}
     waiting = list(arguments)
     while waiting:
         token = waiting.pop(0)
@@ -137,6 +138,8 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
             flat[key] = True
         elif waiting and not waiting[0].startswith("--"):
             flat[key] = waiting.pop(0)
+        elif key.partition(".")[0] not in known:
+            flat[key] = ""  # the checker tells that there is no such option, and which is near
         else:
             mistakes.append(f"{brief(token)} needs a value")
     mistakes += [
