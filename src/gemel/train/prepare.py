@@ -233,7 +233,8 @@ def _fit_epochs(prepared: Prepared, say: Say) -> None:
     epoch, then = OVERHEAD * step * plan.steps_per_epoch, settings.then.epochs
     later, more, shown = 0.0, "", f"{1000 * step:.0f} ms"
     if then:
-        second = _second_step(prepared)
+        # a process measures alone: groups of images that several share would not be whole
+        second = _second_step(prepared) if launched().processes == 1 else step
         later, more, shown = then * second * epoch / step, f" + {then}", f"{1000 * step:.0f} and {1000 * second:.0f} ms"
     if settings.minutes is not None:
         epochs = max(1, int((settings.minutes * 60 - later) / epoch))
