@@ -59,6 +59,7 @@ def barlow_twins_loss(
     """
     terms = variant_terms(one, two, variant, form)
     weights = variant.weights(lambda_param)
+    # as few operations as can be: at small sizes their start is what takes the time
     first = terms["invariance"] if weights["invariance"] == 1 else weights["invariance"] * terms["invariance"]
     loss = torch.add(first, terms["redundancy"], alpha=weights["redundancy"])
     if match_official_gradient:

@@ -10,7 +10,7 @@ from gemel.schema import nearest
 if TYPE_CHECKING:
     from gemel.studies.base import Study
 
-_NOT_STUDIES = ("__init__", "barlow_scales", "base", "checks", "outcome", "plan", "runner")
+_NOT_STUDIES = ("__init__", "barlow_scales", "base", "checks", "outcome", "plan", "runner", "twist_scales")
 
 
 def available() -> list[str]:

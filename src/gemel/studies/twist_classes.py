@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gemel.runs import Run
 from gemel.studies.base import Column, Scale, Study, Variation, classes_used, last, same_classes, score
 from gemel.studies.checks import rising
+from gemel.studies.twist_scales import ablation
 
 
 def _variations(*classes: int) -> Sequence[Variation]:
@@ -23,10 +24,7 @@ def _mean_probability(run: Run) -> float | None:
 STUDY = Study(
     question="How do classes used, their sharpness and their agreement with labels go with the number of classes?",
     small=Scale({"method": "twist", "images": "digits", "epochs": 12, "threads": 1}, _variations(5, 10, 20, 40)),
-    full=Scale(
-        {"method": "twist/resnet50-multicrop", "images": "imagenet", "epochs": 50, "then.epochs": 0},
-        _variations(1024, 2048, 4096, 8192, 16384),
-    ),
+    full=ablation(_variations(1024, 2048, 4096, 8192, 16384)),
     columns=(
         Column("classes", classes_used()),
         Column("EH", last("sharpness")),

@@ -2,6 +2,7 @@
 
 from gemel.studies.base import Column, Scale, Study, Variation, last, score
 from gemel.studies.checks import order, times
+from gemel.studies.twist_scales import ablation
 
 _VARIATIONS = [Variation("with-NBS", {"method.norm": True}), Variation("without-NBS", {"method.norm": False})]
 
@@ -11,9 +12,7 @@ STUDY = Study(
         {"method": "twist", "images": "digits", "method.heads": 1, "method.alpha": 1.0, "epochs": 12, "threads": 1},
         _VARIATIONS,
     ),
-    full=Scale(
-        {"method": "twist/resnet50-multicrop", "images": "imagenet", "epochs": 50, "then.epochs": 0}, _VARIATIONS
-    ),
+    full=ablation(_VARIATIONS),
     columns=(
         Column("loss", last("loss")),
         Column("k-NN", score("knn", "top1")),

@@ -2,6 +2,7 @@
 
 from gemel.studies.base import Column, Scale, Study, Variation, classes_used, last, score
 from gemel.studies.checks import alike, below, order
+from gemel.studies.twist_scales import ablation
 
 _VARIATIONS = [
     Variation(f"{sharp}-{diverse}", {"method.alpha": alpha, "method.beta": beta})
@@ -15,9 +16,7 @@ STUDY = Study(
         {"method": "twist", "images": "digits", "method.heads": 1, "classes": 64, "epochs": 12, "threads": 1},
         _VARIATIONS,
     ),
-    full=Scale(
-        {"method": "twist/resnet50-multicrop", "images": "imagenet", "epochs": 50, "then.epochs": 0}, _VARIATIONS
-    ),
+    full=ablation(_VARIATIONS),
     columns=(
         Column("EH", last("sharpness")),
         Column("HE", last("diversity")),

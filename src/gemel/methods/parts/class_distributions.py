@@ -82,7 +82,9 @@ class _Statistics(Function):
             else:
                 p, log_p = _softmax(z, temperature, epsilon)
                 target, log_target = _softmax(widened(teacher[:, part]), temperature, epsilon)
-                consistency += (len(views) - 1) * _dot(target, log_target) - _dot(_others(target, len(p)), log_p)
+                of_globals, of_locals = _partners(target, target.new_ones(()))
+                consistency += (len(views) - 1) * _dot(target, log_target)
+                consistency -= _dot(of_globals, log_p[:2]) + _dot(of_locals, log_p[2:].sum(0))
             sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
             means += p.sum(1)
             kept.append(log_p)
@@ -109,17 +111,14 @@ class _Statistics(Function):
             own, by_p, by_log = to_entropy, _NONE, _NONE
             if teacher is not None:
                 target, _ = _softmax(widened(teacher[:, part]), temperature, epsilon)
-                by_log = _partners(target, p[:0], -to_pairs)
+                by_log = _partners(target, -to_pairs)
             elif at_once:
-                own, by_p, by_log = (
-                    to_entropy + to_own,
-                    _partners(log_p[:2], log_p[2:], -to_pairs),
-                    _partners(p[:2], p[2:], -to_pairs),
-                )
+                own = to_entropy + to_own
+                by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
             slopes = _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon)
             if teacher is None and not at_once:
                 p, log_p = _softmax(z, 1.0, epsilon)
-                by_p, by_log = _partners(log_p[:2], log_p[2:], -to_pairs), _partners(p[:2], p[2:], -to_pairs)
+                by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
                 slopes += _through_softmax(p, log_p, to_own, torch.zeros_like(to_means), by_p, by_log, 1.0, epsilon)
             for gradient, slope in zip(found, slopes, strict=True):
                 gradient[part] = slope
@@ -155,15 +154,14 @@ def _pair_divergences(p: Tensor, log_p: Tensor) -> Tensor:
     return between_globals + 2 * _dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
 
 
-def _partners(globals_: Tensor, locals_: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over a view's partners in the pairs, of P or of ℓ: for each global view, (2, k, C), and for any local one."""
-    return weight * (globals_.flip(0) + locals_.sum(0)), weight * globals_.sum(0)
+def _partners(of: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over a view's partners in the pairs: for each of the two global views, (2, k, C), and for any local one.
 
-
-def _others(target: Tensor, count: int) -> Tensor:
-    """For each of `count` views the sum of the teacher's other views, (V, k, C)."""
-    both = target.sum(0)
-    return torch.cat([target.flip(0), both.expand(count - 2, *both.shape)])
+    Args:
+        of: P or ℓ of all views, (V, k, C); or of a teacher's two, which are nobody's own.
+        weight: of a pair.
+    """
+    return weight * (of[:2].flip(0) + of[2:].sum(0)), weight * of[:2].sum(0)
 
 
 def _through_softmax(
