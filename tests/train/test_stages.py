@@ -210,3 +210,14 @@ def test_recipes_of_two_stages(name: str) -> None:
     _, recipe = find_recipe(f"twist/{name}")
     assert recipe.then.epochs == 50
     assert recipe.then.views["local_scale"] == (0.05, 0.14)
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, 2e-4), (1e-4, 1e-5)])
+def test_the_second_rate_is_a_tenth(first: float | None, second: float, tmp_path: Path) -> None:
+    """In the recipe for small images, unless it is said; whatever the first rate is."""
+    options: dict[str, Any] = {"epochs": 1, "then.epochs": 1, "out": str(tmp_path / "a"), "threads": 1}
+    given = layer_of_call({"images": "digits", **options, **({"optimizer.lr": first} if first else {})})
+    then = prepare(asked_for([given]), lambda _: None).settings.then
+    assert then.optimizer["lr"] == pytest.approx(second)
+    given = layer_of_call({"images": "digits", **options, "then.optimizer.lr": 3e-4})
+    assert prepare(asked_for([given]), lambda _: None).settings.then.optimizer["lr"] == 3e-4

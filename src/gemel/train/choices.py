@@ -148,8 +148,14 @@ def fill(
 
 
 def _then(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool) -> dict[str, Any]:
-    """The recipe's second stage, without what is said of other views or another optimiser than the user's."""
+    """The recipe's second stage, without what is said of other views or another optimiser than the user's.
+
+    With another rate of the first stage its rate keeps its share of it.
+    """
     then = recipe.then.model_dump()
+    rate = (given.get("optimizer") or {}).get("lr")
+    if rate is not None and "lr" in then["optimizer"]:
+        then["optimizer"]["lr"] *= float(rate) / recipe.optimizer.lr
     for section, own in (("views", recipe.views.name), ("optimizer", recipe.optimizer.name)):
         if (given.get(section) or {}).get("name") not in (None, own):
             then[section] = {}

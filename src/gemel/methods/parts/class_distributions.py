@@ -5,8 +5,8 @@ pairs (global, later view) of two global and L local views needs no pair but the
 
     (1 + L/2) (P_0 - P_1)(ℓ_0 - ℓ_1) + 2 Σ_{j≥2} (P̃ - P_j)(ℓ̃ - ℓ_j)
 
-Rows are taken in pieces that a cache holds: the logarithms, kept for the backward, and the gradient alone are as
-large as the logits.
+Rows are taken in pieces that a cache holds: P and ℓ, kept for the backward, and the gradient alone are as large as
+the logits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,9 +71,10 @@ class _Statistics(Function):
         rows, classes = views[0].shape
         example = widened(views[0][:0])
         consistency, sharpness, means = (example.new_zeros(shape) for shape in ((), (), (len(views), classes)))
-        kept: list[Tensor] = []  # of each piece: a logarithm takes as long as ten sums
+        kept: list[Tensor] = []  # of each piece: a softmax or a logarithm takes as long as five sums or ten
         parts = list(pieces(rows, 4 * len(views) * classes, views[0].device, caches=2))
-        for part, z in _pieces(views, parts):  # (V, k, C)
+        for part in parts:
+            z = [logits[part] for logits in views]  # V of (k, C)
             if teacher is None:
                 p, log_p = _softmax(z, 1.0, epsilon)
                 consistency += _pair_divergences(p, log_p)
@@ -81,13 +82,13 @@ class _Statistics(Function):
                     p, log_p = _softmax(z, temperature, epsilon)
             else:
                 p, log_p = _softmax(z, temperature, epsilon)
-                target, log_target = _softmax(widened(teacher[:, part]), temperature, epsilon)
+                target, log_target = _softmax(teacher[:, part].unbind(), temperature, epsilon)
                 of_globals, of_locals = _partners(target, target.new_ones(()))
                 consistency += (len(views) - 1) * _dot(target, log_target)
                 consistency -= _dot(of_globals, log_p[:2]) + _dot(of_locals, log_p[2:].sum(0))
             sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
             means += p.sum(1)
-            kept.append(log_p)
+            kept += p, log_p
         ctx.save_for_backward(teacher, *views, *kept)
         ctx.count, ctx.parts = len(views), parts
         return consistency * _pair_weight(len(views), rows, teacher), sharpness / rows, means / rows
@@ -106,30 +107,24 @@ class _Statistics(Function):
         to_own = (to_pairs * shares.new_tensor([count - 1] * 2 + [2] * (count - 2)))[:, None, None]
         at_once = teacher is None and temperature == 1
         found = [torch.empty_like(view) for view in views]
-        for (part, z), log_p in zip(_pieces(views, ctx.parts), kept, strict=True):  # (V, k, C)
-            p = (z if temperature == 1 else z / temperature).softmax(-1)
+        for part, p, log_p in zip(ctx.parts, kept[::2], kept[1::2], strict=True):  # (V, k, C)
             own, by_p, by_log = to_entropy, _NONE, _NONE
             if teacher is not None:
-                target, _ = _softmax(widened(teacher[:, part]), temperature, epsilon)
+                target, _ = _softmax(teacher[:, part].unbind(), temperature, epsilon)
                 by_log = _partners(target, -to_pairs)
             elif at_once:
                 own = to_entropy + to_own
                 by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
-            slopes = _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon)
+            into = [gradient[part] for gradient in found]
+            _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon, into)
             if teacher is None and not at_once:
-                p, log_p = _softmax(z, 1.0, epsilon)
+                p, log_p = _softmax([view[part] for view in views], 1.0, epsilon)
                 by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
-                slopes += _through_softmax(p, log_p, to_own, torch.zeros_like(to_means), by_p, by_log, 1.0, epsilon)
-            for gradient, slope in zip(found, slopes, strict=True):
-                gradient[part] = slope
+                more, nothing = torch.empty_like(p), torch.zeros_like(to_means)
+                _through_softmax(p, log_p, to_own, nothing, by_p, by_log, 1.0, epsilon, more)
+                for rest, gradient in zip(more, into, strict=True):
+                    gradient += rest
         return (None, None, None, *found)
-
-
-def _pieces(views: Sequence[Tensor], parts: Sequence[slice]) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows of all views at a time: where they stand, and (V, k, C) in float32 or wider."""
-    sizes = [part.stop - part.start for part in parts]
-    for part, logits in zip(parts, zip(*(view.split(sizes) for view in views), strict=True), strict=True):
-        yield part, widened(torch.stack(logits))
 
 
 def _pair_weight(count: int, rows: int, teacher: Tensor | None) -> float:
@@ -137,15 +132,13 @@ def _pair_weight(count: int, rows: int, teacher: Tensor | None) -> float:
     return 0.5 / (rows * (2 * count - 3 if teacher is None else count - 1))
 
 
-def _softmax(logits: Tensor, temperature: float, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Probabilities and the logarithm of probabilities + ε, (V, k, C) each."""
-    if temperature != 1:
-        logits = logits / temperature
-    if epsilon == 0:
-        log_p = logits.log_softmax(-1)
-        return log_p.exp(), log_p
-    p = logits.softmax(-1)
-    return p, (p + epsilon).log_()
+def _softmax(logits: Sequence[Tensor], temperature: float, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Probabilities and the logarithm of probabilities + ε, (V, k, C) each, of V times (k, C)."""
+    found = widened(logits[0][:0]).new_empty((len(logits), *logits[0].shape))
+    for place, z in zip(found, logits, strict=True):  # one after the other: no copy to make them one
+        z = widened(z) if temperature == 1 else widened(z) / temperature
+        (torch.softmax if epsilon else torch.log_softmax)(z, -1, out=place)
+    return (found, (found + epsilon).log_()) if epsilon else (found.exp(), found)
 
 
 def _pair_divergences(p: Tensor, log_p: Tensor) -> Tensor:
@@ -173,22 +166,26 @@ def _through_softmax(
     by_log: tuple[Tensor | float, Tensor | float],
     temperature: float,
     epsilon: float,
-) -> Tensor:
-    """Gradient by the logits, (V, k, C), for slopes own ℓ + to_means + by_p by P and own P + by_log by ℓ.
+    into: Sequence[Tensor] | Tensor,
+) -> None:
+    """Gradient by the logits, V of (k, C), for slopes own ℓ + to_means + by_p by P and own P + by_log by ℓ.
 
     With s = own ℓ + to_means + by_p + (own P + by_log) / (P + ε) it is P (s - Σ_c P s). A constant of a row falls out
     of it, and own P / (P + ε) is one but for own ε / (P + ε). `own` is alike for all global and for all local views.
     """
-    found = torch.empty_like(p)
+    room = torch.empty_like(p[: max(2, len(p) - 2)])
     for views, of_p, of_log in zip((slice(2), slice(2, None)), by_p, by_log, strict=True):
         q, share = p[views], own[views][:1]
-        slope = torch.addcmul(to_means[views] + of_p, log_p[views], share, out=found[views])
+        slope = room[: len(q)]
+        slope.copy_(to_means[views]).add_(of_p).addcmul_(log_p[views], share)
         if epsilon == 0:
             slope.mul_(q).add_(of_log)  # P dℓ/dP = 1 also where P is 0
         else:
             slope.addcdiv_(of_log - share * epsilon, q + epsilon).mul_(q)
-        slope.addcmul_(q, slope.sum(-1, keepdim=True), value=-1)
-    return found if temperature == 1 else found.div_(temperature)
+        if temperature != 1:
+            slope /= temperature
+        for one, gradient, weight in zip(slope, into[views], q, strict=True):
+            torch.addcmul(one, weight, one.sum(-1, keepdim=True), value=-1, out=gradient)
 
 
 def _dot(one: Tensor, two: Tensor) -> Tensor:

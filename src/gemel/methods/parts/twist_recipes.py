@@ -90,6 +90,7 @@ RECIPES: Mapping[str, Recipe] = {
         batch_size=128,
         images=1797,
         optimizer=AdamWOptimizer(lr=2e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
+        then=Stage(optimizer={"lr": 2e-4}),  # of a second stage that is asked for: a tenth, as in the papers' runs
         method={"hidden": 128, "alpha": 1.2, "heads": 8},
     ),
 }
