@@ -21,11 +21,10 @@ from hypothesis import strategies as st
 from gemel import backbones, methods
 from gemel.cli import main
 from gemel.errors import UserError, is_out_of_memory
+from gemel.pretraining import ready
 from gemel.recipes import OPTIMIZERS, VIEWS
 from gemel.schema import plain, schema_of
 from gemel.settings import Launch, Settings, layer_of_call
-from gemel.train.asked import asked_for
-from gemel.train.prepare import prepare
 
 SECONDS = 60
 """that one case may take"""
@@ -191,7 +190,7 @@ def answer(door: str, settings: dict[str, Any], images: Path, config: Path) -> t
     with captured() as told, deadline():
         try:
             if door == "Python":
-                prepare(asked_for([layer_of_call({"images": images, **CHEAP, **settings})]), lambda line: None)
+                ready(layer_of_call({"images": images, **CHEAP, **settings}), say=lambda line: None)
                 return 0, ""
             main(words_of(door, settings, images, config))
         except SystemExit as left:

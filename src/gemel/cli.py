@@ -196,14 +196,12 @@ def _complain(text: object) -> None:
 
 
 def _dry_run(layer: Any) -> None:
+    from gemel.pretraining import ready, speaker
     from gemel.settings import render
-    from gemel.train.asked import asked_for
 
-    asked = asked_for([layer])
-    from gemel.train.prepare import prepare  # brings torch: after the mistakes that need none
-
-    prepared = prepare(asked, print)
-    print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
+    prepared = ready(layer, say=speaker(False))
+    if is_first():
+        print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
 
 
 def _pretrain_help() -> str:

@@ -13,15 +13,56 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
     Raises:
         UserError: with every mistake in what was given; nothing is written then.
     """
+    prepared = ready(*layers, say=speaker(quiet))
+    from gemel.train.prepare import start  # brings torch: after the mistakes that need none
+    from gemel.train.processes import by_the_first
+
+    by_the_first(lambda: start(prepared))
+    return _complete(prepared, Run(prepared.folder), quiet=quiet)
+
+
+def ready(*layers: Any, say: Any) -> Any:
+    """Everything checked, chosen and measured, nothing written: `Prepared`. Several processes agree on it.
+
+    Args:
+        layers: of settings, the first one lowest.
+        say: is told each choice with its reason, and the estimate.
+
+    Raises:
+        UserError: with every mistake in what was given.
+    """
     from gemel.train.asked import asked_for
 
-    if launched().processes > 1:
-        return _pretrain_together(*layers, quiet=quiet)
-    asked = asked_for(layers)
-    from gemel.train.prepare import prepare, start  # brings torch: after the mistakes that need none
+    prepared, mistakes = None, ()
+    if launched().rank == 0:  # the first one looks and chooses while the others wait
+        try:
+            asked = asked_for(layers)
+            from gemel.train.prepare import prepare
 
-    prepared = prepare(asked, speaker(quiet))
-    return _complete(prepared, start(prepared), quiet=quiet)
+            prepared = prepare(asked, say)
+        except UserError as error:
+            if launched().processes == 1:
+                raise
+            mistakes = error.mistakes
+    from gemel.train.estimate import estimate
+    from gemel.train.prepare import fingerprint, follow
+    from gemel.train.processes import first_says, joined, mistakes_of_all
+
+    with joined():
+        chosen = None
+        if prepared is not None and launched().processes > 1:
+            chosen = prepared.settings.model_dump(), str(prepared.folder), fingerprint(prepared.source)
+        mistakes, chosen = first_says((mistakes, chosen))
+        if prepared is None and chosen is not None:
+            try:
+                prepared = follow(*chosen)
+            except UserError as error:
+                mistakes = error.mistakes
+        mistakes = mistakes_of_all(mistakes)
+        if mistakes or prepared is None:
+            raise UserError(*mistakes)
+        estimate(prepared, say)  # what a method refuses here it refuses on every process
+    return prepared
 
 
 def resume(run: Run, *, quiet: bool) -> Run:
@@ -51,35 +92,6 @@ def resume(run: Run, *, quiet: bool) -> Run:
 def speaker(quiet: bool) -> Any:
     """Prints a line for the user; the first of several processes speaks for all."""
     return (lambda text: None) if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
-
-
-def _pretrain_together(*layers: Any, quiet: bool) -> Run:
-    """The first process checks, chooses and makes the folder while the others wait; then all train."""
-    from gemel.train.asked import asked_for
-    from gemel.train.prepare import fingerprint, follow, prepare, start
-    from gemel.train.processes import first_says, joined, mistakes_of_all
-
-    prepared, mistakes = None, ()
-    if launched().rank == 0:
-        try:
-            prepared = prepare(asked_for(layers), speaker(quiet))
-            start(prepared)
-        except UserError as error:
-            mistakes = error.mistakes
-    with joined():
-        chosen = None
-        if prepared is not None:
-            chosen = prepared.settings.model_dump(), str(prepared.folder), fingerprint(prepared.source)
-        mistakes, chosen = first_says((mistakes, chosen))
-        if prepared is None and chosen is not None:
-            try:
-                prepared = follow(*chosen)
-            except UserError as error:
-                mistakes = error.mistakes
-        mistakes = mistakes_of_all(mistakes)
-        if mistakes or prepared is None:
-            raise UserError(*mistakes)
-        return _complete(prepared, Run(prepared.folder), quiet=quiet)
 
 
 def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:

@@ -231,11 +231,21 @@ def test_torchrun_equals_one_process(tmp_path: Path, photos: Path) -> None:
     assert apart(*weights) < 1e-2
 
 
-def test_two_stages_of_two_processes(tmp_path: Path, photos: Path) -> None:
-    """Small views, self-labeling in groups, bunches: as on one process, in both stages."""
+@pytest.mark.parametrize("bunch", [2, 8], ids=["smaller", "larger"])
+def test_two_stages_of_two_processes(bunch: int, tmp_path: Path, photos: Path) -> None:
+    """Small views, self-labeling in groups, bunches of a part of a process and of both: as one process, both stages."""
     two, one = tmp_path / "two", tmp_path / "one"
     words = ["pretrain", str(photos), "--epochs", "2", "--then.epochs", "2", *WORDS, "--batch-size", "8"]
-    words += ["--views.local_count", "2", "--views.local_size", "8", "--method.group", "8", "--method.bunch", "2"]
+    words += [
+        "--views.local_count",
+        "2",
+        "--views.local_size",
+        "8",
+        "--method.group",
+        "8",
+        "--method.bunch",
+        str(bunch),
+    ]
     done = subprocess.run(torchrun(*words, "--out", str(two)), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     gemel.pretrain(config=two / "run.yaml", out=one, quiet=True)

@@ -17,6 +17,7 @@ from gemel.data.batches import Batch
 from gemel.errors import Interrupted, UserError
 from gemel.methods import find_recipe
 from gemel.methods.twist import Twist
+from gemel.pretraining import ready
 from gemel.runs import Run
 from gemel.schedules import cosine, warmup_cosine
 from gemel.settings import layer_of_call
@@ -111,10 +112,18 @@ def test_the_estimate_measures_both_stages(photos: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(Twist, "forward", watched)
     options = {**OPTIONS, "then": {"epochs": 3, "views": {"local_count": 6}}, "out": str(tmp_path / "a")}
     del options["quiet"]
-    prepared = prepare(asked_for([layer_of_call({"images": photos, **options})]), lines.append)
+    prepared = ready(layer_of_call({"images": photos, **options}), say=lines.append)
     assert seen == {(False, 4), (True, 8)}
     assert not prepared.method.self_labeling, "a copy was measured"
     assert re.search(r"^estimate: .* for 2 \+ 3 epochs of 5 steps at \d+ and \d+ ms$", lines[-1]), lines[-1]
+
+
+def test_too_few_minutes_for_the_second_stage(photos: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    options = {**OPTIONS, "epochs": None, "minutes": 0.001, "out": str(tmp_path / "a")}
+    del options["quiet"]
+    assert ready(layer_of_call({"images": photos, **options}), say=lines.append).settings.epochs == 1
+    assert "more than 0.001 minutes: one epoch and the second stage: 0:0" in "".join(lines)
 
 
 def test_a_teacher_refuses_the_second_stage_before_the_first(photos: Path, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from gemel.distributed import any_of, merged, rank
 from gemel.errors import UserError
 from gemel.metrics.health import health
 from gemel.runs import MetricsLog, Run
+from gemel.train.estimate import clock
 from gemel.train.module import Pretrainer, pretrainer
-from gemel.train.prepare import Say, clock
+from gemel.train.prepare import Say
 from gemel.train.probes import Probe
 
 

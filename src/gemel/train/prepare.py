@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from gemel.train.asked import Asked
 from gemel.train.build import build_method
 from gemel.train.choices import fill, look, recipe_of
 from gemel.train.environment import environment
-from gemel.train.measure import seconds_a_step, seconds_an_image
-from gemel.train.stages import stages_of
+from gemel.train.measure import seconds_an_image
 
 Say = Callable[[str], None]
 """where lines for the user go"""
@@ -36,15 +35,6 @@ MAY_BE_EMPTY = ("minutes", "weights", "classes")
 
 TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
 """sections of both stages, and what their names stand for"""
-
-SMALL_STEP = 0.3
-"""seconds of a step on one thread, above which all cores are used without trying"""
-
-WORTH = 1.3
-"""a gain from all cores below this is left to the workers and to other programs"""
-
-OVERHEAD = 1.1
-"""of probes, checkpoints and the closing pass, as a share of the steps' time"""
 
 
 @dataclass
@@ -83,11 +73,11 @@ class Prepared:
 
 
 def prepare(asked: Asked, say: Say) -> Prepared:
-    """Look at the images, choose what is open, measure a few steps.
+    """Look at the images and choose what is open; but the epochs of `minutes` and the threads, which are measured.
 
     Args:
         asked: what the user asked for, checked.
-        say: is told each choice with its reason, and the estimate.
+        say: is told each choice with its reason.
 
     Raises:
         UserError: the images can't be read, are too few for a batch, or something does not fit together.
@@ -115,7 +105,6 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
     prepared = Prepared(settings, source, asked.folder, _built(settings))
     Loader(prepared.plan, epochs=1)  # too few images for a batch are told before anything is written
-    _fit_epochs(prepared, say)
     return prepared
 
 
@@ -220,70 +209,6 @@ def _second_stage(asked: Mapping[str, Any], first: Mapping[str, Any]) -> dict[st
             values = merge({section: first[section]}, {section: asked.get(section) or {}})[section]
             found[section] = _written_out(section, values, f"then.{section}")
     return found
-
-
-def _fit_epochs(prepared: Prepared, say: Say) -> None:
-    """Fit the epochs to `minutes`, and say how long it will take."""
-    settings, plan = prepared.settings, prepared.plan
-    assert settings.optimizer is not None and settings.epochs is not None
-    threads, step, reason = _threads(prepared)
-    if settings.threads is None:
-        say(f"threads: {threads} ({reason})")
-        prepared.settings = settings = settings.model_copy(update={"threads": threads})
-    epoch, then = OVERHEAD * step * plan.steps_per_epoch, settings.then.epochs
-    later, more, shown = 0.0, "", f"{1000 * step:.0f} ms"
-    if then:
-        # a process measures alone: groups of images that several share would not be whole
-        second = _second_step(prepared) if launched().processes == 1 else step
-        later, more, shown = then * second * epoch / step, f" + {then}", f"{1000 * step:.0f} and {1000 * second:.0f} ms"
-    if settings.minutes is not None:
-        epochs = max(1, int((settings.minutes * 60 - later) / epoch))
-        say(f"epochs: {epochs} (fits {settings.minutes:g} minutes, {epoch:.2g} s an epoch)")
-        prepared.settings = settings = settings.model_copy(update={"epochs": epochs, "minutes": None})
-    assert settings.epochs is not None
-    dropped = len(plan.source) - plan.steps_per_epoch * plan.batch_size
-    left_out = f"; {dropped} images, others each time, are left out of an epoch" if dropped else ""
-    say(
-        f"estimate: {clock(epoch * settings.epochs + later)} for {settings.epochs}{more} epochs of "
-        f"{plan.steps_per_epoch} steps at {shown}{left_out}"
-    )
-
-
-def _second_step(prepared: Prepared) -> float:
-    """Seconds of a step of the second stage; a method that refuses it does so here, before anything is trained."""
-    settings, method = prepared.settings, prepared.method
-    stage = stages_of(settings, method)[1]
-    torch.set_num_threads(settings.threads or 1)
-    plan = replace(prepared.plan, views=stage.views)
-    return seconds_a_step(method, stage.optimizer, plan, settings.workers or 0, stage=stage.name)
-
-
-def _threads(prepared: Prepared) -> tuple[int, float, str]:
-    """Threads, the seconds of a step with them, and the reason: small networks are faster on one."""
-    settings, plan, optimizer = prepared.settings, prepared.plan, prepared.settings.optimizer
-    assert optimizer is not None
-
-    def seconds(threads: int) -> float:
-        torch.set_num_threads(threads)
-        return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0)
-
-    cores = max(1, len(os.sched_getaffinity(0)) // launched().local_processes)
-    if settings.threads is not None:
-        return settings.threads, seconds(settings.threads), "as asked"
-    alone = seconds(1) if not torch.cuda.is_available() else SMALL_STEP
-    if alone < SMALL_STEP:
-        together = seconds(cores)
-        if alone < WORTH * together:
-            return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {cores} it takes {1000 * together:.0f}"
-        return cores, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
-    return cores, seconds(cores), f"{cores} cores"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:05 or 2:03:04."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _short(value: Any) -> str:

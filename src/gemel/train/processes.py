@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from gemel.distributed import rank
 from gemel.errors import UserError
 from gemel.launched import launched
 
@@ -66,6 +67,23 @@ def mistakes_of_all(own: Sequence[str]) -> list[str]:
     parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, list(own))
     return list(dict.fromkeys(mistake for part in parts for mistake in part))
+
+
+def by_the_first(action: Callable[[], Any]) -> None:
+    """Done by the first process; what it finds wrong is raised by all of them.
+
+    Raises:
+        UserError: as the action does.
+    """
+    mistakes: Sequence[str] = ()
+    if rank() == 0:
+        try:
+            action()
+        except UserError as error:
+            mistakes = error.mistakes
+    mistakes = mistakes_of_all(mistakes)
+    if mistakes:
+        raise UserError(*mistakes)
 
 
 def _meeting_point() -> str:

@@ -9,7 +9,7 @@ Rows are taken in pieces that a cache holds: P and ℓ, kept for the backward, a
 the logits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
