@@ -123,7 +123,7 @@ def test_too_few_minutes_for_the_second_stage(photos: Path, tmp_path: Path) -> N
     options = {**OPTIONS, "epochs": None, "minutes": 0.001, "out": str(tmp_path / "a")}
     del options["quiet"]
     assert ready(layer_of_call({"images": photos, **options}), say=lines.append).settings.epochs == 1
-    assert "more than 0.001 minutes: one epoch and the second stage: 0:0" in "".join(lines)
+    assert "more than 0.001 minutes: an epoch and the second stage take 0:0" in "".join(lines)
 
 
 def test_a_teacher_refuses_the_second_stage_before_the_first(photos: Path, tmp_path: Path) -> None:

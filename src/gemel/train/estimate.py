@@ -42,7 +42,8 @@ def estimate(prepared: Prepared, say: Say) -> None:
         epochs = max(1, int((minutes * 60 - later) / epoch))
         why = f"fits {minutes:g} minutes, {epoch:.2g} s an epoch"
         if epoch + later > 60 * minutes:
-            why = f"more than {minutes:g} minutes: one epoch{' and the second stage' if later else ''}: {clock(epoch + later)}"
+            what = "an epoch and the second stage" if later else "an epoch"
+            why = f"more than {minutes:g} minutes: {what} take {clock(epoch + later)}"
         say(f"epochs: {epochs} ({why})")
         prepared.settings = settings.model_copy(update={"epochs": epochs, "minutes": None})
     dropped = len(plan.source) - plan.steps_per_epoch * plan.batch_size
