@@ -111,7 +111,9 @@ class GlyphViews(Description):
     elastic: Annotated[float, Field(ge=0.0, le=0.5)] = 0.025
     """bent: standard deviation of the moves of a 4 x 4 grid, as a share of the side"""
     gamma: Annotated[float, Field(ge=0.0, le=3.0)] = 0.7
-    """values v in [0, 1] become v^γ, log γ within ± this: thin and bold strokes"""
+    """thin and bold strokes: shares s of the way from background to black or white become s^γ, log γ within ± this"""
+    levels: Annotated[float, Field(ge=0.0, le=0.45)] = 0.0
+    """background and strokes each moved towards the other by up to this share of the way: grey levels tell no kind"""
     mean: Colour = (0.5, 0.5, 0.5)
     """subtracted from the channels, as shares of 255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from gemel.settings import Layer
-from gemel.studies.base import Column, Scale, Study, Variation, classes_used, last, score
+from gemel.studies.base import Column, Curve, Scale, Study, Variation, classes_used, last, score
 from gemel.studies.checks import rising
 from gemel.studies.outcome import Outcome
 from gemel.studies.plan import StudyLaunch
@@ -37,6 +37,7 @@ def planted(*variations: Variation, evaluations: tuple[tuple[str, dict[str, int]
             Column("sharpness", last("sharpness")),
             Column("classes", classes_used()),
         ),
+        curves=(Curve("EH", "sharpness"),),
         checks=(rising("k-NN", "short"),),
         published=({"table": "TWIST Table 7 NBS ablation"},),
         evaluations=evaluations,

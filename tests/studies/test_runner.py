@@ -52,6 +52,13 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     assert len(outcome.finished) == 4
     assert [len(values) for row in outcome.rows for values in row.values.values()] == [2, 0, 2, 2] * 2
     assert (out / "planted.md").is_file()
+    curves = {row.name: {epoch: len(one) for epoch, one in row.curves["EH"].items()} for row in outcome.rows}
+    assert curves == {"short-1": {0: 2}, "short-2": {0: 2, 1: 2}}
+    rows = Run(out / "short-2" / "seed-0").metrics().to_pylist()
+    seconds = [row["sharpness"] for row in rows if row["epoch"] == 1]
+    assert outcome.rows[1].curves["EH"][1][0] == pytest.approx(sum(seconds) / len(seconds))
+    assert (out / "planted.csv").read_text(encoding="utf-8").count("EH by epoch") == 3
+    assert "EH by epoch" in (out / "planted.svg").read_text(encoding="utf-8")
 
     again: list[str] = []
     everything = contents(out / "short-2")
@@ -80,10 +87,10 @@ def check_files(out: Path) -> None:
     assert "| TWIST with NBS | ResNet-50 |" in text
     assert "Not complete" not in text
     drawing = (out / "planted.svg").read_text(encoding="utf-8")
-    assert drawing.count("<circle") == 6  # two points of each column that was measured
+    assert drawing.count("<circle") == 6 + 3  # two points of each column that was measured, three of the curve
     assert "http" not in drawing.replace("http://www.w3.org/2000/svg", "")
     page = (out / "planted.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 3 + 1
     assert "<script" not in page
 
 

@@ -53,7 +53,9 @@ class GlyphDraw(NamedTuple):
     bends: tuple[float, ...] = ()
     """moves of a GRID x GRID grid over the view, in half sides of the image: first all in x, then all in y"""
     gamma: float = 1.0
-    """values v in [0, 1] become v^gamma"""
+    """shares of the way from the background to black or white become their power"""
+    levels: tuple[float, float] = (0.0, 0.0)
+    """shares of the way from background to black or white that the background moves on, and the strokes come back"""
 
 
 Draw = PhotoDraw | GlyphDraw
@@ -167,7 +169,9 @@ def _draw_glyph(views: GlyphViews, generator: np.random.Generator, size: int) ->
     d, e = zoom * sin(angle), zoom * (shear * sin(angle) + cos(angle))
     moves = 2.0 * views.elastic * generator.standard_normal(2 * GRID**2)  # shares of the side, in half sides
     bends: tuple[float, ...] = tuple(moves.tolist()) if views.elastic else ()
-    return GlyphDraw(size, (a, b, x, d, e, y), bends, exp(_between(u[5], -views.gamma, views.gamma)))
+    paper, ink = (views.levels * generator.random(2)).tolist() if views.levels else (0.0, 0.0)
+    gamma = exp(_between(u[5], -views.gamma, views.gamma))
+    return GlyphDraw(size, (a, b, x, d, e, y), bends, gamma, (paper, ink))
 
 
 def _between(u: float, low: float, high: float) -> float:

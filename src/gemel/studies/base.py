@@ -57,6 +57,28 @@ class Column(NamedTuple):
         return [value for value in found if value is not None]
 
 
+class Curve(NamedTuple):
+    """A column of metrics.csv over the epochs, a line a variation."""
+
+    name: str
+    column: str
+
+    def values(self, runs: Sequence[Run]) -> dict[int, list[float]]:
+        """By epoch, each run's mean over the rows of it."""
+        found: dict[int, list[float]] = {}
+        for run in runs:
+            table = run.metrics()
+            if self.column not in table.column_names:
+                continue
+            rows: dict[int, list[float]] = {}
+            for epoch, value in zip(table["epoch"].to_pylist(), table[self.column].to_pylist(), strict=True):
+                if value is not None and isfinite(value):
+                    rows.setdefault(epoch, []).append(value)
+            for epoch, values in rows.items():
+                found.setdefault(epoch, []).append(sum(values) / len(values))
+        return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A named set of runs and its table.
@@ -66,6 +88,7 @@ class Study:
         small: minutes on two cores.
         full: the size of the papers, or what comes nearest to it.
         columns: read from each run.
+        curves: drawn over the epochs beside the columns.
         checks: what the table should show.
         published: which rows of the published results belong beside it; each entry is one call of `published.rows`.
         evaluations: protocols with their options, beyond those of a run's closing pass (knn and cluster).
@@ -79,6 +102,7 @@ class Study:
     small: Scale
     full: Scale
     columns: Sequence[Column]
+    curves: Sequence[Curve] = ()
     checks: Sequence[Check] = ()
     published: Sequence[Mapping[str, Any]] = ()
     evaluations: Sequence[tuple[str, Mapping[str, Any]]] = field(default=())

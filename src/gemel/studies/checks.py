@@ -24,6 +24,8 @@ class Row(NamedTuple):
     x: float | None
     values: Mapping[str, Sequence[float]]
     group: str = ""
+    curves: Mapping[str, Mapping[int, Sequence[float]]] = {}
+    """by name and epoch one value a seed"""
 
 
 class Finding(NamedTuple):

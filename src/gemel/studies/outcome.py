@@ -112,6 +112,10 @@ class Outcome:
                 numbers = spread_of(values) if values else ("", "", 0)
                 about = (self.name, self._scale, row.name, row.line, row.x, column)
                 writer.writerow((*about, *numbers, " ".join(repr(value) for value in values)))
+            for curve, epochs in row.curves.items():
+                for epoch, values in epochs.items():
+                    about = (self.name, self._scale, row.name, row.name, epoch, f"{curve} by epoch")
+                    writer.writerow((*about, *spread_of(values), " ".join(repr(value) for value in values)))
         return file.getvalue()
 
     def markdown(self) -> str:
@@ -140,7 +144,8 @@ class Outcome:
         write_text(tables / f"{self.name}.csv", self.csv())
         drawn = self._drawn()
         if drawn:
-            write_text(tables / f"{self.name}.svg", sheet(drawn, height_of(len(self._lines())), across=3))
+            lines = max(len(self._lines()), len(self.rows) if self.study.curves else 0)
+            write_text(tables / f"{self.name}.svg", sheet(drawn, height_of(lines), across=3))
 
     @property
     def _scale(self) -> str:
@@ -166,9 +171,18 @@ class Outcome:
         return list(dict.fromkeys(row.line for row in self.rows)) if self.study.axis else [""]
 
     def _drawn(self) -> list[tuple[str, str]]:
-        """A chart of each column that was measured: title, drawing."""
+        """A chart of each column and curve that was measured: title, drawing."""
         found = [(column.name, self._chart(column)) for column in self.study.columns if column.plotted]
+        found += [(f"{curve.name} by epoch", self._curves(curve.name)) for curve in self.study.curves]
         return [(title, drawing) for title, drawing in found if drawing]
+
+    def _curves(self, name: str) -> str:
+        lines = [
+            Points(row.name, tuple(row.curves[name]), tuple(map(spread_of, row.curves[name].values())), colour)
+            for colour, row in enumerate(self.rows)
+            if row.curves.get(name)
+        ]
+        return spread_chart(name, lines, x_name="epoch") if lines else ""
 
     def _chart(self, column: Column) -> str:
         measured = {name: row for name, row in self.shown.items() if row.values[column.name]}

@@ -70,8 +70,8 @@ def outcome_of(
         members = [one for one in planned if one.variation.name == variation]
         runs = [Run(one.folder) for one in members if _finished(one.folder)]
         values = {column.name: column.values(runs) for column in study.columns}
-        about = members[0].variation
-        rows.append(Row(variation, about.line, about.x, values, about.group))
+        about, curves = members[0].variation, {curve.name: curve.values(runs) for curve in study.curves}
+        rows.append(Row(variation, about.line, about.x, values, about.group, curves))
     finished = [one.folder for one in planned if _finished(one.folder)]
     return Outcome(name, study, launch, overrides, tuple(rows), tuple(finished), _failed(out))
 

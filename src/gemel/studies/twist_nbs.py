@@ -1,6 +1,6 @@
 """What does the batch norm before TWIST's softmax do (its Table 7 and Figure 3)?"""
 
-from gemel.studies.base import Column, Scale, Study, Variation, last, score
+from gemel.studies.base import Column, Curve, Scale, Study, Variation, last, score
 from gemel.studies.checks import order, times
 from gemel.studies.twist_scales import ablation
 
@@ -20,6 +20,7 @@ STUDY = Study(
         Column("std_c", last("std_columns_before")),
         Column("std_r", last("std_rows_before")),
     ),
+    curves=(Curve("std_c", "std_columns_before"), Curve("std_r", "std_rows_before")),
     checks=(
         order("NMI", "with-NBS", "without-NBS"),
         order("loss", "without-NBS", "with-NBS"),
