@@ -351,6 +351,36 @@ def test_background_continues_outside() -> None:
     assert (far[0, 0] == (200, 190, 180)).all()
 
 
+@pytest.mark.parametrize("paper", [0, 40, 200, 255])
+def test_strokes_and_greys_are_drawn_from_the_background_on(paper: int) -> None:
+    """The power leaves background, black and white where they are; levels bring both ends together."""
+    page = np.full((9, 9), paper, np.uint8)
+    far = 0 if paper > 127 else 255
+    page[2], page[4], page[6] = far, (paper + far) // 2, 255 - far  # black, half way, and what is beyond the background
+    draw = GlyphDraw(9, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), gamma=2.0)
+    bold = pixels(page, draw)[:, 4].astype(int)
+    assert bold[0] == paper
+    assert bold[2] == far
+    assert bold[4] == pytest.approx(paper + ((paper + far) // 2 - paper) ** 2 / (far - paper), abs=1)
+    assert bold[6] == 255 - far
+    other = pixels(page, draw._replace(gamma=1.0, levels=(0.25, 0.125)))[:, 4].astype(int)
+    assert other[0] == pytest.approx(paper + 0.25 * (far - paper), abs=1)
+    assert other[2] == pytest.approx(far - 0.125 * (far - paper), abs=1)
+    assert np.array_equal(np.sign(np.diff(other)), np.sign(np.diff(page[:, 4].astype(int)))), "no order is turned round"
+
+
+def test_levels_are_drawn_within_their_range() -> None:
+    page = np.full((9, 9), 250, np.uint8)
+    page[4] = 10
+    seen = [gemel.views([page], {"name": "glyph", "size": 9, "levels": 0.4}, epoch=epoch) for epoch in range(100)]
+    corners = np.array([int(view[0, 0, 0, 0]) for views in seen for view in views])
+    assert corners.min() >= 250 - 0.4 * 250 - 1
+    assert corners.max() <= 250
+    assert corners.std() > 20
+    fixed = gemel.views([page], {"name": "glyph", "size": 9})
+    assert all(int(view[0, 0, 0, 0]) == 250 for view in fixed)
+
+
 def test_order_is_a_permutation_of_its_own() -> None:
     assert sorted(order(0, 0, 50)) == list(range(50))
     assert not np.array_equal(order(0, 0, 50), order(0, 1, 50))

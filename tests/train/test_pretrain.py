@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -22,7 +23,7 @@ from gemel import methods
 from gemel.data.sources import open_source
 from gemel.errors import Diverged, Interrupted
 from gemel.runs import Run
-from gemel.settings import Launch, Settings, layer_of_flags
+from gemel.settings import Launch, Settings, layer_of_call, layer_of_flags
 from gemel.train import checkpoints
 from gemel.train.asked import asked_for
 from gemel.train.choices import Facts, fill, look, recipe_of
@@ -432,6 +433,26 @@ def test_papers_recipe_on_a_large_set_with_a_gpu() -> None:
 def test_look(photos: Path) -> None:
     assert look(open_source(photos))[:3] == (40, 120, False)
     assert look(open_source("digits"))[:4] == (1797, 8, True, 10)
+    assert look(open_source("digits")).greys == ((0, 0), (255, 255))
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_greys_that_differ_are_drawn_anew(dark: bool, tmp_path: Path) -> None:
+    """Else a network sorts glyphs by their paper. What the user says stands."""
+    for number in range(20):
+        image = np.full((20, 20), 225 + number, np.uint8)
+        image[5:15, 9:12] = 2 * number
+        Image.fromarray(image if dark else 255 - image).save(tmp_path / f"{number}.png")
+    lines: list[str] = []
+    words = {"images": tmp_path, "epochs": 1, "batch_size": 4}
+    settings = prepare(asked_for([layer_of_call(words)]), lines.append).settings
+    assert settings.views is not None
+    assert settings.views.model_dump()["levels"] == 0.4
+    ends = "226 to 243, strokes from 2 to 36" if dark else "12 to 29, strokes from 219 to 253"
+    assert f"views.levels: 0.4 (backgrounds reach from {ends}: no grey shall tell a class)" in lines
+    said = prepare(asked_for([layer_of_call({**words, "views.levels": 0.1})]), lambda line: None).settings
+    assert said.views is not None
+    assert said.views.model_dump()["levels"] == 0.1
 
 
 def test_tensorboard_gets_the_rows(tmp_path: Path, photos: Path) -> None:

@@ -80,21 +80,21 @@ def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     if draw.bends:
         bends = np.array(draw.bends, np.float32).reshape(2, GRID, GRID)
         x, y = (place + cubic @ bend @ cubic.T for place, bend in zip((x, y), bends, strict=True))
-    background = _background(image).astype(np.float32)
-    view = _bilinear(image, background, (x + 1) * (width / 2) - 0.5, (y + 1) * (height / 2) - 0.5)
+    paper = background(image).astype(np.float32)
+    view = _bilinear(image, paper, (x + 1) * (width / 2) - 0.5, (y + 1) * (height / 2) - 0.5)
     if draw.gamma != 1.0 or any(draw.levels):
-        view = _redrawn(view, background, draw.gamma, *draw.levels)
+        view = _redrawn(view, paper, draw.gamma, *draw.levels)
     return view.round().astype(np.uint8)
 
 
-def _redrawn(view: Floats, background: Floats, gamma: float, paper: float, ink: float) -> Floats:
+def _redrawn(view: Floats, paper: Floats, gamma: float, on: float, back: float) -> Floats:
     """Thinner or bolder strokes, then other greys, by shares of the way from the background to black or white."""
-    away = view - background
-    room = np.where(away > 0, 255 - background, -background)
+    away = view - paper
+    room = np.where(away > 0, 255 - paper, -paper)
     share = np.zeros_like(view)
     np.divide(away, room, out=share, where=room != 0)
-    far = np.where(background > 127, 0, 255).astype(np.float32)
-    found = background + paper * (far - background) + (1 - paper - ink) * room * share**gamma
+    far = np.where(paper > 127, 0, 255).astype(np.float32)
+    found = paper + on * (far - paper) + (1 - on - back) * room * share**gamma
     return found.astype(np.float32, copy=False)
 
 
@@ -115,11 +115,11 @@ def _grid(size: int) -> tuple[Floats, Floats, Floats]:
     return places[None, :], places[:, None], cubic
 
 
-def _bilinear(image: Pixels, background: Floats, x: Floats, y: Floats) -> Floats:
+def _bilinear(image: Pixels, paper: Floats, x: Floats, y: Floats) -> Floats:
     """Values at (x, y), pixels from the centre of the first; outside the image is the background."""
     height, width = image.shape[:2]
     padded = np.empty((height + 2, width + 2, *image.shape[2:]), np.float32)
-    padded[:] = background
+    padded[:] = paper
     padded[1:-1, 1:-1] = image
     x, y = np.clip(x + 1, 0, width + 1), np.clip(y + 1, 0, height + 1)
     left, top = np.minimum(x.astype(np.int32), width), np.minimum(y.astype(np.int32), height)
@@ -131,7 +131,7 @@ def _bilinear(image: Pixels, background: Floats, x: Floats, y: Floats) -> Floats
     return (upper * (1 - low_share) + lower * low_share).astype(np.float32)
 
 
-def _background(image: Pixels) -> Pixels:
+def background(image: Pixels) -> Pixels:
     """The colour of the corners, by their lower median: what a glyph stands on."""
     corners = np.sort(image[:: max(1, len(image) - 1), :: max(1, image.shape[1] - 1)].reshape(-1, *image.shape[2:]), 0)
     return corners[(len(corners) - 1) // 2]

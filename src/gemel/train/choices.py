@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from gemel.data.augment import background
 from gemel.data.decode import Unreadable, load
 from gemel.data.sources import Source
 from gemel.errors import UserError
@@ -21,6 +23,12 @@ SAMPLE = 64
 
 GLYPH_SIDE = 64
 """grey images up to this side are taken for glyphs"""
+
+SAME_GREYS = 8
+"""greys (of 255) that are no more apart than this are the same to a network"""
+
+LEVELS = 0.4
+"""how far greys are moved where they are not the same"""
 
 LARGE_SET = 200_000
 """images from which a paper's recipe is worth its epochs"""
@@ -44,6 +52,8 @@ class Facts(NamedTuple):
     gpu: bool
     cores: int
     """for this process"""
+    greys: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (255, 255))
+    """from where to where nine tenths of the backgrounds are, and of the greys that are farthest from them"""
 
 
 class Choice(NamedTuple):
@@ -63,6 +73,7 @@ def look(source: Source) -> Facts:
     places = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
     sides: list[int] = []
     gray: list[bool] = []
+    greys: list[tuple[int, int]] = []
     reasons: list[str] = []
     in_memory = False
     for place in places:
@@ -74,6 +85,9 @@ def look(source: Source) -> Facts:
             continue
         sides.append(min(image.shape[:2]))
         gray.append(image.ndim == 2 or bool((image == image[..., :1]).all()))
+        plane = image if image.ndim == 2 else image[..., 0]
+        paper = int(background(plane))
+        greys.append((paper, int(plane.flat[abs(plane.astype(int) - paper).argmax()])))
     if not sides:
         raise UserError(f"none of {len(places)} sampled images of {source.name} can be read; the first: {reasons[0]}")
     return Facts(
@@ -84,7 +98,13 @@ def look(source: Source) -> Facts:
         in_memory=in_memory,
         gpu=torch.cuda.is_available(),
         cores=max(1, len(os.sched_getaffinity(0)) // launched().local_processes),
+        greys=_ranges(np.array(greys)),
     )
+
+
+def _ranges(greys: NDArray[np.int64]) -> tuple[tuple[int, int], tuple[int, int]]:
+    (low, high), (dark, light) = np.percentile(greys, [5, 95], axis=0).round().astype(int).T.tolist()
+    return (low, high), (dark, light)
 
 
 def recipe_of(words: str, name: str | None, facts: Facts) -> tuple[Recipe, list[Choice]]:
@@ -130,6 +150,9 @@ def fill(
             base["views"] = views.model_dump()
             base["then"]["views"] = {}
         glyph = isinstance(views, GlyphViews)
+        levels = _levels(given, facts) if glyph else []
+        choices += levels
+        base["views"] |= {one.key.removeprefix("views."): one.value for one in levels}
         size = given.get("image_size")
         choices += [] if size else [_image_size(glyph, facts)]
         size = int(size or choices[-1].value)
@@ -143,7 +166,9 @@ def fill(
     if given.get("precision") is None:
         half = facts.gpu and torch.cuda.is_bf16_supported()
         choices.append(Choice("precision", "bf16" if half else "32", "a GPU that knows it" if half else "a CPU"))
-    chosen: dict[str, Any] = {choice.key: choice.value for choice in choices if choice.key not in ("recipe", "views")}
+    chosen: dict[str, Any] = {
+        choice.key: choice.value for choice in choices if not choice.key.startswith(("recipe", "views"))
+    }
     return merge(base, chosen, given), choices
 
 
@@ -170,6 +195,15 @@ def _family(given: str | None, facts: Facts) -> list[Choice]:
     glyph = facts.gray and facts.side <= GLYPH_SIDE
     colour = "grey" if facts.gray else "coloured"
     return [Choice("views", "glyph" if glyph else "photo", f"sampled images are {colour}, about {facts.side} pixels")]
+
+
+def _levels(given: Mapping[str, Any], facts: Facts) -> list[Choice]:
+    """Where greys differ from image to image, they are the easiest classes to find."""
+    (low, high), (dark, light) = facts.greys
+    if "levels" in (given.get("views") or {}) or max(high - low, light - dark) <= SAME_GREYS:
+        return []
+    reason = f"backgrounds reach from {low} to {high}, strokes from {dark} to {light}: no grey shall tell a class"
+    return [Choice("views.levels", LEVELS, reason)]
 
 
 def _image_size(glyph: bool, facts: Facts) -> Choice:
