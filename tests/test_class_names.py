@@ -1,6 +1,7 @@
 """Names of discovered classes: from a labelled sample, by hand, merged, and kept."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def test_command_folders_and_report(run: gemel.Run, photos: Path, tmp_path: Path
     page = gemel.report([run], tmp_path / "page.html").read_text()
     assert "all/kinds" in page
     assert "class 0: " in page or "class 1: " in page, "the likeliest classes of an image"
+    assert re.search(r"<div>all/kinds · 0\.\d\d</div>", page), "by the names they were given"
 
 
 @pytest.mark.parametrize(

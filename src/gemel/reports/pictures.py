@@ -28,7 +28,8 @@ class Picture(NamedTuple):
 
     source: str
     title: str
-    caption: str
+    lines: tuple[str, ...]
+    """what stands below it"""
     odd: bool
     """its label differs from those it is shown with"""
     small: bool
@@ -94,7 +95,7 @@ def classes_of(
         _card(
             name,
             counts[name],
-            called=called.get(name, ""),
+            called=called,
             share=counts[name] / images,
             probability=means.get(name),
             labels=labels.get(name, {}),
@@ -120,10 +121,10 @@ def neighbourhoods_of(gallery: Mapping[str, Any] | None) -> list[Neighbourhood]:
     for entry in (gallery or {}).get("neighbours", []):
         query = _label(entry["query"], names)
         near = [
-            _picture(other, gallery or {}, f"{other['similarity']:.2f}".replace("-", "−"), _similar(other), query)
+            _picture(other, gallery or {}, (f"{other['similarity']:.2f}".replace("-", "−"),), _similar(other), query)
             for other in entry["neighbours"]
         ]
-        shown = _picture(entry["query"], gallery or {}, "query", "", query)
+        shown = _picture(entry["query"], gallery or {}, ("query",), "", query)
         if shown:
             found.append(Neighbourhood(shown, tuple(picture for picture in near if picture)))
     return found
@@ -174,7 +175,7 @@ def _card(
     name: int,
     count: int,
     *,
-    called: str,
+    called: Mapping[int, str],
     share: float,
     probability: float | None,
     labels: Mapping[str, int],
@@ -183,29 +184,27 @@ def _card(
 ) -> ClassCard:
     most = max(labels, key=lambda label: labels[label], default="")
     majority = f"mostly “{most}” ({percent(labels[most] / sum(labels.values()))})" if most else ""
-    shown = [_pictures(entry.get(kind, []), gallery, most) for kind in ("certain", "uncertain")]
+    shown = [_pictures(entry.get(kind, []), gallery, most, called) for kind in ("certain", "uncertain")]
     mean = "" if probability is None else number(round(probability, 3))
-    return ClassCard(name, called, count, percent(share), mean, majority, shown[0], shown[1])
+    return ClassCard(name, called.get(name, ""), count, percent(share), mean, majority, shown[0], shown[1])
 
 
-def _pictures(entries: Sequence[Mapping[str, Any]], gallery: Mapping[str, Any], label: str) -> tuple[Picture, ...]:
-    pictures = [
-        _picture(entry, gallery, f"{entry['probability']:.2f}", _likely(entry), label)
-        for entry in entries[:MOST_PICTURES]
-    ]
-    return tuple(picture for picture in pictures if picture)
-
-
-def _likely(entry: Mapping[str, Any]) -> str:
-    """The three likeliest classes, as in Figure 1 of TWIST's slides; a gallery of an older run knows the first."""
-    top = entry.get("top")
-    if not top:
-        return f"probability {number(entry['probability'])}"
-    return ", ".join(f"class {name}: {share:.2f}" for name, share in top)
+def _pictures(
+    entries: Sequence[Mapping[str, Any]], gallery: Mapping[str, Any], label: str, called: Mapping[int, str]
+) -> tuple[Picture, ...]:
+    """Each with its three likeliest classes below it, as in Figure 1 of TWIST's slides."""
+    found: list[Picture | None] = []
+    for entry in entries[:MOST_PICTURES]:
+        # a gallery of an older run knows the likeliest class alone, the one that the card is of
+        top = [(called.get(int(name), str(name)), share) for name, share in entry.get("top") or []]
+        lines = tuple(f"{name} · {share:.2f}" for name, share in top) or (f"{entry['probability']:.2f}",)
+        told = ", ".join(f"class {name}: {share:.2f}" for name, share in top)
+        found.append(_picture(entry, gallery, lines, told or f"probability {number(entry['probability'])}", label))
+    return tuple(picture for picture in found if picture)
 
 
 def _picture(
-    entry: Mapping[str, Any], gallery: Mapping[str, Any], caption: str, told: str, expected: str
+    entry: Mapping[str, Any], gallery: Mapping[str, Any], lines: tuple[str, ...], told: str, expected: str
 ) -> Picture | None:
     """Find an entry's picture; None if the gallery has it not, or names a file in its place."""
     source = gallery.get("pictures", {}).get(str(entry["id"]), "")
@@ -213,7 +212,7 @@ def _picture(
         return None
     label = _label(entry, _label_names(gallery))
     title = " · ".join(part for part in (str(entry["path"]), told, f"label {label}" if label else "") if part)
-    return Picture(source, title, caption, bool(expected and label and label != expected), _is_small(source))
+    return Picture(source, title, lines, bool(expected and label and label != expected), _is_small(source))
 
 
 def _is_small(source: str) -> bool:
