@@ -1,12 +1,14 @@
 """What do TWIST's small views and its self-labeling add?"""
 
+from collections.abc import Mapping
+from typing import Any
+
 from gemel.studies.base import Column, Scale, Study, Variation, score
 from gemel.studies.checks import order
 
 
-def _variations(local: int, epochs: int, then: int) -> list[Variation]:
+def _variations(epochs: int, then: int, crops: Mapping[str, Any]) -> list[Variation]:
     """Equally many epochs in all."""
-    crops = {"views.scale": [0.4, 1.0], "views.local_count": local}
     return [
         Variation("plain", {"epochs": epochs, "then.epochs": 0}),
         Variation("multi-crop", {"epochs": epochs, "then.epochs": 0, **crops}),
@@ -25,12 +27,14 @@ STUDY = Study(
             "image_size": 16,
             "backbone": "convnet",
             "threads": 1,
-            "then.views.local_scale": [0.05, 0.14],
+            "views.scale": [0.5, 1.0],
         },
-        _variations(4, 12, 3),
+        # the published small views would be one to three pixels of a digit
+        _variations(12, 3, {"views.local_count": 4, "views.local_scale": [0.3, 0.5], "views.local_size": 12}),
     ),
     full=Scale(
-        {"method": "twist/resnet50-multicrop", "images": "imagenet", "views.name": "photo"}, _variations(12, 300, 50)
+        {"method": "twist/resnet50-multicrop", "images": "imagenet", "views.name": "photo"},
+        _variations(300, 50, {"views.scale": [0.4, 1.0], "views.local_count": 12}),
     ),
     columns=(
         Column("k-NN", score("knn", "top1")),

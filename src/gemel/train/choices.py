@@ -208,7 +208,7 @@ def _levels(given: Mapping[str, Any], facts: Facts) -> list[Choice]:
 
 def _image_size(glyph: bool, facts: Facts) -> Choice:
     if glyph:
-        return Choice("image_size", 16 if facts.side <= 32 else 32, f"glyphs of about {facts.side} pixels")
+        return Choice("image_size", 16 if facts.side <= 32 else 24, f"glyphs of about {facts.side} pixels")
     if facts.gpu:
         return Choice("image_size", min(224, max(32, facts.side)), f"images of about {facts.side} pixels, a GPU")
     size = min(64, max(32, facts.side))
