@@ -7,10 +7,10 @@ from gemel.studies.base import Column, Scale, Study, Variation, score
 from gemel.studies.checks import order
 
 
-def _variations(epochs: int, then: int, crops: Mapping[str, Any]) -> list[Variation]:
+def _variations(epochs: int, then: int, plain: Mapping[str, Any], crops: Mapping[str, Any]) -> list[Variation]:
     """Equally many epochs in all."""
     return [
-        Variation("plain", {"epochs": epochs, "then.epochs": 0}),
+        Variation("plain", {"epochs": epochs, "then.epochs": 0, **plain}),
         Variation("multi-crop", {"epochs": epochs, "then.epochs": 0, **crops}),
         Variation("multi-crop-self-labeling", {"epochs": epochs - then, "then.epochs": then, **crops}),
     ]
@@ -30,11 +30,11 @@ STUDY = Study(
             "views.scale": [0.5, 1.0],
         },
         # the published small views would be one to three pixels of a digit
-        _variations(12, 3, {"views.local_count": 4, "views.local_scale": [0.3, 0.5], "views.local_size": 12}),
+        _variations(12, 3, {}, {"views.local_count": 4, "views.local_scale": [0.3, 0.5], "views.local_size": 12}),
     ),
     full=Scale(
         {"method": "twist/resnet50-multicrop", "images": "imagenet", "views.name": "photo"},
-        _variations(300, 50, {"views.scale": [0.4, 1.0], "views.local_count": 12}),
+        _variations(300, 50, {"views.scale": [0.08, 1.0], "views.local_count": 0}, {}),
     ),
     columns=(
         Column("k-NN", score("knn", "top1")),
