@@ -1,10 +1,13 @@
 """The main job, from the user's words to a report: what `gemel.pretrain` and `gemel.resume` do."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemel.errors import UserError
 from gemel.launched import launched
 from gemel.runs import Run
+
+if TYPE_CHECKING:
+    from gemel.train.prepare import Prepared, Say
 
 
 def pretrain(*layers: Any, quiet: bool) -> Run:
@@ -21,8 +24,8 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
     return _complete(prepared, Run(prepared.folder), quiet=quiet)
 
 
-def ready(*layers: Any, say: Any) -> Any:
-    """Everything checked, chosen and measured, nothing written: `Prepared`. Several processes agree on it.
+def ready(*layers: Any, say: "Say") -> "Prepared":
+    """Everything checked, chosen and measured, nothing written. Several processes agree on it.
 
     Args:
         layers: of settings, the first one lowest.
@@ -89,12 +92,12 @@ def resume(run: Run, *, quiet: bool) -> Run:
         return _complete(continued(run), run, quiet=quiet)
 
 
-def speaker(quiet: bool) -> Any:
+def speaker(quiet: bool) -> "Say":
     """Prints a line for the user; the first of several processes speaks for all."""
     return (lambda text: None) if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
 
 
-def _complete(prepared: Any, run: Run, *, quiet: bool) -> Run:
+def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:
     """Train to the end, then the closing pass and the report."""
     from gemel.evaluations.closing import close
     from gemel.evaluations.features import printed

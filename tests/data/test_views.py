@@ -369,6 +369,27 @@ def test_strokes_and_greys_are_drawn_from_the_background_on(paper: int) -> None:
     assert np.array_equal(np.sign(np.diff(other)), np.sign(np.diff(page[:, 4].astype(int)))), "no order is turned round"
 
 
+@pytest.mark.parametrize(
+    ("ground", "ink"), [((120, 120, 120), (20, 20, 20)), ((130,) * 3, (20,) * 3), ((255, 200, 100), (0, 0, 0))]
+)
+def test_levels_move_the_background_towards_the_strokes(ground: tuple[int, ...], ink: tuple[int, ...]) -> None:
+    """On a background of any grey or colour; black strokes that don't come back stay black."""
+    page = np.full((9, 9, 3), ground, np.uint8)
+    page[4] = ink
+    draw = GlyphDraw(9, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), levels=(0.4, 0.0))
+    found = pixels(page, draw).astype(int)
+    np.testing.assert_allclose(found[0, 0], 0.6 * np.array(ground), atol=1)
+    if not any(ink):
+        np.testing.assert_allclose(found[4, 4], 0, atol=1)
+
+
+@pytest.mark.parametrize("page", [np.full((1, 1), 7, np.uint8), np.full((6, 6), 128, np.uint8)], ids=["one", "blank"])
+def test_levels_of_a_blank_page(page: np.ndarray) -> None:
+    found = pixels(page, GlyphDraw(6, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), gamma=0.5, levels=(0.4, 0.4)))
+    assert found.std() == 0
+    assert abs(int(found[0, 0]) - int(page[0, 0])) > 40
+
+
 def test_levels_are_drawn_within_their_range() -> None:
     page = np.full((9, 9), 250, np.uint8)
     page[4] = 10

@@ -15,6 +15,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from gemel.errors import UserError
+from gemel.methods.parts import class_distributions
 from gemel.methods.parts.class_distributions import view_weights
 from gemel.methods.twist import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 
@@ -83,6 +84,42 @@ def test_multi_crop_is_the_mean_over_pairs(count: int, temperature: float, epsil
     views = [logits(7, 5, seed=seed) for seed in range(count)]
     options = {"alpha": 0.4, "beta": 0.7, "temperature": temperature, "epsilon": epsilon}
     assert_same(multi_crop_loss(views, **options), pairs(views, **options), views)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three rows each, where these tests' few rows would be one piece."""
+    cut = [slice(0, 3), slice(3, 6), slice(6, 7)]
+    monkeypatch.setattr(class_distributions, "pieces", lambda rows, each, device, caches: cut)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.parametrize(("temperature", "epsilon"), [(1.0, 1e-5), (0.5, 1e-5), (1.0, 0.0), (2.0, 0.0)])
+def test_pieces_make_the_whole(count: int, taught: bool, temperature: float, epsilon: float) -> None:
+    """Of logits that don't lie in memory in order, too; halves get the gradient of float64, rounded once."""
+    views = [logits(5, 7, seed=seed).detach().T.requires_grad_() for seed in range(count)]
+    teacher = [logits(7, 5, seed=seed).detach().bfloat16().double() for seed in (50, 51)]
+    options = {"alpha": 0.4, "beta": 0.7, "temperature": temperature, "epsilon": epsilon}
+
+    def loss(of: Sequence[Tensor]) -> dict[str, Tensor]:
+        if not taught:
+            return multi_crop_loss(of, **options)
+        return teacher_loss([one.to(of[0].dtype) for one in teacher], of, **options)
+
+    expected = with_teacher(teacher, views, **options) if taught else pairs(views, **options)
+    assert_same(loss(views), expected, views)
+    for dtype in (torch.bfloat16, torch.float16):
+        halves = [view.detach().to(dtype).requires_grad_() for view in views]
+        exact = [view.detach().double().requires_grad_() for view in halves]
+        for found, one in zip(
+            torch.autograd.grad(loss(halves)["loss"], halves),
+            torch.autograd.grad(loss(exact)["loss"], exact),
+            strict=True,
+        ):
+            assert found.dtype == dtype
+            assert_close(found.double(), one, rtol=0.6 * torch.finfo(dtype).eps, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 5])

@@ -436,6 +436,19 @@ def test_look(photos: Path) -> None:
     assert look(open_source("digits")).greys == ((0, 0), (255, 255))
 
 
+def test_greys_of_blank_and_coloured_images_tell_nothing(tmp_path: Path) -> None:
+    for number in range(12):
+        page = np.full((20, 20, 3), 255, np.uint8)
+        page[5:15, 9:12] = 0 if number < 6 else (0, 0, 20 * number)
+        Image.fromarray(page if number % 3 else np.full_like(page, 255)).save(tmp_path / f"{number}.png")
+    facts = look(open_source(tmp_path))
+    assert facts.greys == ((255, 255), (0, 0))
+    words = {"images": tmp_path, "epochs": 1, "batch_size": 4, "views.name": "glyph"}
+    views = prepare(asked_for([layer_of_call(words)]), lambda line: None).settings.views
+    assert views is not None
+    assert views.model_dump()["levels"] == 0
+
+
 @pytest.mark.parametrize("dark", [True, False])
 def test_greys_that_differ_are_drawn_anew(dark: bool, tmp_path: Path) -> None:
     """Else a network sorts glyphs by their paper. What the user says stands."""

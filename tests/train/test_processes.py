@@ -288,6 +288,36 @@ def test_torchrun_tells_a_mistake_once(tmp_path: Path, photos: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--method.teacher", "yes", "--then.epochs", "1"], "self-labeling has no teacher"),
+        (["--out", "/dev/null/run"], "the run's folder /dev/null/run can't be written"),
+    ],
+    ids=["measuring", "writing"],
+)
+def test_torchrun_tells_what_comes_later_once(words: list[str], told: str, tmp_path: Path, photos: Path) -> None:
+    """What a method refuses when its steps are measured, and a folder that can't be made."""
+    words = ["pretrain", str(photos), "--epochs", "1", "--out", str(tmp_path / "run"), *WORDS, *words]
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count(told) == 1, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_shows_once_what_it_would_do(tmp_path: Path, photos: Path) -> None:
+    words = ["pretrain", str(photos), "--minutes", "0.05", "--out", str(tmp_path / "run"), *WORDS]
+    done = subprocess.run(torchrun(*words, "--dry-run"), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(line) == 1 for line in ("estimate: ", "run folder: ", "\nseed: 3")), done.stdout
+    assert not (tmp_path / "run").exists()
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    run = Run(tmp_path / "run")
+    assert run.is_trained, "both processes took the same epochs"
+    assert run.metrics()["epoch"].to_pylist()[-1] == run.settings["epochs"] - 1
+
+
 @pytest.mark.parametrize("command", ["embed", "classify", "evaluate"])
 def test_under_torchrun_one_process_answers(command: str, tmp_path: Path, digits_run: Run) -> None:
     run = tmp_path / "run"

@@ -124,6 +124,8 @@ def test_too_few_minutes_for_the_second_stage(photos: Path, tmp_path: Path) -> N
     del options["quiet"]
     assert ready(layer_of_call({"images": photos, **options}), say=lines.append).settings.epochs == 1
     assert "more than 0.001 minutes: an epoch and the second stage take 0:0" in "".join(lines)
+    ready(layer_of_call({"images": photos, **options, "then": None}), say=lines.append)
+    assert "more than 0.001 minutes: an epoch takes 0:0" in "".join(lines)
 
 
 def test_a_teacher_refuses_the_second_stage_before_the_first(photos: Path, tmp_path: Path) -> None:
@@ -221,12 +223,13 @@ def test_recipes_of_two_stages(name: str) -> None:
     assert recipe.then.views["local_scale"] == (0.05, 0.14)
 
 
-@pytest.mark.parametrize(("first", "second"), [(None, 2e-4), (1e-4, 1e-5)])
-def test_the_second_rate_is_a_tenth(first: float | None, second: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "second"), [(None, 2e-4), (1e-4, 1e-5), (0.003, 3e-4)])
+@pytest.mark.parametrize("named", [{}, {"then.optimizer": "adamw"}], ids=["", "named"])
+def test_the_second_rate_is_a_tenth(first: float | None, second: float, named: dict[str, str], tmp_path: Path) -> None:
     """In the recipe for small images, unless it is said; whatever the first rate is."""
-    options: dict[str, Any] = {"epochs": 1, "then.epochs": 1, "out": str(tmp_path / "a"), "threads": 1}
+    options: dict[str, Any] = {"epochs": 1, "then.epochs": 1, "out": str(tmp_path / "a"), "threads": 1, **named}
     given = layer_of_call({"images": "digits", **options, **({"optimizer.lr": first} if first else {})})
     then = prepare(asked_for([given]), lambda _: None).settings.then
-    assert then.optimizer["lr"] == pytest.approx(second)
+    assert then.optimizer["lr"] == second
     given = layer_of_call({"images": "digits", **options, "then.optimizer.lr": 3e-4})
     assert prepare(asked_for([given]), lambda _: None).settings.then.optimizer["lr"] == 3e-4

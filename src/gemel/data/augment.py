@@ -80,21 +80,26 @@ def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     if draw.bends:
         bends = np.array(draw.bends, np.float32).reshape(2, GRID, GRID)
         x, y = (place + cubic @ bend @ cubic.T for place, bend in zip((x, y), bends, strict=True))
-    paper = background(image).astype(np.float32)
-    view = _bilinear(image, paper, (x + 1) * (width / 2) - 0.5, (y + 1) * (height / 2) - 0.5)
+    ground = background(image).astype(np.float32)
+    view = _bilinear(image, ground, (x + 1) * (width / 2) - 0.5, (y + 1) * (height / 2) - 0.5)
     if draw.gamma != 1.0 or any(draw.levels):
-        view = _redrawn(view, paper, draw.gamma, *draw.levels)
+        view = _redrawn(view, ground, draw.gamma, *draw.levels)
     return view.round().astype(np.uint8)
 
 
-def _redrawn(view: Floats, paper: Floats, gamma: float, on: float, back: float) -> Floats:
-    """Thinner or bolder strokes, then other greys, by shares of the way from the background to black or white."""
-    away = view - paper
-    room = np.where(away > 0, 255 - paper, -paper)
+def _redrawn(view: Floats, ground: Floats, gamma: float, ground_level: float, stroke_level: float) -> Floats:
+    """Thinner or bolder strokes, then other greys, by shares of the way from the background to black or white.
+
+    Levels move the background towards black if the strokes are darker than it, else towards white. Both together are
+    below 1, so that what was darker stays darker.
+    """
+    away = view - ground
+    room = np.where(away > 0, 255 - ground, -ground)
     share = np.zeros_like(view)
     np.divide(away, room, out=share, where=room != 0)
-    far = np.where(paper > 127, 0, 255).astype(np.float32)
-    found = paper + on * (far - paper) + (1 - on - back) * room * share**gamma
+    darker = (away.sum() or 127 - ground.mean()) < 0
+    moved = ground_level * ((0 if darker else 255) - ground)
+    found = ground + moved + (1 - ground_level - stroke_level) * room * share**gamma
     return found.astype(np.float32, copy=False)
 
 
@@ -115,11 +120,11 @@ def _grid(size: int) -> tuple[Floats, Floats, Floats]:
     return places[None, :], places[:, None], cubic
 
 
-def _bilinear(image: Pixels, paper: Floats, x: Floats, y: Floats) -> Floats:
+def _bilinear(image: Pixels, ground: Floats, x: Floats, y: Floats) -> Floats:
     """Values at (x, y), pixels from the centre of the first; outside the image is the background."""
     height, width = image.shape[:2]
     padded = np.empty((height + 2, width + 2, *image.shape[2:]), np.float32)
-    padded[:] = paper
+    padded[:] = ground
     padded[1:-1, 1:-1] = image
     x, y = np.clip(x + 1, 0, width + 1), np.clip(y + 1, 0, height + 1)
     left, top = np.minimum(x.astype(np.int32), width), np.minimum(y.astype(np.int32), height)

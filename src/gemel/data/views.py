@@ -169,9 +169,9 @@ def _draw_glyph(views: GlyphViews, generator: np.random.Generator, size: int) ->
     d, e = zoom * sin(angle), zoom * (shear * sin(angle) + cos(angle))
     moves = 2.0 * views.elastic * generator.standard_normal(2 * GRID**2)  # shares of the side, in half sides
     bends: tuple[float, ...] = tuple(moves.tolist()) if views.elastic else ()
-    paper, ink = (views.levels * generator.random(2)).tolist() if views.levels else (0.0, 0.0)
     gamma = exp(_between(u[5], -views.gamma, views.gamma))
-    return GlyphDraw(size, (a, b, x, d, e, y), bends, gamma, (paper, ink))
+    ground, strokes = (views.levels * generator.random(2)).tolist() if views.levels else (0.0, 0.0)
+    return GlyphDraw(size, (a, b, x, d, e, y), bends, gamma, (ground, strokes))
 
 
 def _between(u: float, low: float, high: float) -> float:

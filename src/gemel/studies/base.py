@@ -76,7 +76,7 @@ class Curve(NamedTuple):
                     rows.setdefault(epoch, []).append(value)
             for epoch, values in rows.items():
                 found.setdefault(epoch, []).append(sum(values) / len(values))
-        return found
+        return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True, kw_only=True)

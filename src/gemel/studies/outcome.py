@@ -102,7 +102,7 @@ class Outcome:
         return Table("Published", heads, tuple(rows), NOT_COMPARABLE)
 
     def csv(self) -> str:
-        """A row a variation and column, the single values too."""
+        """A row a variation and column, the single values too; of a curve a row an epoch, its line the variation."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         heads = ("study", "scale", "variation", "line", "x", "column", "mean", "standard_error", "seeds", "values")

@@ -1,7 +1,7 @@
 """What is chosen where the user said nothing, from the images and the machine, each choice with its reason."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ class Facts(NamedTuple):
     cores: int
     """for this process"""
     greys: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (255, 255))
-    """from where to where nine tenths of the backgrounds are, and of the greys that are farthest from them"""
+    """from where to where nine tenths of the backgrounds are, and of the strokes' greys; of grey images only"""
 
 
 class Choice(NamedTuple):
@@ -85,9 +85,9 @@ def look(source: Source) -> Facts:
             continue
         sides.append(min(image.shape[:2]))
         gray.append(image.ndim == 2 or bool((image == image[..., :1]).all()))
-        plane = image if image.ndim == 2 else image[..., 0]
-        paper = int(background(plane))
-        greys.append((paper, int(plane.flat[abs(plane.astype(int) - paper).argmax()])))
+        ground, far = _grey_levels(image if image.ndim == 2 else image[..., 0])
+        if gray[-1] and abs(far - ground) > SAME_GREYS:  # a blank page has no strokes
+            greys.append((ground, far))
     if not sides:
         raise UserError(f"none of {len(places)} sampled images of {source.name} can be read; the first: {reasons[0]}")
     return Facts(
@@ -98,11 +98,17 @@ def look(source: Source) -> Facts:
         in_memory=in_memory,
         gpu=torch.cuda.is_available(),
         cores=max(1, len(os.sched_getaffinity(0)) // launched().local_processes),
-        greys=_ranges(np.array(greys)),
+        **({"greys": _ranges(greys)} if greys else {}),
     )
 
 
-def _ranges(greys: NDArray[np.int64]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _grey_levels(plane: NDArray[np.uint8]) -> tuple[int, int]:
+    """Of the background, and what is farthest from it."""
+    ground = int(background(plane))
+    return ground, int(plane.flat[abs(plane.astype(int) - ground).argmax()])
+
+
+def _ranges(greys: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]]:
     (low, high), (dark, light) = np.percentile(greys, [5, 95], axis=0).round().astype(int).T.tolist()
     return (low, high), (dark, light)
 
@@ -180,10 +186,12 @@ def _then(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: boo
     then = recipe.then.model_dump()
     rate = (given.get("optimizer") or {}).get("lr")
     if rate is not None and "lr" in then["optimizer"]:
-        then["optimizer"]["lr"] *= float(rate) / recipe.optimizer.lr
+        then["optimizer"]["lr"] = float(f"{then['optimizer']['lr'] * float(rate) / recipe.optimizer.lr:.6g}")
     for section, own in (("views", recipe.views.name), ("optimizer", recipe.optimizer.name)):
         if (given.get(section) or {}).get("name") not in (None, own):
             then[section] = {}
+        elif then[section]:
+            then[section]["name"] = own  # a second stage that names the same one keeps the recipe's numbers
     if fitted and then["epochs"]:
         then["epochs"] = max(1, round(then["epochs"] * _epochs(given, recipe, facts) / recipe.epochs))
     return then
@@ -200,7 +208,7 @@ def _family(given: str | None, facts: Facts) -> list[Choice]:
 def _levels(given: Mapping[str, Any], facts: Facts) -> list[Choice]:
     """Where greys differ from image to image, they are the easiest classes to find."""
     (low, high), (dark, light) = facts.greys
-    if "levels" in (given.get("views") or {}) or max(high - low, light - dark) <= SAME_GREYS:
+    if not facts.gray or "levels" in (given.get("views") or {}) or max(high - low, light - dark) <= SAME_GREYS:
         return []
     reason = f"backgrounds reach from {low} to {high}, strokes from {dark} to {light}: no grey shall tell a class"
     return [Choice("views.levels", LEVELS, reason)]

@@ -42,8 +42,8 @@ def estimate(prepared: Prepared, say: Say) -> None:
         epochs = max(1, int((minutes * 60 - later) / epoch))
         why = f"fits {minutes:g} minutes, {epoch:.2g} s an epoch"
         if epoch + later > 60 * minutes:
-            what = "an epoch and the second stage" if later else "an epoch"
-            why = f"more than {minutes:g} minutes: {what} take {clock(epoch + later)}"
+            what = "an epoch and the second stage take" if later else "an epoch takes"
+            why = f"more than {minutes:g} minutes: {what} {clock(epoch + later)}"
         say(f"epochs: {epochs} ({why})")
         prepared.settings = settings.model_copy(update={"epochs": epochs, "minutes": None})
     dropped = len(plan.source) - plan.steps_per_epoch * plan.batch_size
@@ -75,6 +75,8 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
     cores = max(1, len(os.sched_getaffinity(0)) // launched().local_processes)
     if settings.threads is not None:
         return settings.threads, seconds(settings.threads), "as asked"
+    if cores == 1:
+        return 1, seconds(1), "1 core"
     alone = seconds(1) if not torch.cuda.is_available() else SMALL_STEP
     if alone < SMALL_STEP:
         together = seconds(cores)

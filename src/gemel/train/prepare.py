@@ -108,11 +108,10 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     return prepared
 
 
-def start(prepared: Prepared) -> Run:
+def start(prepared: Prepared) -> None:
     """Make the run's folder: run.yaml and environment.json."""
     run = create(prepared.folder, render(prepared.settings.model_dump()))
     run.write_json("environment.json", environment(len(prepared.source)))
-    return run
 
 
 def fingerprint(source: Source) -> str:

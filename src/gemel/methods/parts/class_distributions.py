@@ -46,7 +46,9 @@ def statistics(
             student's view from each teacher's other view.
     """
     fixed = None if teacher is None else torch.stack([logits.detach() for logits in teacher])
-    return Statistics(*cast(tuple[Tensor, Tensor, Tensor], _Statistics.apply(fixed, temperature, epsilon, *views)))
+    back = torch.is_grad_enabled() and any(view.requires_grad for view in views)
+    found = _Statistics.apply(fixed, temperature, epsilon, back, *views)
+    return Statistics(*cast(tuple[Tensor, Tensor, Tensor], found))
 
 
 def view_weights(count: int, teacher: bool) -> list[float]:
@@ -64,7 +66,7 @@ def view_weights(count: int, teacher: bool) -> list[float]:
 class _Statistics(Function):
     @staticmethod
     def forward(
-        ctx: Any, teacher: Tensor | None, temperature: float, epsilon: float, *views: Tensor
+        ctx: Any, teacher: Tensor | None, temperature: float, epsilon: float, back: bool, *views: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.temperature, ctx.epsilon = temperature, epsilon
         weights = view_weights(len(views), teacher is not None)
@@ -88,9 +90,10 @@ class _Statistics(Function):
                 consistency -= _dot(of_globals, log_p[:2]) + _dot(of_locals, log_p[2:].sum(0))
             sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
             means += p.sum(1)
-            kept += p, log_p
-        ctx.save_for_backward(teacher, *views, *kept)
-        ctx.count, ctx.parts = len(views), parts
+            kept += (p, log_p) if back else ()
+        ctx.at_once = teacher is not None or temperature == 1
+        ctx.count, ctx.dtype, ctx.parts = len(views), views[0].dtype, parts
+        ctx.save_for_backward(teacher, *kept, *(() if ctx.at_once else views))
         return consistency * _pair_weight(len(views), rows, teacher), sharpness / rows, means / rows
 
     @staticmethod
@@ -99,32 +102,34 @@ class _Statistics(Function):
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
         teacher, *both = ctx.saved_tensors
-        views, kept = both[: ctx.count], both[ctx.count :]
-        temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, len(views), len(views[0])
+        kept, views = both[: 2 * len(ctx.parts)], both[2 * len(ctx.parts) :]
+        temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, ctx.count, ctx.parts[-1].stop
         to_pairs = grads[0] * _pair_weight(count, rows, teacher)
         shares = grads[1].new_tensor(view_weights(count, teacher is not None))
         to_entropy, to_means = (-grads[1] / rows * shares)[:, None, None], grads[2][:, None] / rows  # (V, 1, 1 or C)
         to_own = (to_pairs * shares.new_tensor([count - 1] * 2 + [2] * (count - 2)))[:, None, None]
-        at_once = teacher is None and temperature == 1
-        found = [torch.empty_like(view) for view in views]
+        found = [kept[0].new_empty((rows, kept[0].shape[-1]), dtype=ctx.dtype) for _ in range(count)]
         for part, p, log_p in zip(ctx.parts, kept[::2], kept[1::2], strict=True):  # (V, k, C)
             own, by_p, by_log = to_entropy, _NONE, _NONE
+            into = [gradient[part] for gradient in found]
             if teacher is not None:
                 target, _ = _softmax(teacher[:, part].unbind(), temperature, epsilon)
                 by_log = _partners(target, -to_pairs)
-            elif at_once:
+            elif ctx.at_once:
                 own = to_entropy + to_own
                 by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
-            into = [gradient[part] for gradient in found]
-            _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon, into)
-            if teacher is None and not at_once:
-                p, log_p = _softmax([view[part] for view in views], 1.0, epsilon)
-                by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
-                more, nothing = torch.empty_like(p), torch.zeros_like(to_means)
-                _through_softmax(p, log_p, to_own, nothing, by_p, by_log, 1.0, epsilon, more)
-                for rest, gradient in zip(more, into, strict=True):
-                    gradient += rest
-        return (None, None, None, *found)
+            if ctx.at_once:
+                _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon, into)
+                continue
+            # the entropies by a softmax with the temperature, the divergences by one without
+            one, two = torch.empty_like(p), torch.empty_like(p)
+            _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon, one.unbind())
+            p, log_p = _softmax([view[part] for view in views], 1.0, epsilon)
+            by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
+            _through_softmax(p, log_p, to_own, torch.zeros_like(to_means), by_p, by_log, 1.0, epsilon, two.unbind())
+            for gradient, both_parts in zip(into, one.add_(two), strict=True):
+                gradient.copy_(both_parts)
+        return (None, None, None, None, *found)
 
 
 def _pair_weight(count: int, rows: int, teacher: Tensor | None) -> float:
@@ -166,7 +171,7 @@ def _through_softmax(
     by_log: tuple[Tensor | float, Tensor | float],
     temperature: float,
     epsilon: float,
-    into: Sequence[Tensor] | Tensor,
+    into: Sequence[Tensor],
 ) -> None:
     """Gradient by the logits, V of (k, C), for slopes own ℓ + to_means + by_p by P and own P + by_log by ℓ.
 
