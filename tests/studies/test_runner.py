@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from gemel.errors import UserError
+from gemel.reports.tables import Table, show
 from gemel.runs import Run
 from gemel.studies.base import Column, same_classes
 from gemel.studies.checks import NOT_TESTABLE
@@ -186,3 +187,18 @@ def test_two_seeds_are_compared(tmp_path: Path) -> None:
     values = column.values(runs)
     assert len(values) == 3
     assert max(values[1:]) < 0.1
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_table_fits_the_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In blocks where it is wider; every name and every number is there as a whole."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = tuple((f"{name}-classes", *(f"{name}.{place}234 ± 0.0056" for place in range(9))) for name in range(3))
+    show(Table("Results", ("run", *(f"between seeds {place}" for place in range(9))), rows, "a note"))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert all(cell in out for row in rows for cell in row)
+    assert out.count("Results") == out.count("a note") == 1
+    assert out.count("0-classes") == (1 if width == 200 else 3 if width == 80 else 9)

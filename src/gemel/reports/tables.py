@@ -1,6 +1,7 @@
 """A table of words, in the terminal, as Markdown and as a page of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from gemel.reports.curves import Chart
@@ -43,21 +44,46 @@ def markdown(table: Table) -> str:
 
 
 def show(table: Table) -> None:
-    """Print a table in the terminal, as wide as it is."""
+    """Print a table in the terminal; where it is wider than that, in blocks of columns, each beside the names."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text
 
-    drawn = Drawn(box=box.SIMPLE_HEAD, title=table.title or None, title_justify="left", padding=(0, 1, 0, 0))
-    drawn.add_column(Text(table.heads[0]), overflow="fold")
-    for head in table.heads[1:]:
-        drawn.add_column(Text(head.replace(" ", "\n")), no_wrap=True)  # names wrap, numbers do not
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))  # a name in square brackets is no markup
     console = Console(highlight=False)
-    console.print(drawn)
+    for title, columns in zip(_titles(table.title), _blocks(table, console.width), strict=False):
+        drawn = Drawn(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+        drawn.add_column(Text(table.heads[0]), overflow="fold")
+        for column in columns:
+            drawn.add_column(Text(table.heads[column].replace(" ", "\n")), no_wrap=True)  # names wrap, numbers do not
+        for row in table.rows:
+            drawn.add_row(*(Text(row[column]) for column in (0, *columns)))  # a name in square brackets is no markup
+        console.print(drawn)
     console.print(Text(table.note))
+
+
+def _titles(title: str) -> Iterator[str | None]:
+    """Above the first block alone."""
+    yield title or None
+    yield from repeat(None)
+
+
+def _blocks(table: Table, width: int) -> list[list[int]]:
+    """Columns after the first that stand beside each other: as many as there is room for, one at least."""
+
+    def wide(column: int) -> int:
+        return 2 + max(len(one) for one in (*table.heads[column].split(), *(row[column] for row in table.rows), ""))
+
+    names = min(wide(0), width // 2) + 2  # longer names wrap; two are the table's edges
+    blocks: list[list[int]] = [[]]
+    used = names
+    for column in range(1, len(table.heads)):
+        if blocks[-1] and used + wide(column) > width:
+            blocks.append([])
+            used = names
+        blocks[-1].append(column)
+        used += wide(column)
+    return blocks
 
 
 def page(
