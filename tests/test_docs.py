@@ -45,7 +45,7 @@ def commands(page: str = README) -> list[str]:
 
 def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order, in a folder that holds the images that they name; training and fits are shortened."""
-    for number, name in enumerate(("photos", "labelled", "train", "test")):
+    for number, name in enumerate(("photos", "labelled", "train", "test", "kinds")):
         write_photos(tmp_path / name, 24, seed=number)
     monkeypatch.chdir(tmp_path)
     assert len(commands()) >= 3
