@@ -8,6 +8,7 @@ import torch
 from gemel.launched import launched
 from gemel.train.measure import seconds_a_step
 from gemel.train.prepare import Prepared, Say
+from gemel.train.processes import first_says
 from gemel.train.stages import stages_of
 
 SMALL_STEP = 0.3
@@ -72,7 +73,8 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
         torch.set_num_threads(threads)
         return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0)
 
-    cores = max(1, len(os.sched_getaffinity(0)) // launched().local_processes)
+    # the first one's: processes that went other ways here would wait for each other's steps
+    cores = int(first_says(max(1, len(os.sched_getaffinity(0)) // launched().local_processes)))
     if settings.threads is not None:
         return settings.threads, seconds(settings.threads), "as asked"
     if cores == 1:
