@@ -394,6 +394,10 @@ FACTS = Facts(images=1000, side=300, gray=False, stated_classes=None, in_memory=
     [
         ({}, {"image_size": 64, "classes": 22, "precision": "32", "workers": 1, "batch_size": 128}),
         ({"side": 28, "gray": True}, {"image_size": 16, "backbone": {"name": "convnet"}}),
+        ({"side": 70}, {"image_size": 48, "backbone": {"name": "convnet", "pool": 1}}),
+        ({"side": 24}, {"image_size": 32, "backbone": {"name": "convnet", "pool": 1}}),
+        ({"side": 70, "images": 3000}, {"image_size": 64, "backbone": {"name": "resnet18", "stem": "small"}}),
+        ({"side": 70, "gpu": True}, {"image_size": 70, "backbone": {"name": "resnet18"}}),
         ({"stated_classes": 10}, {"classes": 10}),
         ({"images": 40}, {"batch_size": 8, "epochs": 200}),
         ({"images": 400}, {"epochs": 108}),

@@ -33,6 +33,9 @@ LEVELS = 0.4
 LARGE_SET = 200_000
 """images from which a paper's recipe is worth its epochs"""
 
+FEW, SMALL = 2000, 96
+"""so few images of so few pixels a side learn more in a small network than in ResNet-18, in a tenth of its time"""
+
 PATIENCE = 600.0
 """seconds that an unasked-for better network may cost"""
 
@@ -214,12 +217,16 @@ def _levels(given: Mapping[str, Any], facts: Facts) -> list[Choice]:
     return [Choice("views.levels", LEVELS, reason)]
 
 
+def _are_few_and_small(facts: Facts) -> bool:
+    return not facts.gpu and facts.images <= FEW and facts.side <= SMALL
+
+
 def _image_size(glyph: bool, facts: Facts) -> Choice:
     if glyph:
         return Choice("image_size", 16 if facts.side <= 32 else 24, f"glyphs of about {facts.side} pixels")
     if facts.gpu:
         return Choice("image_size", min(224, max(32, facts.side)), f"images of about {facts.side} pixels, a GPU")
-    size = min(64, max(32, facts.side))
+    size = min(48 if _are_few_and_small(facts) else 64, max(32, facts.side))
     return Choice("image_size", size, f"images of about {facts.side} pixels, no GPU: small views keep it affordable")
 
 
@@ -250,6 +257,9 @@ def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Second
         return Choice("backbone", {"name": "convnet"}, f"glyphs at {size} pixels")
     if facts.gpu and size > 96:
         return Choice("backbone", {"name": "resnet50"}, f"photos at {size} pixels, a GPU")
+    if _are_few_and_small(facts):
+        reason = f"{facts.images} small images, no GPU: a small network learns more from them than ResNet-18"
+        return Choice("backbone", {"name": "convnet", "pool": 1}, reason)
     standard = {"name": "resnet18"}
     if size > 64:
         return Choice("backbone", standard, f"photos at {size} pixels{'' if facts.gpu else ', no GPU'}")
