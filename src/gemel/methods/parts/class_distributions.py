@@ -91,9 +91,9 @@ class _Statistics(Function):
             sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
             means += p.sum(1)
             kept += (p, log_p) if back else ()
-        ctx.at_once = teacher is not None or temperature == 1
+        ctx.one_softmax = teacher is not None or temperature == 1  # else the divergence has its own, without τ
         ctx.count, ctx.dtype, ctx.parts = len(views), views[0].dtype, parts
-        ctx.save_for_backward(teacher, *kept, *(() if ctx.at_once else views))
+        ctx.save_for_backward(teacher, *kept, *(() if ctx.one_softmax else views))
         return consistency * _pair_weight(len(views), rows, teacher), sharpness / rows, means / rows
 
     @staticmethod
@@ -101,8 +101,8 @@ class _Statistics(Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
-        teacher, *both = ctx.saved_tensors
-        kept, views = both[: 2 * len(ctx.parts)], both[2 * len(ctx.parts) :]
+        teacher, *rest = ctx.saved_tensors
+        kept, views = rest[: 2 * len(ctx.parts)], rest[2 * len(ctx.parts) :]
         temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, ctx.count, ctx.parts[-1].stop
         to_pairs = grads[0] * _pair_weight(count, rows, teacher)
         shares = grads[1].new_tensor(view_weights(count, teacher is not None))
@@ -115,20 +115,20 @@ class _Statistics(Function):
             if teacher is not None:
                 target, _ = _softmax(teacher[:, part].unbind(), temperature, epsilon)
                 by_log = _partners(target, -to_pairs)
-            elif ctx.at_once:
+            elif ctx.one_softmax:
                 own = to_entropy + to_own
                 by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
-            if ctx.at_once:
+            if ctx.one_softmax:
                 _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon, into)
                 continue
-            # the entropies by a softmax with the temperature, the divergences by one without
-            one, two = torch.empty_like(p), torch.empty_like(p)
-            _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon, one.unbind())
+            of_entropies, of_pairs = torch.empty_like(p), torch.empty_like(p)
+            _through_softmax(p, log_p, own, to_means, by_p, by_log, temperature, epsilon, of_entropies.unbind())
             p, log_p = _softmax([view[part] for view in views], 1.0, epsilon)
             by_p, by_log = _partners(log_p, -to_pairs), _partners(p, -to_pairs)
-            _through_softmax(p, log_p, to_own, torch.zeros_like(to_means), by_p, by_log, 1.0, epsilon, two.unbind())
-            for gradient, both_parts in zip(into, one.add_(two), strict=True):
-                gradient.copy_(both_parts)
+            nothing = torch.zeros_like(to_means)
+            _through_softmax(p, log_p, to_own, nothing, by_p, by_log, 1.0, epsilon, of_pairs.unbind())
+            for gradient, slope in zip(into, of_entropies.add_(of_pairs), strict=True):
+                gradient.copy_(slope)
         return (None, None, None, None, *found)
 
 
@@ -177,6 +177,7 @@ def _through_softmax(
 
     With s = own ℓ + to_means + by_p + (own P + by_log) / (P + ε) it is P (s - Σ_c P s). A constant of a row falls out
     of it, and own P / (P + ε) is one but for own ε / (P + ε). `own` is alike for all global and for all local views.
+    It is written into `into`, views of (k, C) of any precision.
     """
     room = torch.empty_like(p[: max(2, len(p) - 2)])
     for views, of_p, of_log in zip((slice(2), slice(2, None)), by_p, by_log, strict=True):
