@@ -165,7 +165,8 @@ def export(run: Run | str | Path, format: str, out: str | Path | None = None) ->
     Args:
         run: a run or its folder.
         format: official: as the authors' released code saves it; timm, torchvision: what their networks load;
-            safetensors: the backbone's tensors, and a JSON file that tells what they are.
+            detectron2: what its detectors load; onnx: a graph, images to features; safetensors: the backbone's
+            tensors, and a JSON file that tells what they are.
         out: the file; left out: one in the run's folder.
 
     Raises:

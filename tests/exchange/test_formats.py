@@ -1,11 +1,15 @@
 """What is exported is loaded strictly by the library that it is for, and gives the same features of real images."""
 
 import json
+import pickle
 import re
 import shlex
+import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import timm
 import torch
@@ -21,6 +25,7 @@ from gemel import exchange
 from gemel.backbones.timm import timm_backbone
 from gemel.cli import main
 from gemel.errors import UserError
+from gemel.exchange import onnx
 from gemel.runs import Run
 from gemel.train.checkpoints import read_tensors
 
@@ -65,8 +70,10 @@ def same_features(run: Run, network: nn.Module, images: Tensor) -> None:
 
 
 def test_the_folder_is_the_list(digits_run: Run) -> None:
-    assert exchange.available() == ["official", "safetensors", "timm", "torchvision"]
-    with pytest.raises(UserError, match=r"'officials' is unknown; there are official, .*; did you mean official"):
+    assert exchange.available() == ["detectron2", "official", "onnx", "safetensors", "timm", "torchvision"]
+    with pytest.raises(
+        UserError, match=r"'officials' is unknown; there are detectron2, official, .*; did you mean official"
+    ):
         gemel.export(digits_run, "officials")
 
 
@@ -87,6 +94,90 @@ def test_torchvision(resnet_run: Run, images: Tensor) -> None:
     network.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     network.load_state_dict(torch.load(gemel.export(resnet_run, "torchvision"), weights_only=True), strict=True)
     same_features(resnet_run, network, images)
+
+
+class Layer(nn.Conv2d):
+    """Detectron2's convolution: its norm belongs to it."""
+
+    def __init__(self, inputs: int, outputs: int, side: int, stride: int) -> None:
+        super().__init__(inputs, outputs, side, stride, side // 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.norm(super().forward(input))
+
+
+class Block(nn.Module):
+    """Detectron2's basic block."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.shortcut = Layer(inputs, outputs, 1, stride) if inputs != outputs else nn.Identity()
+        self.conv1, self.conv2 = Layer(inputs, outputs, 3, stride), Layer(outputs, outputs, 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (self.conv2(self.conv1(images).relu()) + self.shortcut(images)).relu()
+
+
+class Resnet18(nn.Module):
+    """Detectron2's ResNet-18, by its documented names: stem, res2 to res5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.ModuleDict({"conv1": Layer(3, 64, 7, 2)})
+        self.res2, self.res3, self.res4, self.res5 = (
+            nn.Sequential(Block(inputs, outputs, 1 if inputs == outputs else 2), Block(outputs, outputs, 1))
+            for inputs, outputs in ((64, 64), (64, 128), (128, 256), (256, 512))
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = nn.functional.max_pool2d(self.stem["conv1"](images).relu(), 3, 2, 1)
+        return self.res5(self.res4(self.res3(self.res2(images)))).mean((2, 3))
+
+
+def test_detectron2(resnet_run: Run, images: Tensor) -> None:
+    """Detectron2 itself is in no registry; what stands here follows its names."""
+    with gemel.export(resnet_run, "detectron2").open("rb") as file:
+        content = pickle.load(file)
+    assert (content["__author__"], content["matching_heuristics"]) == ("gemel", True)
+    network = Resnet18()
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in content["model"].items()}, strict=True)
+    same_features(resnet_run, network, images)
+    with pytest.raises(UserError, match=r"must end in \.pkl"):
+        gemel.export(resnet_run, "detectron2", resnet_run.path / "a.pth")
+
+
+@pytest.mark.parametrize("fixture", ["resnet_run", "transformer_run", "digits_run"])
+def test_onnx(fixture: str, images: Tensor, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(fixture)
+    facts = run.backbone_facts
+    file = gemel.export(run, "onnx")
+    assert file == run.path / f"{facts['name']}.onnx"
+    session: Any = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["gemel"]) == facts
+    side = int(facts["size"])
+    photos = torch.cat([images, images.flip(2), images.flip(3)])[:, :, :side, :side]
+    for count in (1, 5):
+        crops = photos[:count]
+        (found,) = session.run(["features"], {"images": crops.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), gemel.backbone(run)(crops), rtol=1e-4, atol=1e-4)
+
+
+def test_onnx_without_its_packages(digits_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"needs the package onnxscript: pip install onnx onnxscript onnxruntime"):
+        gemel.export(digits_run, "onnx", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_graph_is_not_kept(digits_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = deepcopy(gemel.backbone(digits_run))
+    next(other.parameters()).data += 0.1
+    monkeypatch.setattr(onnx, "_graph", lambda backbone, size, made=onnx._graph: made(other, size))
+    with pytest.raises(RuntimeError, match="the ONNX graph's features differ by"):
+        gemel.export(digits_run, "onnx", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("fixture", ["resnet_run", "transformer_run", "digits_run"])
@@ -110,6 +201,7 @@ def test_networks_without_names(transformer_run: Run, digits_run: Run, tmp_path:
 
     told(transformer_run, "torchvision", "torchvision does not load this deit_tiny.* its ResNets are resnet101")
     told(digits_run, "torchvision", "torchvision does not load this convnet.*gemel export RUN safetensors")
+    told(digits_run, "detectron2", "Detectron2 does not load this convnet: its ResNets are resnet101")
     told(digits_run, "timm", "timm does not load this convnet: it is gemel's own network")
     told(transformer_run, "timm", r"must end in \.safetensors or", out=tmp_path / "a.onnx")
     other = run_of(timm_backbone("deit_tiny_patch16_224", image_size=32).network, tmp_path / "other")
@@ -119,8 +211,8 @@ def test_networks_without_names(transformer_run: Run, digits_run: Run, tmp_path:
     options = {"epochs": 1, "image_size": 32, "batch_size": 2, "workers": 0, "threads": 1, "quiet": True}
     options |= {"backbone.stem": "small", "classes": 4, "method.hidden": 16}
     small = gemel.pretrain(tmp_path / "photos", out=stem, backbone="resnet18", **options)
-    for format in ("timm", "torchvision"):
-        told(small, format, rf"{format} does not load this resnet18: conv1\.weight is \(64, 3, 3, 3\), not")
+    for format, library in (("timm", "timm"), ("torchvision", "torchvision"), ("detectron2", "Detectron2")):
+        told(small, format, rf"{library} does not load this resnet18: conv1\.weight is \(64, 3, 3, 3\), not")
     told(small, "official", "not resnet18 with a small stem")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torchvision import models
 from torchvision.models import resnet
 
@@ -22,15 +23,25 @@ def export(run: Run, out: Path | None = None) -> Path:
     Raises:
         UserError: torchvision has no ResNet of that name, or one of other tensors (a small stem).
     """
+    tensors = resnet_tensors(run, "torchvision")
+    path = place(run, out, "torchvision.pth", ".pth", ".pt")
+    write_atomically(path, lambda temporary: written(lambda: torch.save(tensors, temporary), path))
+    return path
+
+
+def resnet_tensors(run: Run, library: str) -> dict[str, Tensor]:
+    """Tensors of a backbone that is a ResNet as torchvision has it, under torchvision's names.
+
+    Raises:
+        UserError: it is none, with the library that therefore does not load it.
+    """
     name = str(run.backbone_facts["name"]).partition(".")[0]  # timm's tags of weights stand behind a dot
     known = [one for one in models.list_models(models) if models.get_model_builder(one).__module__ == resnet.__name__]
     if name not in known:
-        raise refuse(name, "torchvision", [f"its ResNets are {', '.join(known)}"])
-    path = place(run, out, "torchvision.pth", ".pth", ".pt")
+        raise refuse(name, library, [f"its ResNets are {', '.join(known)}"])
     tensors = read_tensors(run.backbone_path)
     with torch.random.fork_rng():
         wrong = differences(torchvision_backbone(name).network, tensors)
     if wrong:
-        raise refuse(name, "torchvision", wrong)
-    write_atomically(path, lambda temporary: written(lambda: torch.save(tensors, temporary), path))
-    return path
+        raise refuse(name, library, wrong)
+    return tensors
