@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(BIN)/gemel pretrain digits --seed $(SEED) --out runs/demo --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -101,6 +101,8 @@ def test_the_run_is_taken_by_the_commands(tmp_path: Path) -> None:
     assert gemel.report([run]).is_file()
     with pytest.raises(UserError, match=r"was imported from a\.pth; only a run that gemel pretrain began can go on"):
         gemel.resume(run)
+    with pytest.raises(UserError, match=r"name the images: .*run was imported from a\.pth"):
+        gemel.evaluate(run, "knn")
 
 
 def test_weights_of_official_files(tmp_path: Path) -> None:

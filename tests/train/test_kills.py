@@ -9,7 +9,7 @@ KILLS = Path(__file__).parent.parent.parent / "benchmarks" / "kills.py"
 
 def test_killed_runs_end_as_the_unbroken(tmp_path: Path) -> None:
     """A few kills; `make study-kills` does twenty."""
-    options = ["--kills", "3", "--epochs", "8", "--seed", "1", "--out", str(tmp_path / "kills.md")]
+    options = ["--kills", "2", "--epochs", "5", "--seed", "1", "--out", str(tmp_path / "kills.md")]
     done = subprocess.run(
         [sys.executable, str(KILLS), *options], capture_output=True, text=True, check=False, timeout=600
     )

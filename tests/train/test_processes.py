@@ -201,7 +201,7 @@ def test_a_launchers_mistakes(environment: dict[str, str]) -> None:
 
 WORDS = ["--image-size", "16", "--batch-size", "9", "--backbone", "convnet", "--backbone.widths", "8",
          "--backbone.strides", "2", "--method.hidden", "16", "--classes", "4", "--workers", "0", "--threads", "1",
-         "--seed", "3"]  # fmt: skip
+         "--method.heads", "2", "--seed", "3"]  # fmt: skip
 
 
 def torchrun(*words: str) -> list[str]:
@@ -259,7 +259,7 @@ def test_two_stages_of_two_processes(bunch: int, tmp_path: Path, photos: Path) -
 def test_torchrun_interrupted_and_resumed(tmp_path: Path, photos: Path) -> None:
     """The processes hear of a signal at different steps, stop together, and go on to the same end."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = ["pretrain", str(photos), "--epochs", "50", *WORDS]
+    words = ["pretrain", str(photos), "--epochs", "25", *WORDS]
     subprocess.run(torchrun(*words, "--out", str(whole)), capture_output=True, check=True, timeout=300)
     process = subprocess.Popen(torchrun(*words, "--out", str(broken)), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -271,7 +271,7 @@ def test_torchrun_interrupted_and_resumed(tmp_path: Path, photos: Path) -> None:
     assert "continues it" in errors
     state = checkpoints.load(Run(broken))
     assert state is not None
-    assert 0 < state["step"] < 50 * 5
+    assert 0 < state["step"] < 25 * 5
     with pytest.raises(UserError, match="begun by 2 processes"):
         gemel.resume(broken, quiet=True)
     subprocess.run(torchrun("resume", str(broken)), capture_output=True, check=True, timeout=300)

@@ -90,6 +90,9 @@ def images_of(run: Run | None, images: str | Path | None, labels: str | None) ->
     if images is None:
         if run is None:
             raise UserError("name the images: gemel evaluate timm:NAME PROTOCOL IMAGES --out FOLDER")
+        imported = run.environment.get("imported")
+        if imported is not None:
+            raise UserError(f"name the images: {run.path} was imported from {imported}, and learned from none of yours")
         return open_source(run.settings["images"], labels=labels or run.settings["labels"])
     return open_source(str(images), labels=labels)
 
