@@ -15,6 +15,7 @@ LAYERS: dict[str, set[str]] = {
     "families": {"recipes"},
     "runs": {"archives", "errors", "config_file"},
     "class_names": {"errors", "config_file", "runs"},
+    "claims": {"errors", "runs"},
     "classes": {""},
     "schedules": set(),
     "distributed": set(),
@@ -29,7 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "backbones": {"errors", "recipes", "distributed", "backbones"},
     "methods": {"errors", "recipes", "schedules", "distributed", "backbones.base", "data.batches", "methods"},
     "train": {
-        "__init__", "archives", "errors", "launched", "recipes", "schedules", "distributed", "runs", "schema",
+        "__init__", "archives", "claims", "errors", "launched", "recipes", "schedules", "distributed", "runs", "schema",
         "settings", "metrics", "data", "backbones", "methods", "train",
     },
     "evaluations": {
@@ -38,7 +39,7 @@ LAYERS: dict[str, set[str]] = {
         "train.processes", "evaluations",
     },
     "exchange": {
-        "errors", "outputs", "recipes", "runs", "schema", "settings", "backbones", "methods", "train.build",
+        "claims", "errors", "outputs", "recipes", "runs", "schema", "settings", "backbones", "methods", "train.build",
         "train.checkpoints", "train.optimizers", "exchange",
     },
     "published": set(),
@@ -74,6 +75,7 @@ WITHOUT_TORCH = {
     "errors",
     "recipes",
     "families",
+    "claims",
     "runs",
     "schedules",
     "launched",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gemel.claims import Claim, create
 from gemel.errors import UserError
-from gemel.runs import MetricsLog, Run, claim_folder, create, write_atomically, write_text
+from gemel.runs import MetricsLog, Run, write_atomically, write_text
 
 
 def test_a_write_that_fails_leaves_what_was(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_a_write_that_fails_leaves_what_was(tmp_path: Path) -> None:
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", "seed: 0\n")
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
     log = MetricsLog(run.metrics_path)
     for step in range(1, 6):
         log.append({"step": step, "loss": step / 3} | ({"knn": 0.5} if step == 3 else {}))
@@ -38,11 +39,11 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_metrics_of_a_run_without_any(tmp_path: Path) -> None:
-    assert create(tmp_path / "run", "seed: 0\n").metrics().num_rows == 0
+    assert create(Claim(tmp_path / "run"), "seed: 0\n").metrics().num_rows == 0
 
 
 def test_numbers_come_back_as_they_were(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", "seed: 0\n")
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
     values = [0.1 + 0.2, 1e-300, float("nan"), float("inf")]
     log = MetricsLog(run.metrics_path)
     for step, value in enumerate(values):
@@ -54,30 +55,6 @@ def test_numbers_come_back_as_they_were(tmp_path: Path) -> None:
     assert read[3] == values[3]
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "run"])
-def test_what_stands_is_not_taken(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    if kind == "file":
-        path.write_text("mine")
-    elif kind == "folder":
-        path.mkdir()
-        (path / "mine.txt").write_text("mine")
-    else:
-        create(path, "seed: 0\n")
-    for overwrite in (False, True):
-        if kind == "run" and overwrite:
-            assert claim_folder(str(path), "twist", overwrite=True) == path
-        else:
-            with pytest.raises(UserError):
-                claim_folder(str(path), "twist", overwrite=overwrite)
-
-
-def test_overwriting_clears_the_old_run(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", "seed: 0\n")
-    (run.path / "backbone.safetensors").write_bytes(b"old")
-    assert not create(tmp_path / "run", "seed: 1\n").backbone_path.exists()
-
-
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no run\.yaml"):
         Run(tmp_path)
@@ -86,7 +63,7 @@ def test_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["evaluations/knn-12ab.json", "evaluations/gallery.json", "environment.json"])
 @pytest.mark.parametrize("damage", [b'{"protocol": "kn', b"", b"\xff\xfe{"])
 def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> None:
-    run = create(tmp_path / "run", "seed: 0\n")
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
     (run.path / "evaluations").mkdir()
     (run.path / name).write_bytes(damage)
     with pytest.raises(UserError, match=f"{name} is damaged: .*; delete it and run the command again"):

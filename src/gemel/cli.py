@@ -200,8 +200,8 @@ def _dry_run(layer: Any) -> None:
     from gemel.settings import render
 
     prepared = ready(layer, say=speaker(False))
-    if is_first():
-        print(f"run folder: {prepared.folder} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
+    if is_first() and prepared.claim is not None:
+        print(f"run folder: {prepared.claim.path} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
 
 
 def _pretrain_help() -> str:

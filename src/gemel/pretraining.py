@@ -1,7 +1,10 @@
 """The main job, from the user's words to a report: what `gemel.pretrain` and `gemel.resume` do."""
 
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from gemel.claims import held
 from gemel.errors import UserError
 from gemel.launched import launched
 from gemel.runs import Run
@@ -20,8 +23,9 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
     from gemel.train.prepare import start  # brings torch: after the mistakes that need none
     from gemel.train.processes import by_the_first
 
-    by_the_first(lambda: start(prepared))
-    return _complete(prepared, Run(prepared.folder), quiet=quiet)
+    run = Run(by_the_first(lambda: start(prepared)))
+    with _alone(run):
+        return _complete(prepared, run, quiet=quiet)
 
 
 def ready(*layers: Any, say: "Say") -> "Prepared":
@@ -54,7 +58,7 @@ def ready(*layers: Any, say: "Say") -> "Prepared":
     with joined():
         chosen = None
         if prepared is not None and launched().processes > 1:
-            chosen = prepared.settings.model_dump(), str(prepared.folder), fingerprint(prepared.source)
+            chosen = prepared.settings.model_dump(), fingerprint(prepared.source)
         mistakes, chosen = first_says((mistakes, chosen))
         if prepared is None and chosen is not None:
             try:
@@ -72,7 +76,7 @@ def resume(run: Run, *, quiet: bool) -> Run:
     """Continue to the same end; a run that has ended is left as it is.
 
     Raises:
-        UserError: it was imported, or its files are damaged.
+        UserError: it was imported, another process trains it, or its files are damaged.
     """
     imported = run.environment.get("imported")  # as the import writes it; None for a run that was trained
     if imported is not None:
@@ -88,8 +92,18 @@ def resume(run: Run, *, quiet: bool) -> Run:
     from gemel.train.prepare import continued
     from gemel.train.processes import joined
 
-    with joined():
+    with joined(), _alone(run):
         return _complete(continued(run), run, quiet=quiet)
+
+
+@contextmanager
+def _alone(run: Run) -> Generator[None]:
+    """With the run's folder as these processes' own."""
+    from gemel.train.processes import by_the_first
+
+    with ExitStack() as stack:
+        by_the_first(lambda: stack.enter_context(held(run)))
+        yield
 
 
 def speaker(quiet: bool) -> "Say":

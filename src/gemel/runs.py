@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -247,43 +245,6 @@ class MetricsLog:
                     writer.writerows(rows)
 
         write_atomically(self.path, write)
-
-
-def claim_folder(out: str | None, method: str, *, overwrite: bool) -> Path:
-    """The folder of a new run, checked but not made.
-
-    Raises:
-        UserError: it stands already, or is a file.
-    """
-    if out is None:
-        numbers = [
-            int(found.group(1))
-            for path in Path("runs").glob(f"{method}-*")
-            if (found := re.fullmatch(rf"{re.escape(method)}-(\d+)", path.name))
-        ]
-        return Path("runs") / f"{method}-{max(numbers, default=0) + 1}"
-    path = Path(out)
-    if path.is_dir() and not any(path.iterdir()):
-        return path
-    if (path / RUN_FILE).is_file():
-        if overwrite:
-            return path
-        raise UserError(f"--out {out} holds a run already; gemel resume {out} continues it, --overwrite replaces it")
-    if path.exists():
-        raise UserError(f"--out {out} is {'a folder that is not a run' if path.is_dir() else 'a file'}; name another")
-    return path
-
-
-def create(path: Path, settings: str) -> Run:
-    """Make (or, where an old run stands, make anew) the folder of a run, run.yaml in it."""
-    if (path / RUN_FILE).is_file():
-        shutil.rmtree(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write_text(path / RUN_FILE, settings)
-    except OSError as error:
-        raise UserError(f"the run's folder {path} can't be written: {error}; choose another with --out") from error
-    return Run(path)
 
 
 def _complete(row: Mapping[str | None, str | None]) -> bool:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gemel import published, studies
+from gemel.claims import Claim, create
 from gemel.cli import main
 from gemel.errors import UserError
-from gemel.runs import create
 from gemel.settings import Layer
 from gemel.studies.plan import StudyLaunch, check_settings, plan
 from gemel.studies.runner import run_study
@@ -74,7 +74,7 @@ def test_a_run_s_folder_is_no_study_s(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = create(tmp_path / "run", "seed: 0\n")
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
     with pytest.raises(SystemExit) as left:
         main(["study", "epochs", "--images", "digits", "--out", str(run.path), *words])
     assert left.value.code == 2

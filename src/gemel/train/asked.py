@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gemel import backbones, methods
+from gemel.claims import Claim, claim
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError, system_words
-from gemel.runs import claim_folder
 from gemel.schema import mistakes_in, schema_of, typed
 from gemel.settings import SECTIONS, Launch, Layer, Settings, common_mistakes, layer_of_file, merge
 
@@ -18,8 +18,8 @@ class Asked(NamedTuple):
 
     settings: dict[str, Any]
     source: Source
-    folder: Path
-    """the run's, not made yet"""
+    claim: Claim
+    """the run's folder"""
 
 
 def asked_for(layers: Sequence[Layer]) -> Asked:
@@ -40,18 +40,18 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
     words = {key: given.get(key) for key in ("images", "labels")} | {key: launch.get(key) for key in ("out",)}
     wrong = [key for key, word in words.items() if not isinstance(word, str | None)]
-    folder = source = None
+    claimed = source = None
     if not wrong:
         overwrite, rescan = (is_true(launch.get(key)) for key in ("overwrite", "rescan"))
-        folder = _collect(mistakes, claim_folder, words["out"], _stem(given), overwrite=overwrite)
+        claimed = _collect(mistakes, claim, words["out"], _stem(given), overwrite=overwrite)
         given["images"] = _in_full(words["images"] or "digits")
         source = _collect(mistakes, open_source, given["images"], labels=words["labels"], rescan=rescan)
-    if mistakes or source is None or folder is None:
+    if mistakes or source is None or claimed is None:
         raise UserError(*dict.fromkeys(mistakes))
     return Asked(
         typed(given, {key: field for key, field in Settings.model_fields.items() if key not in SECTIONS}),
         source,
-        folder,
+        claimed,
     )
 
 

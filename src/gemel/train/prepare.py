@@ -4,20 +4,20 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 
 from gemel import backbones, methods
+from gemel.claims import Claim, create
 from gemel.data.batches import Loader, Plan
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError
 from gemel.launched import launched
 from gemel.methods.base import Method
 from gemel.recipes import OPTIMIZERS, VIEWS
-from gemel.runs import Run, create
+from gemel.runs import Run
 from gemel.schema import convert, mistakes_in, schema_of
 from gemel.settings import Settings, merge, render
 from gemel.train import checkpoints
@@ -44,14 +44,14 @@ class Prepared:
     Args:
         settings: without gaps.
         source: the images.
-        folder: the run's, not made yet.
         method: on its backbone, with its first weights.
+        claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
     """
 
     settings: Settings
     source: Source
-    folder: Path
     method: Method
+    claim: Claim | None = None
 
     @property
     def plan(self) -> Plan:
@@ -103,15 +103,17 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     for choice in (*choices, *more):
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
-    prepared = Prepared(settings, source, asked.folder, _built(settings))
+    prepared = Prepared(settings, source, _built(settings), asked.claim)
     Loader(prepared.plan, epochs=1)  # too few images for a batch are told before anything is written
     return prepared
 
 
-def start(prepared: Prepared) -> None:
-    """Make the run's folder: run.yaml and environment.json."""
-    run = create(prepared.folder, render(prepared.settings.model_dump()))
+def start(prepared: Prepared) -> str:
+    """Make the run's folder, which is returned: run.yaml and environment.json."""
+    assert prepared.claim is not None, "the first process asks"
+    run = create(prepared.claim, render(prepared.settings.model_dump()))
     run.write_json("environment.json", environment(len(prepared.source)))
+    return str(run.path)
 
 
 def fingerprint(source: Source) -> str:
@@ -122,7 +124,7 @@ def fingerprint(source: Source) -> str:
     return found.hexdigest()
 
 
-def follow(settings: Mapping[str, Any], folder: str, images: str) -> Prepared:
+def follow(settings: Mapping[str, Any], images: str) -> Prepared:
     """What `prepare` gave the first of several processes, made on another from its settings.
 
     Raises:
@@ -135,7 +137,7 @@ def follow(settings: Mapping[str, Any], folder: str, images: str) -> Prepared:
             f"{source.name} holds {len(source)} images for process {launched().rank}, and others for the first one; "
             "all machines must see the same files at the same place"
         )
-    return Prepared(chosen, source, Path(folder), _built(chosen))
+    return Prepared(chosen, source, _built(chosen))
 
 
 def continued(run: Run) -> Prepared:
@@ -150,7 +152,7 @@ def continued(run: Run) -> Prepared:
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
     begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
     weights = None if begun else settings.weights
-    return Prepared(settings, source, run.path, _built(settings.model_copy(update={"weights": weights})))
+    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights})))
 
 
 def _shared_evenly(batch_size: int, say: Say) -> int:

@@ -69,21 +69,23 @@ def mistakes_of_all(own: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(mistake for part in parts for mistake in part))
 
 
-def by_the_first(action: Callable[[], Any]) -> None:
-    """Done by the first process; what it finds wrong is raised by all of them.
+def by_the_first(action: Callable[[], Any]) -> Any:
+    """Done by the first process: what it finds, as `first_says`, or what it finds wrong, reaches all of them.
 
     Raises:
         UserError: as the action does.
     """
     mistakes: Sequence[str] = ()
+    found = None
     if rank() == 0:
         try:
-            action()
+            found = action()
         except UserError as error:
             mistakes = error.mistakes
     mistakes = mistakes_of_all(mistakes)
     if mistakes:
         raise UserError(*mistakes)
+    return first_says(found)
 
 
 def _meeting_point() -> str:

@@ -6,11 +6,12 @@ A file is opened once, as tensors, numbers and strings; nothing in it is run.
 from pathlib import Path
 
 from gemel import methods
+from gemel.claims import claim
 from gemel.errors import UserError
 from gemel.exchange import place
 from gemel.exchange.official import barlow_twins, twist
 from gemel.exchange.official.layout import Bare, below, check_network, network_of, tensors_of, to_run
-from gemel.runs import Run, claim_folder
+from gemel.runs import Run
 from gemel.train import checkpoints
 
 LAYOUTS = {"twist": twist, "barlow_twins": barlow_twins}
@@ -33,12 +34,12 @@ def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite:
         UserError: the file holds something else, or tensors are missing or of other shapes.
     """
     path = Path(file)
-    folder = claim_folder(str(out), method, overwrite=overwrite)
+    claimed = claim(str(out), method, overwrite=overwrite)
     found = checkpoints.read_tensors(path, allowed=checkpoints.RELEASED)
     model = tensors_of(found.get("model", found), path)
     for layout in LAYOUTS.values():
         if layout.fits(model):
-            return to_run(layout.read(found, model, path), folder, path)
+            return to_run(layout.read(found, model, path), claimed, path)
     parts = {name.partition(".")[0] for name in model}
     if "backbone" in parts and len(parts) > 1:
         raise UserError(
@@ -48,7 +49,7 @@ def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite:
     backbone = below("backbone.", model) or model
     name = network_of(backbone, path)["name"]
     recipe = LAYOUTS[method].recipe_of(name) if method in LAYOUTS else methods.find_recipe(method)[0]
-    return to_run(Bare(method, recipe, backbone), folder, path)
+    return to_run(Bare(method, recipe, backbone), claimed, path)
 
 
 def export(run: Run, out: Path | None = None) -> Path:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from gemel import backbones, methods
+from gemel.claims import Claim, create
 from gemel.errors import UserError
 from gemel.recipes import Recipe
-from gemel.runs import Run, create, write_atomically
+from gemel.runs import Run, write_atomically
 from gemel.schema import convert, schema_of
 from gemel.settings import Settings, render
 from gemel.train import checkpoints, optimizers
@@ -101,12 +102,12 @@ def check_network(facts: Mapping[str, Any]) -> None:
         raise UserError(f"the official code has ResNets and vision transformers, not {what}")
 
 
-def to_run(found: Bare | Whole, folder: Path, path: Path) -> Run:
+def to_run(found: Bare | Whole, claimed: Claim, path: Path) -> Run:
     """The run's folder: run.yaml, backbone, and a checkpoint where there are heads.
 
     Args:
         found: what the file holds.
-        folder: of the run.
+        claimed: the run's folder, not made yet.
         path: the file, for messages and for environment.json.
 
     Raises:
@@ -122,7 +123,7 @@ def to_run(found: Bare | Whole, folder: Path, path: Path) -> Run:
     else:
         backbone = build_backbone(settings)
         checkpoints.load_strictly(backbone.network, found.backbone, str(path))
-    run = create(folder, render(settings.model_dump()))
+    run = create(claimed, render(settings.model_dump()))
     run.write_json("environment.json", {"imported": path.name})
     if state is not None:
         checkpoints.save(run, state)
