@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "config_file": {"errors"},
     "settings": {"config_file", "errors", "families", "recipes", "schema"},
     "metrics": {"errors", "metrics"},
-    "data": {"errors", "recipes", "distributed", "data"},
+    "data": {"errors", "launched", "recipes", "distributed", "data"},
     "backbones": {"errors", "recipes", "distributed", "backbones"},
     "methods": {"errors", "recipes", "schedules", "distributed", "backbones.base", "data.batches", "methods"},
     "train": {

@@ -29,7 +29,7 @@ METHODS = ["barlow_twins", "twist"]
 
 
 def flags(words: str) -> Layer:
-    return layer_of_flags(words.split(), ["images"], Settings, Launch)
+    return layer_of_flags(words.split(), ["images"], Settings, Launch).readable()
 
 
 def doors(values: dict[str, Any], folder: Path) -> list[Layer]:
@@ -85,7 +85,7 @@ def test_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(UserError, match=r"mine\.yaml"):
-        layer_of_file(str(file))
+        layer_of_file(str(file)).readable()
 
 
 def test_flags_become_nested() -> None:

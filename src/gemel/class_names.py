@@ -23,10 +23,10 @@ def read_names(run: Run) -> dict[int, str]:
     if not path.is_file():
         return {}
     try:
-        found = read_mapping(path)
+        found = read_mapping(path, "`3: cat`", keys=(str, int))
     except UserError as error:
         raise UserError(f"{path} {error}") from error
-    wrong = [f"{path}: {mistake}" for key, name in found.items() if (mistake := _mistake(str(key), name))]
+    wrong = [f"{path}: {mistake}" for key, name in found.items() if (mistake := _mistake(key, name))]
     if wrong:
         raise UserError(*wrong)
     return {int(key): str(name).strip() for key, name in found.items()}
@@ -35,7 +35,7 @@ def read_names(run: Run) -> dict[int, str]:
 def write_names(run: Run, names: Mapping[int, str]) -> None:
     """Keep names; what is kept is what later calls of classify and the report say."""
     lines = "# class: name; classes of one name count as one. Made by gemel classify; edit it as you like.\n"
-    shown = {str(number): name for number, name in sorted(names.items())}
+    shown = dict(sorted(names.items()))
     write_text(run.path / FILE, lines + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
 
 
@@ -78,6 +78,8 @@ def check_numbers(names: Mapping[int, str], classes: int) -> None:
 def _mistake(number: str, name: object) -> str:
     if not number.strip().isdecimal() or len(number) > 9:
         return f"{brief(number)!r} is not the number of a class"
+    if isinstance(name, bool):  # as YAML reads no, yes, on and off
+        return f"the name of class {number} is read as {name}; put it in quotes"
     if not isinstance(name, str | int | float) or not 0 < len(str(name).strip()) <= LONGEST:
         return f"the name of class {number} must have 1 to {LONGEST} letters, not {brief(name)}"
     return ""

@@ -47,7 +47,12 @@ def classify(
         seen = see(subject, source, tell=printed(quiet))
     if seen.probabilities is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
-    names = names_from(seen, "majority" if naming == "majority" else "one_to_one") if labels else kept
+    names = kept
+    if labels:
+        found = names_from(seen, "majority" if naming == "majority" else "one_to_one")
+        # classes that the sample doesn't tell of keep their names, but one_to_one never gives a name twice
+        spared = {one: name for one, name in kept.items() if naming == "majority" or name not in found.values()}
+        names = spared | found
     names = renamed(names, rename)
     check_numbers(names, seen.probabilities.shape[1])
     if names != kept and launched().rank == 0:

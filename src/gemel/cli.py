@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
@@ -122,10 +123,11 @@ def settings(method: Annotated[str, typer.Argument(metavar="METHOD")]) -> None:
 def recipe(method: Annotated[str, typer.Argument(metavar="METHOD[/RECIPE]")]) -> None:
     """Print a recipe as YAML:  gemel recipe barlow_twins > mine.yaml"""
     from gemel import methods as room
+    from gemel.recipes import split_name
     from gemel.settings import render
 
     variant, found = room.find_recipe(method)
-    name = method.partition("/")[0]
+    name = split_name(method)[0]
     values = found.model_dump(exclude={"source", "images", "method"})
     options = dict(found.method)
     values = {"method": {"name": name, "recipe": variant, **options}, **values}
@@ -159,7 +161,7 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
         return int(command() or 0)
     except UserError as error:
         if debug:
-            raise
+            traceback.print_exc()
         for mistake in error.mistakes[:SHOWN]:
             _complain(mistake)
         if len(error.mistakes) > SHOWN:
@@ -178,7 +180,7 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
         return 130
     except (Diverged, OSError) as error:
         if debug:
-            raise
+            traceback.print_exc()
         _complain(system_words(error) if isinstance(error, OSError) else error)
         return 2 if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG else 1
     except (MemoryError, RuntimeError) as error:

@@ -14,8 +14,15 @@ NODE_LIMIT = 100_000
 """values once every alias is written out: a few lines of aliases of aliases would mean billions"""
 
 
-def read_mapping(path: str | Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds; empty for an empty file.
+def read_mapping(
+    path: str | Path, example: str = "`epochs: 20` (see gemel recipe METHOD)", *, keys: tuple[type, ...] = (str,)
+) -> dict[str, Any]:
+    """The mapping that a YAML file holds, its keys as text; empty for an empty file.
+
+    Args:
+        path: the file.
+        example: of a line, for messages.
+        keys: what they may be.
 
     Raises:
         UserError: missing, not UTF-8, too large, not YAML, not a mapping of names, a key given twice, values that
@@ -27,13 +34,13 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
         text = data.decode("utf-8")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a zero byte in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"can't be read ({reason}); give a YAML file of settings") from error
+        raise UserError(f"can't be read ({reason}); give a YAML file, like {example}") from error
     if len(data) > SIZE_LIMIT:
-        raise UserError(f"holds more than {SIZE_LIMIT:,} bytes; give a YAML file of settings")
+        raise UserError(f"holds more than {SIZE_LIMIT:,} bytes; give a YAML file, like {example}")
     try:
         values = yaml.load(text, _Loader)
     except RecursionError as error:
-        raise UserError("nests too deep; give a mapping, like `epochs: 20`") from error
+        raise UserError(f"nests too deep; give a mapping, like {example}") from error
     except yaml.YAMLError as error:
         raise UserError(f"is not YAML: {brief(' '.join(str(error).split()))}") from error
     # What PyYAML's constructors raise for `!!int x`, `!!bool x`, `!!timestamp x`, 2001-13-45 and 5,000 digits.
@@ -41,10 +48,10 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
         raise UserError(f"is not YAML: it holds a value that can't be read ({brief(str(error))})") from error
     if values is None:
         return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+    if not isinstance(values, dict) or not all(type(key) in keys for key in values):
         found = "keys that are no names" if isinstance(values, dict) else brief(values)
-        raise UserError(f"holds {found}; give a mapping, like `epochs: 20` (see gemel recipe METHOD)")
-    return values
+        raise UserError(f"holds {found}; give a mapping, like {example}")
+    return {str(key): value for key, value in values.items()}
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,4 +1,4 @@
-"""How many processes a launcher started, and which one this is; no torch."""
+"""How many processes a launcher started, and which one this is; what a machine gives it; no torch."""
 
 import os
 import signal
@@ -45,6 +45,13 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launched:
             f"{names[2]} {local_rank} of {local_processes} on this machine; every machine runs equally many"
         )
     return Launched(rank, processes, local_rank, local_processes)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def is_first(environment: Mapping[str, str] = os.environ) -> bool:

@@ -25,6 +25,7 @@ Colour = tuple[Probability, Probability, Probability]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""of the papers, of torchvision's weights, and of nearly all files of tensors"""
 
 
 class Description(BaseModel):
@@ -224,6 +225,21 @@ class Recipe(Description):
     """a second stage"""
     images: NonNegativeInt = 1_281_167
     """number of images for which `epochs` was meant"""
+
+
+def split_name(words: str) -> tuple[str, str]:
+    """The method and the recipe of `twist/resnet50`, or of a file with slashes of its own; the recipe may be left out.
+
+    >>> split_name("twist/resnet50"), split_name("twist"), split_name("./mine.py/small")
+    (('twist', 'resnet50'), ('twist', ''), ('./mine.py', 'small'))
+    """
+    if words.endswith(".py"):
+        return words, ""
+    file, inside, wanted = words.rpartition(".py/")
+    if inside:
+        return f"{file}.py", wanted
+    name, _, wanted = words.partition("/")
+    return name, wanted
 
 
 def _check_pairs(description: Any, *names: str, limits: Mapping[str, float] | None = None) -> Any:

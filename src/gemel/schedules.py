@@ -4,15 +4,6 @@ from collections.abc import Sequence
 from math import cos, pi
 
 
-def linear(progress: float, start: float, end: float) -> float:
-    """Straight line: start + (end - start) · progress.
-
-    >>> linear(0.25, 0.0, 4.0)
-    1.0
-    """
-    return start + (end - start) * progress
-
-
 def cosine(progress: float, start: float, end: float) -> float:
     """Half a cosine: end + (start - end) · (1 + cos(π · progress)) / 2.
 

@@ -6,7 +6,7 @@ mistakes are told at once with the name as it was typed. Knows no method: their 
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, PositiveFloat
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, PositiveFloat
 from gemel.config_file import read_mapping
 from gemel.errors import UserError, brief
 from gemel.families import VIEW_FAMILIES
-from gemel.recipes import OPTIMIZERS, VIEWS, Count, Description, Optimizer, Probability, Side, Stage, Views
+from gemel.recipes import OPTIMIZERS, VIEWS, Count, Description, Optimizer, Probability, Side, Stage, Views, split_name
 from gemel.schema import mistakes_in, nearest, plain
 
 
@@ -104,6 +104,18 @@ class Layer(NamedTuple):
     values: dict[str, Any]
     door: Literal["flags", "file", "call"]
     file: str = ""
+    mistakes: tuple[str, ...] = ()
+    """what could not be read at all"""
+
+    def readable(self) -> Self:
+        """The layer itself.
+
+        Raises:
+            UserError: something could not be read.
+        """
+        if self.mistakes:
+            raise UserError(*self.mistakes)
+        return self
 
     def spell(self, key: str) -> str:
         """A key as the user typed it: `--batch-size`, `batch_size in mine.yaml` or `batch_size`."""
@@ -116,8 +128,7 @@ class Layer(NamedTuple):
 def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schemas: type[BaseModel]) -> Layer:
     """Read `IMAGES --epochs 3 --optimizer.lr 0.1` into a layer; values stay text, the checker converts them.
 
-    Raises:
-        UserError: more bare words than `positionals`, or options without a value.
+    More bare words than `positionals`, and options without a value, are among the layer's mistakes.
     """
     flat: dict[str, Any] = {}
     words: list[str] = []
@@ -146,21 +157,15 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
         f"{brief(word)!r} is one word too many: {_expected(positionals)}" for word in words[len(positionals) :]
     ]
     flat.update(zip(positionals, words, strict=False))
-    if mistakes:
-        raise UserError(*mistakes)
-    return Layer(nest(flat), "flags")
+    return Layer(nest(flat), "flags", mistakes=tuple(mistakes))
 
 
 def layer_of_file(path: str) -> Layer:
-    """Read a YAML file of settings.
-
-    Raises:
-        UserError: it is missing, not YAML, or not a mapping.
-    """
+    """Read a YAML file of settings; that it is missing, not YAML or no mapping is among the layer's mistakes."""
     try:
         values = read_mapping(path)
     except UserError as error:
-        raise UserError(f"--config {brief(path)} {error}") from error
+        return Layer({}, "file", path, (f"--config {brief(path)} {error}",))
     return Layer(nest(values), "file", path)
 
 
@@ -262,10 +267,8 @@ def render(settings: Mapping[str, Any]) -> str:
 
 
 def _named(section: str, word: str) -> dict[str, Any]:
-    if section == "method" and "/" in word and not word.endswith(".py"):
-        name, recipe = word.split("/", 1)
-        return {"name": name, "recipe": recipe}
-    return {"name": word}
+    name, recipe = split_name(word) if section == "method" else (word, "")
+    return {"name": name} | ({"recipe": recipe} if recipe else {})
 
 
 def _hoist_classes(nested: dict[str, Any]) -> dict[str, Any]:

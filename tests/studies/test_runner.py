@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,9 @@ def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
     run(planted(WILD), tmp_path, said=said)
     assert "diverged before" in said[-1]
     assert contents(tmp_path / "wild") == before
+    shutil.rmtree(tmp_path / "wild/seed-0")
+    run(planted(WILD), tmp_path, said=said)
+    assert (tmp_path / "wild/seed-0/run.yaml").is_file(), "deleted, it is tried again"
 
 
 @pytest.mark.parametrize(

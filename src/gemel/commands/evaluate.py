@@ -16,7 +16,7 @@ def evaluate(context: typer.Context) -> None:
         return
     import gemel
 
-    values = layer_of_flags(context.args, ["run", "protocol", "images"]).values
+    values = layer_of_flags(context.args, ["run", "protocol", "images"]).readable().values
     missing = [word for word in ("run", "protocol") if word not in values]
     if missing:
         raise UserError(f"{' and '.join(missing)} missing; gemel evaluate RUN PROTOCOL [IMAGES]")

@@ -17,7 +17,7 @@ def study(context: typer.Context) -> None:
         print(_help())
         return
     words = list(_without_set(context.args))
-    layer = layer_of_flags(words, ["name"], Settings, Launch, StudyLaunch)
+    layer = layer_of_flags(words, ["name"], Settings, Launch, StudyLaunch).readable()
     if "name" not in layer.values:
         raise UserError("NAME missing; gemel study NAME, and gemel study --help lists them")
     from gemel.reports.tables import show

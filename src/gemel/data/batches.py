@@ -1,6 +1,5 @@
 """Batch, and the loader: step -> batch is a pure function, so a run can start at any step by itself."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from gemel.data.listing import printable
 from gemel.data.sources import ArraySource, Source
 from gemel.data.views import Draw, PhotoDraw, draw, order
 from gemel.errors import UserError
+from gemel.launched import cores
 from gemel.recipes import GlyphViews, PhotoViews, Views
 
 
@@ -204,7 +204,7 @@ def draws_of(views: Views, image: Pixels, sizes: Sequence[int], *, seed: int, ep
 def default_workers(source: Source) -> int:
     """Workers of a pass over the images: none for images in memory or few, else one for each core but one."""
     few = isinstance(source, ArraySource) or len(source) < 512
-    return 0 if few else max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+    return 0 if few else max(1, min(8, cores() - 1))
 
 
 class _Drawing(Rows):

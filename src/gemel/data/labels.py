@@ -28,31 +28,36 @@ def by_folder(paths: Iterable[str], name: str) -> Labelled:
     return _numbered(found, names)
 
 
-def by_table(file: str, paths: Iterable[tuple[str, str]]) -> Labelled:
+def by_table(file: str, paths: Iterable[str], folders: Sequence[str]) -> Labelled:
     """Labels from a CSV file with the columns `path` and `label`; others are passed over.
 
-    An empty label, -1 and a missing row all mean unknown. Names are sorted, as numbers if all of them are.
+    An empty label, -1 and a missing row all mean unknown. Names are sorted, as numbers if all of them are. Where every
+    image has its row, rows of others are passed over: one table may serve a set for training and one for testing.
 
     Args:
         file: the CSV file.
-        paths: of each image the two ways in which the file may call it, the first goes first.
+        paths: of the images.
+        folders: where a path of the file may begin; what the first one gives goes first.
 
     Raises:
-        UserError: no such columns, no label at all, one image with two labels, or paths of no image.
+        UserError: no such columns, no label at all, one image with two labels, or paths of no image beside images
+            without a row.
     """
     rows = _rows(file)
-    strangers = set(rows)
-    found: list[str] = []
-    for both in paths:
-        path = next((path for path in (*both, *map(os.path.normpath, both)) if path in rows), None)
-        strangers.discard(path or "")
-        found.append("" if path is None else rows[path])
-    if strangers:
+    meant: dict[str, str] = {}
+    for folder in folders:
+        for row in rows:
+            meant.setdefault(os.path.normpath(Path(folder) / row), row)
+    own = [meant.get(os.path.normpath(path)) for path in paths]
+    strangers = set(rows).difference(own)
+    if strangers and None in own:
         first = "; ".join(printable(path) for path in sorted(strangers)[:5])
         raise UserError(
             f"{len(strangers)} of the {len(rows)} paths in {printable(file)} belong to no image: {first}"
-            f"{' ...' if len(strangers) > 5 else ''}; write paths relative to the folder of images"
+            f"{' ...' if len(strangers) > 5 else ''}; write paths relative to the folder of images, to the working "
+            "folder or to the table, or in full"
         )
+    found = ["" if row is None else rows[row] for row in own]
     names = set(found) - {""}
     if not names:
         raise UserError(f"the labels {printable(file)} hold no label")

@@ -1,8 +1,7 @@
 """Where images come from: a folder, a list of files or a named data set, all as one fixed order of images."""
 
 # pathlib knows no paths of bytes, and shows "./photos" otherwise than the user gave it
-# ruff: noqa: PTH100, PTH111, PTH113, PTH116, PTH118, PTH120, PTH123, PTH208
-import difflib
+# ruff: noqa: PTH100, PTH109, PTH111, PTH113, PTH116, PTH118, PTH120, PTH123
 import errno
 import os
 import stat
@@ -14,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemel.data.labels import by_folder, by_table
-from gemel.data.listing import SUFFIXES, Listing, Paths, list_images, printable
+from gemel.data.listing import SUFFIXES, Paths, list_images, printable
+from gemel.data.words import no_images, nothing_of_that_name
 from gemel.errors import UserError
 
 BYTES_LIMIT = 600_000_000
 """Larger files are not read: the most pixels that are decoded take as many, in 16 bits and without compression."""
+
+MISSING = 0.05
+"""share of a list's files that may be gone already"""
 
 
 class Source(ABC):
@@ -95,6 +98,15 @@ class FileSource(Source):
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    @property
+    def root(self) -> str:
+        """The folder, absolute."""
+        return os.fsdecode(self._root)
+
+    def place(self, index: int) -> str:
+        """Where the file is, absolute."""
+        return os.fsdecode(os.path.join(self._root, self._paths[index]))
 
     def path(self, index: int) -> str:
         """The folder as it was given, and the path below it."""
@@ -195,16 +207,8 @@ def _folder(given: str, rescan: bool) -> Source:
     root = os.path.abspath(given)
     listing = list_images(root, rescan=rescan)
     if not len(listing.paths):
-        raise UserError(_no_images(given, listing))
+        raise UserError(no_images(given, listing))
     return FileSource(given, given, root, listing.paths)
-
-
-def _no_images(given: str, listing: Listing) -> str:
-    others, endings = listing.others.total(), ", ".join(f"{n} {ending}" for ending, n in listing.others.most_common(5))
-    wanted = ", ".join(sorted(os.fsdecode(suffix) for suffix in SUFFIXES))
-    if not others:
-        return f"the folder {printable(given)} is empty; give one that holds images ({wanted})"
-    return f"no images in the folder {printable(given)}, but {others} other files ({endings}); images end in {wanted}"
 
 
 def _list_file(given: str) -> Source:
@@ -217,7 +221,7 @@ def _list_file(given: str) -> Source:
         for number, line in lines
         if not os.path.isfile(os.path.join(place, line))
     ]
-    if missing:
+    if len(missing) > MISSING * len(lines):  # a few are like files that vanish later: skipped, and told
         first = "; ".join(missing[:5])
         raise UserError(
             f"{len(missing)} of the {len(lines)} files in {printable(given)} are not there, below "
@@ -250,7 +254,7 @@ def _data_set(given: str, labels: str | Path | None) -> Source:
 
     named = datasets.find(given)
     if named is None:
-        raise UserError(_nothing_of_that_name(given, datasets.available()))
+        raise UserError(nothing_of_that_name(given, datasets.available()))
     found = datasets.load(*named)
     own = labels in (None, "own")
     return ArraySource(
@@ -263,21 +267,6 @@ def _data_set(given: str, labels: str | Path | None) -> Source:
     )
 
 
-def _nothing_of_that_name(given: str, names: list[str]) -> str:
-    folder, last = os.path.split(given.rstrip(os.sep))
-    try:
-        beside = os.listdir(folder or ".")
-    except (OSError, ValueError):
-        beside = []
-    near = difflib.get_close_matches(given, names, 1)
-    near += [os.path.join(folder, name) for name in difflib.get_close_matches(last, beside, 1)]
-    guess = f"did you mean {' or '.join(map(printable, near))}? " if near else ""
-    return (
-        f"there is no folder, list or data set {printable(given)!r}; {guess}give a folder of images, a text file "
-        f"of paths, or a data set: {', '.join(names)}"
-    )
-
-
 def _add_labels(source: Source, labels: str) -> None:
     if labels == "folders":
         if not isinstance(source, FileSource):
@@ -285,9 +274,10 @@ def _add_labels(source: Source, labels: str) -> None:
         paths = (source.relative_path(index) for index in range(len(source)))
         source.labels, source.label_names = by_folder(paths, source.name)
     elif os.path.isfile(labels):
-        relative = source.relative_path if isinstance(source, FileSource) else source.path
-        paths = ((relative(index), source.path(index)) for index in range(len(source)))
-        source.labels, source.label_names = by_table(labels, paths)
+        places, folders = source.path, ["", os.path.dirname(labels)]
+        if isinstance(source, FileSource):  # paths below the folder, below the working folder, beside the table
+            places, folders = source.place, [source.root, os.getcwd(), os.path.dirname(os.path.abspath(labels))]
+        source.labels, source.label_names = by_table(labels, map(places, range(len(source))), folders)
     else:
         raise UserError(
             f"labels {printable(labels)!r}: no such file; give none, folders, or a CSV file with the columns path,label"

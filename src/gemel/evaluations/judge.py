@@ -7,6 +7,7 @@ import numpy as np
 
 from gemel import evaluations
 from gemel.data.sources import ArraySource, Source, open_source
+from gemel.data.words import LABEL_WORDS, in_full
 from gemel.distributed import rank
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Result, Subject
@@ -35,6 +36,9 @@ def evaluate(
     source, tested, given = NO_IMAGES, None, "own"
     if evaluation.takes_images:
         run = None if is_library(words) else words if isinstance(words, Run) else Run(words)
+        # in full: a result's name follows from what it depends on, and `photos` is another folder elsewhere
+        images, test = (None if one is None else in_full(str(one)) for one in (images, test))
+        labels = labels if labels in LABEL_WORDS else in_full(labels)
         source = images_of(run, images, labels)
         tested = None if test is None else images_of(run, test, labels)
         if tested is not None:

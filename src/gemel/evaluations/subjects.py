@@ -11,15 +11,12 @@ from gemel import backbones
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
 from gemel.evaluations.base import LIBRARIES, Subject
-from gemel.recipes import Side
+from gemel.recipes import IMAGENET_MEAN, IMAGENET_STD, Side
 from gemel.runs import Run
 from gemel.train.checkpoints import load_backbone, load_method, start_from
 
 NETWORKS = ("trained", "random", "pixels")
 """of a run: its backbone, the same with fresh weights, none at all"""
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""of torchvision's weights, and of nearly all files of tensors"""
 
 
 class Pixels(nn.Module):

@@ -46,7 +46,9 @@ def find_recipe(words: str) -> "tuple[str, Recipe]":
     Raises:
         UserError: there is no such method or recipe.
     """
-    name, _, wanted = (words, "", "") if words.endswith(".py") else words.partition("/")
+    from gemel.recipes import split_name  # brings pydantic, which the list of methods does without
+
+    name, wanted = split_name(words)
     recipes = find(name).recipes
     if wanted and wanted not in recipes:
         known = ", ".join(f"{name}/{one}" for one in recipes)

@@ -85,7 +85,7 @@ class Method(nn.Module, ABC):
         return batch.views[0], batch.views[1]
 
     def embed(self, features: Tensor) -> Tensor:
-        """What the loss looks at, (B, D); the probes watch its spread."""
+        """What the loss looks at, (B, D), of features (B, width)."""
         return features
 
     def classify(self, features: Tensor) -> Tensor | None:

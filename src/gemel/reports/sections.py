@@ -14,7 +14,6 @@ from gemel.reports.curves import Chart, Log, charts, read_log
 from gemel.reports.information import Information, information_of
 from gemel.reports.pictures import Classes, Neighbourhood, classes_of, neighbourhoods_of
 from gemel.reports.words import (
-    duration,
     method_name,
     number,
     percent,
@@ -103,7 +102,6 @@ def story(run: Run, name: str, index: int) -> Story:
     log = read_log(name, method, table, settings)
     classes = classes_of(gallery, assigned, log.classes, read_names(run))
     images = environment.get("images") or (assigned.num_rows if assigned is not None else 0)
-    seconds = environment.get("seconds")
     return Story(
         name=name,
         place=str(run.path),
@@ -113,7 +111,7 @@ def story(run: Run, name: str, index: int) -> Story:
         verdict=_verdict(health(_measured(table, log))),
         figures=(
             *([Figure("Images", f"{images:,}")] if isinstance(images, int) and images else []),
-            *_of_training(log, settings, seconds),
+            *_of_training(log, settings),
             *_of_classes(log, classes),
             *_of_scores(log, evaluations),
         ),
@@ -213,11 +211,9 @@ def _last(log: Log, column: str) -> tuple[float, int] | None:
     return (float(log.columns[column][finite[-1]]), int(finite[-1])) if len(finite) else None
 
 
-def _of_training(log: Log, settings: Mapping[str, Any], seconds: Any) -> Iterator[Figure]:
+def _of_training(log: Log, settings: Mapping[str, Any]) -> Iterator[Figure]:
     if epochs := settings.get("epochs"):
         yield Figure("Epochs", f"{epochs:,}", _how_far(log))
-    if isinstance(seconds, int | float) and seconds > 0:
-        yield Figure("Time", duration(seconds))
     if _last(log, "images_per_second"):
         middle = float(np.nanmedian(log.columns["images_per_second"]))
         yield Figure("Speed", number(round(middle, 1)), "images/s, median")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Outcome:
         words += ["--seeds", str(self.seeds)] if self.launch.seeds else []
         for key, value in flat(self.overrides.values):
             words += [f"--{key.replace('_', '-') if '.' not in key else key}", value]
-        return " ".join(words)
+        return shlex.join(words)
 
     @property
     def seeds(self) -> int:

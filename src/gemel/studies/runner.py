@@ -79,8 +79,8 @@ def outcome_of(
 def _complete(one: Planned, study: Study, out: Path) -> str:
     """Bring one run to its end, and judge it by the study's protocols; say what was done."""
     key = str(one.folder.relative_to(out))
-    if key in _failed(out):
-        return f"diverged before ({_failed(out)[key]})"
+    if key in _failed(out) and one.folder.is_dir():
+        return f"diverged before ({_failed(out)[key]}); delete {one.folder} to try again"
     started = time.perf_counter()
     found = _finished(one.folder)
     try:

@@ -1,6 +1,5 @@
 """From the user's words to checked settings, a source and a place: every mistake told at once, nothing written."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,8 @@ from typing import Any, NamedTuple
 from gemel import backbones, methods
 from gemel.claims import Claim, claim
 from gemel.data.sources import Source, open_source
-from gemel.errors import UserError, system_words
+from gemel.data.words import LABEL_WORDS, in_full
+from gemel.errors import UserError, brief, system_words
 from gemel.schema import mistakes_in, schema_of, typed
 from gemel.settings import SECTIONS, Launch, Layer, Settings, common_mistakes, layer_of_file, merge
 
@@ -33,10 +33,11 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     """
     named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
     layers = [*(layer_of_file(path) for path in named), *layers]
-    mistakes = [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]
+    mistakes = [mistake for layer in layers for mistake in layer.mistakes]
+    mistakes += [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]
     layers = [_of_other_methods_cleared(layer, layers[place + 1 :]) for place, layer in enumerate(layers)]
     given = merge({"method": {"name": "twist"}}, *(layer.values for layer in layers))
-    mistakes += _section_mistakes(layers, given) if not mistakes else []
+    mistakes += _section_mistakes(layers, given)
     launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
     words = {key: given.get(key) for key in ("images", "labels")} | {key: launch.get(key) for key in ("out",)}
     wrong = [key for key, word in words.items() if not isinstance(word, str | None)]
@@ -44,8 +45,11 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     if not wrong:
         overwrite, rescan = (is_true(launch.get(key)) for key in ("overwrite", "rescan"))
         claimed = _collect(mistakes, claim, words["out"], _stem(given), overwrite=overwrite)
-        given["images"] = _in_full(words["images"] or "digits")
-        source = _collect(mistakes, open_source, given["images"], labels=words["labels"], rescan=rescan)
+        given |= _paths_in_full(given)
+        weights = given.get("weights")
+        if isinstance(weights, str) and weights != "timm" and not Path(weights).exists():
+            mistakes.append(f"--weights {brief(weights)} is neither a run nor a file; give one, or timm")
+        source = _collect(mistakes, open_source, given["images"], labels=given.get("labels"), rescan=rescan)
     if mistakes or source is None or claimed is None:
         raise UserError(*dict.fromkeys(mistakes))
     return Asked(
@@ -55,10 +59,16 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     )
 
 
-def _in_full(images: str) -> str:
-    """A path is written out: a run goes on, and is evaluated, from any working folder."""
-    path = os.path.expanduser(images)  # noqa: PTH111 pathlib's raises where there is no such user
-    return str(Path(path).absolute()) if os.path.exists(path) else images  # noqa: PTH110 nor has it too long a name
+def _paths_in_full(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths are written out: a run goes on, and is evaluated, from any working folder."""
+    found: dict[str, Any] = {"images": in_full(given.get("images") or "digits")}
+    for key, words in (("labels", LABEL_WORDS), ("weights", ("timm",))):
+        if isinstance(given.get(key), str) and given[key] not in words:
+            found[key] = in_full(given[key])
+    method = given["method"]
+    if isinstance(method, Mapping) and str(method.get("name")).endswith(".py"):
+        found["method"] = {**method, "name": in_full(str(method["name"]))}
+    return found
 
 
 def is_true(value: Any) -> bool:

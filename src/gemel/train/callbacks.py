@@ -27,7 +27,7 @@ class Recorder(Callback):
 
     Args:
         run: where to.
-        probe: what else is measured; None: nothing.
+        probe: what else is measured.
         steps_per_epoch: for the epoch's number.
         every: steps between rows.
         probe_every: steps between probes.
@@ -40,7 +40,7 @@ class Recorder(Callback):
     def __init__(
         self,
         run: Run,
-        probe: Probe | None,
+        probe: Probe,
         *,
         steps_per_epoch: int,
         every: int,
@@ -69,7 +69,7 @@ class Recorder(Callback):
         """`done` counts the step that has just ended."""
         module = pretrainer(pl_module)
         step = module.done
-        probing = self.probe is not None and (step % self.probe_every == 0 or step == module.steps)
+        probing = step % self.probe_every == 0 or step == module.steps
         if not (probing or step % self.every == 0 or step == module.steps or step == 1):
             return
         row: dict[str, float | int | str] = {
@@ -81,7 +81,7 @@ class Recorder(Callback):
             "lr": module.rate,
             "images_per_second": self._speed(module),
         }
-        if probing and self.probe is not None:
+        if probing:
             row |= self.probe.measure(module.method)
             self._since = (time.perf_counter(), step)  # a probe's time is not training's
         self.last = {**self.last, **row}

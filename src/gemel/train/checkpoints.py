@@ -169,7 +169,9 @@ def start_from(backbone: Backbone, weights: str) -> None:
     """
     path = Path(weights)
     if path.is_dir():
-        path = Run(path).backbone_path
+        run = Run(path)
+        assert run.backbone_facts, "else it refuses: the run has not ended"
+        path = run.backbone_path
     found = read_tensors(path, allowed=RELEASED)
     while not all(isinstance(value, Tensor) for value in found.values()):
         keys = ("teacher_backbone", "backbone", "state_dict", "model")

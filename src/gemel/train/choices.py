@@ -1,6 +1,5 @@
 """What is chosen where the user said nothing, from the images and the machine, each choice with its reason."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from gemel.data.augment import background
 from gemel.data.decode import Unreadable, load
 from gemel.data.sources import Source
 from gemel.errors import UserError
-from gemel.launched import launched
+from gemel.launched import cores, launched
 from gemel.methods import find, find_recipe
 from gemel.recipes import VIEWS, GlyphViews, Recipe
 from gemel.settings import merge
@@ -100,7 +99,7 @@ def look(source: Source) -> Facts:
         stated_classes=source.stated_classes,
         in_memory=in_memory,
         gpu=torch.cuda.is_available(),
-        cores=max(1, len(os.sched_getaffinity(0)) // launched().local_processes),
+        cores=max(1, cores() // launched().local_processes),
         **({"greys": _ranges(greys)} if greys else {}),
     )
 

@@ -1,11 +1,10 @@
 """How long a run will take, by some of its steps; what follows from it: the epochs of `minutes`, and the threads."""
 
-import os
 from dataclasses import replace
 
 import torch
 
-from gemel.launched import launched
+from gemel.launched import cores, launched
 from gemel.train.measure import seconds_a_step
 from gemel.train.prepare import Prepared, Say
 from gemel.train.processes import first_says
@@ -61,7 +60,8 @@ def _second_step(prepared: Prepared) -> float:
     stage = stages_of(settings, method)[1]
     torch.set_num_threads(settings.threads or 1)
     plan = replace(prepared.plan, views=stage.views)
-    return seconds_a_step(method, stage.optimizer, plan, settings.workers or 0, stage=stage.name)
+    precision = settings.precision or "32"
+    return seconds_a_step(method, stage.optimizer, plan, settings.workers or 0, precision=precision, stage=stage.name)
 
 
 def _threads(prepared: Prepared) -> tuple[int, float, str]:
@@ -71,21 +71,22 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
 
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
-        return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0)
+        precision = settings.precision or "32"
+        return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0, precision=precision)
 
     # the first one's: processes that went other ways here would wait for each other's steps
-    cores = int(first_says(max(1, len(os.sched_getaffinity(0)) // launched().local_processes)))
+    here = int(first_says(max(1, cores() // launched().local_processes)))
     if settings.threads is not None:
         return settings.threads, seconds(settings.threads), "as asked"
-    if cores == 1:
+    if here == 1:
         return 1, seconds(1), "1 core"
     alone = seconds(1) if not torch.cuda.is_available() else SMALL_STEP
     if alone < SMALL_STEP:
-        together = seconds(cores)
+        together = seconds(here)
         if alone < WORTH * together:
-            return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {cores} it takes {1000 * together:.0f}"
-        return cores, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
-    return cores, seconds(cores), f"{cores} cores"
+            return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {here} it takes {1000 * together:.0f}"
+        return here, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
+    return here, seconds(here), f"{here} cores"
 
 
 def clock(seconds: float) -> str:

@@ -40,8 +40,8 @@ class Finite(Callback):
         if broken:
             names = ", ".join(printable(self.source.path(place)) for place in batch.index[:4].tolist())
             raise Diverged(
-                f"{', '.join(broken)} became no number at step {module.step} (images {names}, ...); the checkpoint "
-                f"before it is kept in {self.run.path}; try a smaller --optimizer.lr or --precision 32"
+                f"{', '.join(broken)} became no number at step {module.step} (images {names}, ...); nothing of that "
+                f"step is kept in {self.run.path}; try a smaller --optimizer.lr or --precision 32"
             )
 
 

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,7 +25,13 @@ LONG_ENOUGH = 1.0
 
 
 def seconds_a_step(
-    method: Method, description: Optimizer, plan: Plan, workers: int, *, stage: str | None = None
+    method: Method,
+    description: Optimizer,
+    plan: Plan,
+    workers: int,
+    *,
+    precision: str = "32",
+    stage: str | None = None,
 ) -> float:
     """Median of some real steps on a copy of the method, views and workers included: nothing of the run is touched.
 
@@ -41,7 +48,8 @@ def seconds_a_step(
     times: list[float] = []
     begin = time.perf_counter()
     for batch in Loader(plan, epochs=1, workers=workers):
-        loss = module.training_step(move_data_to_device(batch, torch.device(device)), 0)
+        with _autocast(precision, device):
+            loss = module.training_step(move_data_to_device(batch, torch.device(device)), 0)
         loss.backward()
         module.optimizer.step()
         module.optimizer.zero_grad()
@@ -55,15 +63,23 @@ def seconds_a_step(
     return float(first_says(late[len(late) // 2]))
 
 
+def _autocast(precision: str, device: str) -> AbstractContextManager[Any]:
+    if precision == "32":
+        return nullcontext()
+    return torch.autocast(device, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
 def seconds_an_image(backbone: Mapping[str, Any], size: int) -> float:
     """Forward and backward of one view through a network, by a batch of 16 of them."""
     options = {key: value for key, value in backbone.items() if key != "name"}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network: Any = backbones.find(backbone["name"])(**options).to(device).to(memory_format=torch.channels_last)
     images = torch.rand(16, 3, size, size, device=device).to(memory_format=torch.channels_last)
-    best = float("inf")
+    name, best = next(name for name, _ in network.named_parameters()), float("inf")
     for _ in range(2):
         begin = time.perf_counter()
-        float(network(images).sum().backward() or 0.0)
+        total = network(images).sum()
+        total.backward()
+        float(network.get_parameter(name).grad.sum())  # waits for a GPU to end
         best = min(best, time.perf_counter() - begin)
     return best / len(images)

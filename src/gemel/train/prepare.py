@@ -112,7 +112,7 @@ def start(prepared: Prepared) -> str:
     """Make the run's folder, which is returned: run.yaml and environment.json."""
     assert prepared.claim is not None, "the first process asks"
     run = create(prepared.claim, render(prepared.settings.model_dump()))
-    run.write_json("environment.json", environment(len(prepared.source)))
+    run.write_json("environment.json", environment(len(prepared.source), prepared.settings.threads or 1))
     return str(run.path)
 
 

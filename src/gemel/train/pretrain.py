@@ -145,7 +145,7 @@ def _module(prepared: Prepared, stage: Stage, before: int, start: int) -> Pretra
 
 
 def _facts(prepared: Prepared) -> dict[str, str | int]:
-    """What a checkpoint is of; the number of workers may change, nothing else."""
+    """What a checkpoint is of; what plays no part in the weights may change."""
     settings = prepared.settings
     kept = render(settings.model_dump(exclude={"workers", "checkpoint_seconds", "log", "images", "max_rejected"}))
     return {

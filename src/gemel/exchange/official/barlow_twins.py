@@ -70,6 +70,8 @@ def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[
     backbone = path.with_name(f"{name}.pth")
     if backbone == path:
         raise UserError(f"--out {path} is the name of the backbone's file, which is written beside it; choose another")
+    if backbone.exists() and not path.exists():  # else both are of an earlier export
+        raise UserError(f"{backbone} stands already, where the backbone is written; choose another folder for --out")
     content: dict[str, Any] = {
         "epoch": state["step"] // steps_of_epoch(state["images"], settings["batch_size"]),
         "model": {f"module.{key}": value for key, value in model_of(state["method"]).items()},

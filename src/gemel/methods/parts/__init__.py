@@ -1,1 +1,1 @@
-"""What methods share."""
+"""What methods are made of: losses, heads, norms, and larger recipes."""

@@ -59,7 +59,7 @@ def variant_terms(one: Tensor, two: Tensor, variant: Variant, form: Form) -> dic
         form: see `correlation_terms`; a temperature needs the D x D matrix.
 
     Raises:
-        ValueError: the shapes differ or are not (n, D), an option is unknown, or there is a temperature and D is 1.
+        ValueError: the shapes differ or are not (n, D), or there is a temperature and D is 1.
     """
     check_pair(one, two)
     with exact_products(one.device):

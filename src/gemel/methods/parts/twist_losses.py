@@ -127,6 +127,8 @@ def self_labeling_loss(views: Sequence[Tensor], *, quantile: float, group: int |
     the threshold t = sort↓(c)[min(⌊q G⌋, G - 1)] of their group of G images. Labels and threshold take no gradient;
     with nothing kept the loss is 0 and its gradient zeros.
 
+    The released code tempers what chooses the weak view by τ; in all its runs τ is 1, and here it plays no part.
+
     Args:
         views: logits after the batch norm, V >= 2 tensors (B, C), the two global views first.
         quantile: q, the share of images to keep, 0..1.
