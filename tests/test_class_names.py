@@ -95,6 +95,30 @@ def test_mistakes(words: dict[str, object], told: str, run: gemel.Run) -> None:
     assert not (run.path / "classes.yaml").exists()
 
 
+def test_the_file_is_edited_by_hand(run: gemel.Run) -> None:
+    gemel.classify(run, "digits", rename=["3=cat", "4=no"])
+    text = (run.path / "classes.yaml").read_text()
+    assert "\n3: cat\n4: 'no'\n" in text
+    (run.path / "classes.yaml").write_text("3: dog\n'4': 7\n")
+    assert read_names(run) == {3: "dog", 4: "7"}
+    (run.path / "classes.yaml").write_text("3: no\n")
+    with pytest.raises(UserError, match="the name of class 3 is read as False; put it in quotes"):
+        read_names(run)
+    (run.path / "classes.yaml").write_text("- cat\n")
+    with pytest.raises(UserError, match=r"classes\.yaml holds \['cat'\]; give a mapping, like `3: cat`"):
+        read_names(run)
+
+
+def test_names_that_the_sample_does_not_tell_stay(run: gemel.Run, tmp_path: Path) -> None:
+    plain = gemel.classify(run, "digits")
+    found = [row["class"] for row in plain.to_pylist()]
+    first, other = found[0], next(one for one in found if one != found[0])
+    gemel.classify(run, "digits", rename=[f"{first}=by hand", f"{other}=mine"])
+    (tmp_path / "one.csv").write_text("path,label\ndigits/0000,zero\n")
+    gemel.classify(run, "digits", labels=str(tmp_path / "one.csv"))
+    assert read_names(run) == {first: "zero", other: "mine"}
+
+
 def test_a_damaged_file(run: gemel.Run) -> None:
     (run.path / "classes.yaml").write_text("cat: 3\n")
     with pytest.raises(UserError, match=r"classes\.yaml: 'cat' is not the number of a class"):

@@ -75,6 +75,32 @@ def test_mistakes_leave_with_2(words: list[str], message: str, capsys: pytest.Ca
     assert "Traceback" not in errors
 
 
+def test_mistakes_of_every_kind_are_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["nowhere", "else", "--epohcs", "3", "--epochs", "-5", "--config", "none.yaml", "--weights", "lost.pth"]
+    words += ["--method", "barlow_twins", "--method.lambda_parm", "1", "--seed"]
+    code, _, errors = gemel_says(["pretrain", *words], capsys)
+    assert code == 2
+    told = (
+        "'else' is one word too many",
+        "did you mean --epochs?",
+        "--epochs must be",
+        "did you mean --method.lambda_param?",
+        "--config none.yaml can't be read",
+        "lost.pth is neither a run nor a file",
+        "--seed needs a value",
+        "there is no folder, list or data set",
+    )
+    assert [part for part in told if part not in errors] == []
+    assert len(errors.splitlines()) == len(told)
+    code, _, errors = gemel_says(["pretrain", *words, "--debug"], capsys)
+    assert code == 2, "to see the traceback changes nothing else"
+    assert "Traceback" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_dry_run_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,24 @@ def test_labels_from_a_table() -> None:
     assert again.label_names == source.label_names
 
 
+@pytest.mark.parametrize("form", ["photos/{}", "{}", "../here/photos/{}", "full"])
+def test_one_table_for_two_sets(form: str) -> None:
+    """As gemel's own tables name the images, below the folder, beside the table; rows of the other set do no harm."""
+    fill("a/1.jpg", "b/2.jpg")
+    fill("a/3.jpg", folder="test")
+    sets = {"photos": ["a/1.jpg", "b/2.jpg"], "test": ["a/3.jpg"]}
+    places = [(Path(folder), path) for folder, paths in sets.items() for path in paths]
+    rows = [str((folder / path).absolute()) for folder, path in places]
+    if form != "full":
+        rows = [form.replace("photos", str(folder)).format(path) for folder, path in places]
+    Path("labels.csv").write_text("path,label\n" + "".join(f"{row},{row[-5]}\n" for row in rows))
+    for given in ("photos", str(Path("photos").absolute())):
+        source = open_source(given, labels="labels.csv")
+        assert source.labels is not None
+        assert [source.label_names[label] for label in source.labels] == ["1", "2"]
+    assert open_source("test", labels="labels.csv").label_names == ["3"]
+
+
 def test_labels_that_are_numbers_are_sorted_as_such() -> None:
     fill(*(f"{number}.jpg" for number in range(12)))
     Path("labels.csv").write_text("path,label\n" + "".join(f"{number}.jpg,{number}\n" for number in range(12)))

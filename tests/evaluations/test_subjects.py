@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import gemel
+from conftest import write_photos
 from gemel import backbones
 from gemel.backbones.torchvision import torchvision_backbone
 from gemel.data.sources import open_source
@@ -161,6 +162,24 @@ def test_a_run_by_two_paths_is_one_file(digits_run: Run, monkeypatch: pytest.Mon
     assert results[0].settings["network"] != results[1].settings["network"]
     assert results[0].file_name == results[1].file_name
     (digits_run.path / "evaluations" / f"{results[0].file_name}.json").unlink()
+
+
+def test_images_by_two_paths_are_one_file(digits_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the same words elsewhere, for other images, another."""
+    for place in ("here", "there"):
+        write_photos(tmp_path / place / "photos", 8)
+    monkeypatch.chdir(tmp_path / "here")
+
+    def name(images: str | Path) -> str:
+        return gemel.evaluate(digits_run, "knn", images, labels="folders", k=3, quiet=True).file_name
+
+    first = name("photos")
+    assert [name("./photos/"), name(tmp_path / "here/photos")] == [first, first]
+    monkeypatch.chdir(tmp_path / "there")
+    other = name("photos")
+    assert other != first
+    for one in (first, other):
+        (digits_run.path / "evaluations" / f"{one}.json").unlink()
 
 
 def test_two_networks_of_a_library_are_two_files() -> None:
