@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 import gemel
+from conftest import write_photos
 from gemel.cli import main
 from gemel.runs import Run
 
@@ -140,6 +141,19 @@ def test_pretrain_then_everything(tmp_path: Path, photos: Path, capsys: pytest.C
     code, _, _ = gemel_says(["report", str(run), str(run), "--out", str(tmp_path / "two.html")], capsys)
     assert code == 0
     assert (tmp_path / "two.html").stat().st_size > 10_000
+
+
+def test_unreadable_images_are_told(photos_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    write_photos(images, 6)
+    for number in range(7):
+        (images / f"bad{number}.jpg").write_bytes(b"no image")
+    code, out, _ = gemel_says(["embed", str(photos_run.path), str(images), "--out", str(tmp_path / "a.npz")], capsys)
+    assert code == 0
+    assert "7 of 13 images can't be read and are left out: " in out
+    assert "bad4.jpg" in out
+    assert ", and 2 more" in out
+    assert "6 images, " in out
 
 
 def test_evaluate_other_networks(digits_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def backbone(run: Run | str | Path) -> "Backbone":
 
 
 def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: bool = True) -> "pa.Table":
-    """Features of images, one row each: path, vector.
+    """Features of images, one row each that can be read: path, vector.
 
     Args:
         run: a run or its folder.
@@ -115,7 +115,7 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
     Raises:
         UserError: the run has not ended, or the images can't be found or read.
     """
-    from gemel.evaluations.features import printed, see
+    from gemel.evaluations.features import printed, say_unreadable, see
     from gemel.evaluations.judge import images_of
     from gemel.evaluations.subjects import open_subject
     from gemel.evaluations.tables import vector_table
@@ -124,7 +124,9 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
     run = load(run)
     source = images_of(run, images, "none")
     with joined():
-        return vector_table(see(open_subject(run), source, tell=printed(quiet)))
+        seen = see(open_subject(run), source, tell=printed(quiet))
+    say_unreadable(seen, quiet)
+    return vector_table(seen)
 
 
 def classify(
@@ -137,7 +139,7 @@ def classify(
     rename: Sequence[str] = (),
     quiet: bool = True,
 ) -> "pa.Table":
-    """Discovered classes of images, one row each: path, class, probability, then the next likely ones.
+    """Discovered classes of images, one row each that can be read: path, class, probability, then the next likely ones.
 
     Names are kept in RUN/classes.yaml for later calls; classes of one name count as one.
 
@@ -227,7 +229,7 @@ def evaluate(
 
 def views(
     images: "Sequence[str | Path | bytes | np.ndarray]",
-    recipe: str | Mapping[str, Any],
+    recipe: str | Mapping[str, Any] | Run,
     *,
     seed: int = 0,
     epoch: int = 0,
@@ -237,8 +239,9 @@ def views(
 
     Args:
         images: files, encoded bytes, or uint8 arrays (H, W) or (H, W, 3).
-        recipe: a method or METHOD/RECIPE (as published, not fitted to the images), or settings: those of a run, or
-            {"name": "photo", "size": 96, ...}, or a paper's views by their name, as byol or dino.
+        recipe: a method or METHOD/RECIPE (as published, not fitted to the images); a run, or its settings; or
+            {"name": "photo", "size": 96, ...}, or a paper's views by their name, as byol or dino. The size is 224
+            where nothing tells it.
         seed: of the run.
         epoch: from 0.
         index: the images' places in the data set; left out: 0, 1, 2, ...
@@ -257,11 +260,12 @@ def views(
 def _views_of(recipe: Any) -> tuple[Any, int]:
     from gemel.methods import find_recipe
     from gemel.recipes import VIEWS
-    from gemel.schema import convert
+    from gemel.schema import convert, mistakes_in
     from gemel.settings import nest
 
     if isinstance(recipe, str):
         return (found := find_recipe(recipe)[1]).views, found.image_size
+    recipe = recipe.settings if isinstance(recipe, Run) else recipe
     views = nest({"views": recipe.get("views", recipe)}).get("views") if isinstance(recipe, Mapping) else None
     name = views.get("name", "photo") if isinstance(views, Mapping) else None
     if not isinstance(views, Mapping) or not isinstance(name, str) or name not in VIEWS:
@@ -271,4 +275,8 @@ def _views_of(recipe: Any) -> tuple[Any, int]:
     size = views.get("size", recipe.get("image_size", 224))
     if not isinstance(size, int) or not 4 <= size <= 4096:
         raise UserError(f"size must be a number of pixels from 4 to 4096, not {size!r}")
-    return VIEWS[name](**convert(VIEWS[name], {k: v for k, v in views.items() if k != "size"}, "views")), size
+    values = {key: value for key, value in views.items() if key != "size"}
+    wrong = mistakes_in(values, VIEWS[name].model_fields, lambda key: f"views.{key}", title=name)
+    if wrong:
+        raise UserError(*wrong)
+    return VIEWS[name](**convert(VIEWS[name], values, "views")), size

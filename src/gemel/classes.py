@@ -32,7 +32,7 @@ def classify(
         raise UserError(f"--naming {brief(naming)!r} is unknown; there are {', '.join(NAMINGS)}")
     kept = read_names(run)
     renamed(kept, rename)  # its mistakes are told before the images are looked at
-    from gemel.evaluations.features import printed, see
+    from gemel.evaluations.features import printed, say_unreadable, see
     from gemel.evaluations.judge import images_of
     from gemel.evaluations.naming import names_from
     from gemel.evaluations.subjects import open_subject
@@ -45,6 +45,7 @@ def classify(
     source = images_of(run, images, labels or "none")
     with joined():
         seen = see(subject, source, tell=printed(quiet))
+    say_unreadable(seen, quiet)
     if seen.probabilities is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
     names = kept

@@ -33,6 +33,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+INTERRUPTED = 130
+"""the exit code"""
+
 SHOWN = 50
 """mistakes that are printed one by one"""
 
@@ -168,16 +171,18 @@ def _guarded(command: Callable[[], Any], *, debug: bool) -> int:
             _complain(f"and {len(error.mistakes) - SHOWN} mistakes more")
         return 2
     except typer.Exit as leave:
+        if leave.exit_code == INTERRUPTED:  # Typer's own answer to Ctrl-C
+            _complain("interrupted")
         return leave.exit_code
     except UsageError as error:
         _complain(error.format_message())
         return 2
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
-        return 130
+        return INTERRUPTED
     except Interrupted as error:
         _complain(error)
-        return 130
+        return INTERRUPTED
     except (Diverged, OSError) as error:
         if debug:
             traceback.print_exc()

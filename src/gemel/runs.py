@@ -15,6 +15,8 @@ from gemel.config_file import read_mapping
 from gemel.errors import UserError
 
 RUN_FILE = "run.yaml"
+GALLERY = "evaluations/gallery.json"
+"""the last file of the closing pass"""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -113,6 +115,11 @@ class Run:
         return not kept or is_whole(self.checkpoint_path)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the closing pass over the images and the report have come to their ends too."""
+        return self.is_trained and (self.path / GALLERY).is_file() and self.report_path.is_file()
+
+    @property
     def backbone_path(self) -> Path:
         """The trained backbone's tensors."""
         return self.path / "backbone.safetensors"
@@ -192,7 +199,7 @@ class Run:
 
     def gallery(self) -> dict[str, Any] | None:
         """Pictures for the report: of each class, and of the neighbours of a few images."""
-        return self._json("evaluations/gallery.json")
+        return self._json(GALLERY)
 
     def information(self) -> dict[str, Any] | None:
         """Barlow Twins' embeddings read as an information bottleneck, for the report."""

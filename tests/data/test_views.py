@@ -1,6 +1,7 @@
 """Draws are pure functions with the distributions of their definitions; pixels follow the draw."""
 
 import math
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from gemel.data.augment import center, crop, put
 from gemel.data.views import Draw, GlyphDraw, PhotoDraw, draw, order
 from gemel.families import VIEW_FAMILIES
 from gemel.recipes import VIEWS, GlyphViews, PhotoViews
+from gemel.runs import Run
 
 PHOTO = np.ascontiguousarray(load_sample_images().images[0][100:300, 100:400])
 DRAWS = 4000
@@ -407,7 +409,15 @@ def test_order_is_a_permutation_of_its_own() -> None:
     assert not np.array_equal(order(0, 0, 50), order(0, 1, 50))
 
 
-def test_views_of_given_images(tmp_path: object) -> None:
+def jpeg() -> bytes:
+    file = BytesIO()
+    Image.fromarray(PHOTO).save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_views_of_given_images(digits_run: Run) -> None:
+    (of_a_run, *_) = gemel.views([PHOTO], digits_run)
+    assert of_a_run.shape[-1] == digits_run.settings["image_size"]
     one, two = gemel.views([PHOTO, PHOTO], "barlow_twins", seed=3, index=[5, 6])
     assert one.shape == two.shape == (2, 3, 224, 224)
     assert one.dtype == torch.uint8
@@ -419,5 +429,15 @@ def test_views_of_given_images(tmp_path: object) -> None:
     assert shapes == [(1, 3, 64, 64)] * 2 + [(1, 3, 28, 28)] * 3
     with pytest.raises(gemel.UserError):
         gemel.views([b"no image"], "twist")
-    with pytest.raises(gemel.UserError):
-        gemel.views([PHOTO], "twist", index=[1, 2])
+    first, second = (gemel.views([kind(jpeg())], "twist")[0] for kind in (bytes, bytearray))
+    assert torch.equal(first, second)
+    assert torch.equal(first, gemel.views([memoryview(jpeg())], "twist")[0])
+    for images, recipe, index, told in (
+        ([PHOTO], "twist", [1, 2], "1 images and 2 places"),
+        ([PHOTO], "twist", 2, "index must be a list of places"),
+        ([torch.zeros(3, 4, 4, dtype=torch.uint8)], "twist", None, "a file, bytes or a uint8 array, not a Tensor"),
+        ([PHOTO], {"name": "photo", "image_size": 32}, None, "views.image_size is not an option of photo"),
+        ([PHOTO], {"name": "photo", "jiter": 0.1}, None, "did you mean views.jitter"),
+    ):
+        with pytest.raises(gemel.UserError, match=told):
+            gemel.views(images, recipe, index=index)  # pyright: ignore[reportArgumentType]

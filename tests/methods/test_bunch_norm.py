@@ -68,5 +68,5 @@ def test_shift_and_scale_of_the_input_are_cancelled() -> None:
 
 def test_bunches_that_do_not_fit() -> None:
     for bunch in (5, 24, 8):
-        with pytest.raises(UserError, match=f"bunches of {bunch} images in 1 x 12"):
+        with pytest.raises(UserError, match=rf"--method\.bunch {bunch} with 12 images .* must divide --batch-size, 12"):
             BunchNorm(WIDTH, bunch=bunch)(rows(), VIEWS)

@@ -150,5 +150,5 @@ def test_bunches_are_groups_of_the_batch() -> None:
     data = batch()
     whole, same, small = (float(method(bunch=bunch)(data, 0.0)["loss"].detach()) for bunch in (None, 12, 4))
     assert whole == same != small
-    with pytest.raises(UserError, match="bunches of 5 images"):
+    with pytest.raises(UserError, match=r"--method\.bunch 5 with"):
         method(bunch=5)(data, 0.0)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import gemel
 from gemel import published, studies
 from gemel.claims import Claim, create
 from gemel.cli import main
@@ -18,8 +19,9 @@ from gemel.studies.runner import run_study
 @pytest.mark.parametrize("full", [False, True], ids=["small", "full"])
 def test_every_setting_exists(name: str, full: bool, tmp_path: Path) -> None:
     """Digits stand in for data that this machine may not have."""
-    planned = plan(studies.find(name), StudyLaunch(full=full), tmp_path, Layer({"images": "digits"}, "call"))
-    check_settings(planned)
+    study = studies.find(name)
+    planned = plan(study, StudyLaunch(full=full), tmp_path, Layer({"images": "digits"}, "call"))
+    check_settings(planned, study)
     assert len({one.folder for one in planned}) == len(planned)
     assert all(re.fullmatch(r"[\w.-]+", one.variation.name) for one in planned)
 
@@ -92,6 +94,12 @@ def test_several_processes_start_no_study(
         main(["study", "epochs", "--images", "digits", "--dry-run"])
     assert left.value.code == 2
     assert "start gemel study as one process" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_without_labels_are_refused_before_the_runs(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no labels to judge by; give --labels folders or FILE"):
+        gemel.study("barlow-lambda", images=photos, seeds=1, out=tmp_path / "study")
     assert list(tmp_path.iterdir()) == []
 
 

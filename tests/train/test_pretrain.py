@@ -1,6 +1,7 @@
 """From images to a run: what is chosen, what is written, the same again, and interrupted."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,6 +135,18 @@ def test_interrupted_and_resumed_equals_unbroken(name: str, tmp_path: Path, phot
     assert same(whole, resumed)
     assert rows(whole) == rows(resumed)
     assert resumed.report_path.is_file()
+
+
+def test_a_report_of_ones_own_does_not_end_the_closing_pass(digits_run: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(digits_run.path, broken)
+    shutil.rmtree(broken / "evaluations")
+    for name in ("classes.parquet", "report.html"):
+        (broken / name).unlink()
+    assert gemel.report([broken]).is_file()
+    run = gemel.resume(broken, quiet=True)
+    assert run.classes() is not None
+    assert {one["protocol"] for one in run.evaluations()} >= {"cluster", "knn"}
 
 
 def test_resuming_an_ended_run_changes_nothing(digits_run: Run) -> None:

@@ -1,6 +1,7 @@
 """Views of images that a caller hands over: files, encoded bytes or arrays."""
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from gemel.data.decode import Unreadable, decode
 from gemel.errors import UserError
 from gemel.recipes import Views
 
-Given = str | Path | bytes | Pixels
+Given = str | PathLike[str] | bytes | bytearray | memoryview | Pixels
 
 
 def views_of(
@@ -27,6 +28,8 @@ def views_of(
     """
     if isinstance(images, str | bytes | Path):
         raise UserError("images must be a list: of files, of bytes, or of arrays")
+    if isinstance(index, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"index must be a list of places, one for each image, not {index}")
     places = range(len(images)) if index is None else index
     if len(places) != len(images):
         raise UserError(f"{len(images)} images and {len(places)} places in index; give one place for each image")
@@ -47,8 +50,11 @@ def _pixels(given: Given) -> Pixels:
         ):
             raise UserError(f"an array must be uint8, not empty, (H, W) or (H, W, 3), not {given.dtype} {given.shape}")
         return given
+    if not isinstance(given, str | PathLike | bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"an image is a file, bytes or a uint8 array, not a {type(given).__name__}")
+    is_file = isinstance(given, str | PathLike)
     try:
-        return decode(given if isinstance(given, bytes) else Path(given).read_bytes())
+        return decode(Path(given).read_bytes() if is_file else bytes(given))
     except (Unreadable, OSError) as error:
-        name = "an image of bytes" if isinstance(given, bytes) else str(given)
+        name = str(given) if is_file else "an image of bytes"
         raise UserError(f"{name} can't be read: {error}") from error

@@ -15,7 +15,7 @@ from gemel.evaluations.knn import Knn
 from gemel.evaluations.subjects import open_subject
 from gemel.evaluations.tables import class_table
 from gemel.recipes import VIEWS
-from gemel.runs import Run
+from gemel.runs import GALLERY, Run
 
 
 def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
@@ -29,18 +29,18 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     run.write_rejected({printable(source.path(place)): reason for place, reason in seen.rejected.items()})
     if seen.probabilities is not None:
         run.write_classes(class_table(seen, top=1))
-    run.write_json("evaluations/gallery.json", gallery(seen))
     views = run.settings["views"]
     found = information(subject, source, seen.places, VIEWS[views["name"]].model_validate(views))
     if found is not None:
         run.write_json("evaluations/information.json", found)
+    run.write_json(GALLERY, gallery(seen))
     return seen
 
 
 def _evaluate(run: Run, subject: Subject, source: Source, seen: Seen) -> None:
     labels = np.empty(0, np.int64) if seen.labels is None else seen.labels[seen.labels >= 0]
-    evaluations: list[Evaluation] = [Cluster()] if len(labels) >= 2 else []
-    if len(np.unique(labels)) >= 2:
-        evaluations.append(Knn(k=(min(20, len(labels) - 1),)))
+    if len(np.unique(labels)) < 2:  # one label would agree with any classes
+        return
+    evaluations: list[Evaluation] = [Cluster(), Knn(k=(min(20, len(labels) - 1),))]
     for evaluation in evaluations:
         judge(subject, evaluation, source, None, labels=run.settings["labels"])

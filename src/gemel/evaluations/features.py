@@ -26,6 +26,9 @@ from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
 from gemel.evaluations.store import Store, key_of, tensors_of
 
+SHOWN = 5
+"""unreadable images that are named"""
+
 CHUNK = 4096
 """images after which what was seen is safe on the disk"""
 
@@ -134,6 +137,15 @@ def labelled(seen: Seen, *, classes: int = 2) -> tuple[Tensor, Tensor]:
 def rejected_in(*passes: Seen | None) -> int:
     """How many images could not be read."""
     return sum(len(seen.rejected) for seen in passes if seen is not None)
+
+
+def say_unreadable(seen: Seen, quiet: bool) -> None:
+    """Which images have no row, unless nothing is to be printed."""
+    if quiet or rank() != 0 or not seen.rejected:
+        return
+    first = [f"{printable(seen.source.path(place))} ({why})" for place, why in list(seen.rejected.items())[:SHOWN]]
+    more = f", and {len(seen.rejected) - SHOWN} more" if len(seen.rejected) > SHOWN else ""
+    print(f"{len(seen.rejected)} of {len(seen.source)} images can't be read and are left out: {', '.join(first)}{more}")
 
 
 def printed(quiet: bool) -> Progress | None:

@@ -62,8 +62,8 @@ def plan(study: Study, launch: StudyLaunch, out: Path, overrides: Layer) -> list
     return planned
 
 
-def check_settings(planned: Sequence[Planned]) -> None:
-    """Hold the settings of every variation against their schemas, and open the images.
+def check_settings(planned: Sequence[Planned], study: Study) -> None:
+    """Hold the settings of every variation against their schemas, open the images, and see that they can be judged.
 
     Raises:
         UserError: with every mistake of any run.
@@ -74,7 +74,9 @@ def check_settings(planned: Sequence[Planned]) -> None:
     variations = {one.variation.name: one.layers for one in planned}
     for name, layers in variations.items():
         try:
-            asked_for(layers)
+            source = asked_for(layers).source
+            if study.evaluations and source.labels is None:
+                raise UserError(f"{source.name} has no labels to judge by; give --labels folders or FILE.csv")
         except UserError as error:
             for mistake in error.mistakes:
                 found.setdefault(mistake, []).append(name)

@@ -39,7 +39,7 @@ def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, sa
     if (out / RUN_FILE).is_file():
         raise UserError(f"--out {out} holds a run; a study needs a folder of its own, name another")
     planned = plan(study, launch, out, overrides)
-    check_settings(planned)
+    check_settings(planned, study)
     check_against_earlier(planned, out)
     if launch.dry_run:
         for one in planned:
@@ -115,11 +115,7 @@ def _judge(folder: Path, protocol: str, options: Mapping[str, Any]) -> bool:
 
 
 def _finished(folder: Path) -> bool:
-    """Whether the last file of a run, its report, is there."""
-    if not (folder / RUN_FILE).is_file():
-        return False
-    run = Run(folder)
-    return run.backbone_path.is_file() and run.report_path.is_file()
+    return (folder / RUN_FILE).is_file() and Run(folder).is_finished
 
 
 def _failed(out: Path) -> dict[str, str]:

@@ -107,6 +107,8 @@ def read_tensors(path: Path, *, allowed: Sequence[Any] = ()) -> dict[str, Any]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         first = str(error).strip().split("\n")[0]
+        if "weights_only" in first:  # torch advises to run what the file holds
+            first = "it is none of torch's files, or holds objects that would have to be run"
         raise UserError(f"{path} can't be read as tensors, numbers and strings: {first}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors")

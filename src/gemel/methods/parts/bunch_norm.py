@@ -47,8 +47,9 @@ class BunchNorm(nn.Module):
         bunch = images * world_size() if self.bunch is None else self.bunch
         if (images * world_size()) % bunch or (bunch % images and images % bunch):
             raise UserError(
-                f"bunches of {bunch} images in {world_size()} x {images}; give a divisor or a multiple of the images "
-                "of a process that divides the batch"
+                f"--method.bunch {bunch} with {images} images on each of {world_size()} processes: it must divide "
+                f"--batch-size, {images * world_size()} here, and be a divisor or a multiple of a process's images; "
+                "none takes the whole batch"
             )
         split = self._within if bunch <= images else self._across
         z, mean, variance = split(rows, views, bunch)

@@ -73,9 +73,9 @@ def multi_crop_loss(
         loss, consistency, sharpness and diversity, means over pairs.
 
     Raises:
-        ValueError: fewer than two views, or shapes that differ or are not (B, C).
+        ValueError: fewer than two views, shapes that differ or are not (B, C), or τ or ε out of range.
     """
-    _check(views)
+    _check(views, temperature, epsilon)
     with exact_products(views[0].device):
         return _terms(statistics(views, temperature=temperature, epsilon=epsilon), alpha, beta, epsilon, teacher=False)
 
@@ -108,7 +108,7 @@ def teacher_loss(
     Raises:
         ValueError: not two teacher's views, fewer than two student's, or shapes that differ or are not (B, C).
     """
-    _check([*student_logits, *teacher_logits])
+    _check([*student_logits, *teacher_logits], temperature, epsilon)
     if len(teacher_logits) != 2 or len(student_logits) < 2:
         raise ValueError(
             f"two global views of the teacher and two or more views of the student are needed, not "
@@ -194,7 +194,9 @@ def _terms(found: Statistics, alpha: float, beta: float, epsilon: float, teacher
     }
 
 
-def _check(views: Sequence[Tensor]) -> None:
+def _check(views: Sequence[Tensor], temperature: float = 1.0, epsilon: float = 0.0) -> None:
+    if temperature <= 0 or epsilon < 0:
+        raise ValueError(f"a temperature above 0 and an epsilon of at least 0 are needed, not {temperature}, {epsilon}")
     shapes = {tuple(logits.shape) for logits in views}
     if len(views) < 2 or len(shapes) != 1 or len(next(iter(shapes))) != 2:
         raise ValueError(f"two or more matrices (B, C) of one shape are needed, not {len(views)} of {sorted(shapes)}")
