@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from gemel.distributed import gather, mean_over_processes, world_size
+from gemel.methods.parts.precision import widened
 
 
 class SyncedBatchNorm(_BatchNorm):
@@ -64,8 +65,7 @@ class _Normalise(Function):
     def forward(
         ctx: Any, rows: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        precise = rows if rows.dtype == torch.float64 else rows.float()
-        own_variance, own_mean = torch.var_mean(precise, _places(rows), correction=0)
+        own_variance, own_mean = torch.var_mean(widened(rows), _places(rows), correction=0)
         means, variances = gather(torch.stack((own_mean, own_variance))[None]).unbind(1)  # each (W, C)
         mean = means.mean(0)
         variance = (variances + (means - mean).square()).mean(0)  # no difference of large squares
