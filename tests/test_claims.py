@@ -1,5 +1,6 @@
 """What stands is never taken unasked, and one process at a time trains in a run's folder."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gemel
+from gemel import claims
 from gemel.claims import Claim, claim, create, held
 from gemel.errors import UserError
 from gemel.runs import Run
@@ -69,5 +71,15 @@ def test_a_run_in_training_is_left_alone(tmp_path: Path) -> None:
         process.kill()
     assert half.is_file()
     assert run.settings == {"seed": 0}
+    with held(run):
+        pass
+
+
+def test_a_file_system_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
+    monkeypatch.setattr(claims.fcntl, "flock", refuse)
     with held(run):
         pass

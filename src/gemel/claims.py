@@ -55,9 +55,7 @@ def create(claimed: Claim, settings: str) -> Run:
         if claimed.overwrite and (path / RUN_FILE).is_file():
             with held(Run(path)):
                 shutil.rmtree(path)
-        while claimed.numbered and path.exists():
-            path = _next_number(path.name.rpartition("-")[0])
-        path.mkdir(parents=True, exist_ok=not claimed.numbered)
+        path = _made(claimed)
         if (path / RUN_FILE).is_file():
             raise UserError(f"another process began a run in {path} meanwhile; name another folder with --out")
         write_text(path / RUN_FILE, settings)
@@ -78,7 +76,21 @@ def held(run: Run) -> Generator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another process is training {run.path}; wait for its end, or stop it first") from error
+        except OSError:  # a cluster's file system may know no locks: then nobody is refused
+            pass
         yield
+
+
+def _made(claimed: Claim) -> Path:
+    path = claimed.path
+    while True:
+        try:
+            path.mkdir(parents=True, exist_ok=not claimed.numbered)
+            return path
+        except FileExistsError:
+            if not claimed.numbered:
+                raise
+            path = _next_number(path.name.rpartition("-")[0])
 
 
 def _next_number(method: str) -> Path:

@@ -86,7 +86,7 @@ def resume(run: Run, *, quiet: bool) -> Run:
             f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {name}"
         )
     say = speaker(quiet)
-    if run.is_finished:
+    if run.is_trained and run.is_finished:
         say(f"{run.path} has ended already; its report is {run.report_path}")
         return run
     from gemel.train.prepare import continued

@@ -116,8 +116,8 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the closing pass over the images and the report have come to their ends too."""
-        return self.is_trained and (self.path / GALLERY).is_file() and self.report_path.is_file()
+        """Whether the last files of training, closing pass and report are there; what they hold is not looked at."""
+        return all(path.is_file() for path in (self.backbone_path, self.path / GALLERY, self.report_path))
 
     @property
     def backbone_path(self) -> Path:
