@@ -161,6 +161,7 @@ def test_runs_of_gemel(state: State, tmp_path: Path) -> None:
         assert ours is not None and theirs is not None
         assert all(torch.equal(ours["method"][name], one) for name, one in theirs["method"].items())
     assert (tmp_path / "resnet18.pth").is_file()
+    assert (tmp_path / "adamw-resnet18.pth").is_file(), "what stands is not written over"
     with pytest.raises(UserError, match="is the name of the backbone's file"):
         gemel.export(tmp_path / "lars", "official", tmp_path / "resnet18.pth")
     with pytest.raises(UserError, match=r"must end in \.pth or \.pt"):

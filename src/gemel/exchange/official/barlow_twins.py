@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gemel.errors import UserError
 from gemel.exchange.official.layout import RESNETS, Tensors, Whole, below, save, steps_of_epoch
+from gemel.runs import RUN_FILE
 
 BACKBONE, PROJECTOR, NORM = "backbone.", "projector.", "bn."
 OURS = {BACKBONE: "backbone.network.", PROJECTOR: "projector."}
@@ -51,7 +52,7 @@ def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
 
 
 def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
-    """Write checkpoint.pth, and beside it the bare backbone, called as the network is.
+    """Write checkpoint.pth, and beside it the bare backbone, called as the network is; nothing else is written over.
 
     Args:
         settings: of the run.
@@ -70,8 +71,8 @@ def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[
     backbone = path.with_name(f"{name}.pth")
     if backbone == path:
         raise UserError(f"--out {path} is the name of the backbone's file, which is written beside it; choose another")
-    if backbone.exists() and not path.exists():  # else both are of an earlier export
-        raise UserError(f"{backbone} stands already, where the backbone is written; choose another folder for --out")
+    if backbone.exists() and not (path.parent / RUN_FILE).is_file():  # in a run's folder it is of an earlier export
+        backbone = path.with_name(f"{path.stem}-{name}.pth")
     content: dict[str, Any] = {
         "epoch": state["step"] // steps_of_epoch(state["images"], settings["batch_size"]),
         "model": {f"module.{key}": value for key, value in model_of(state["method"]).items()},
