@@ -46,9 +46,7 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
         overwrite, rescan = (is_true(launch.get(key)) for key in ("overwrite", "rescan"))
         claimed = _collect(mistakes, claim, words["out"], _stem(given), overwrite=overwrite)
         given |= _paths_in_full(given)
-        weights = given.get("weights")
-        if isinstance(weights, str) and weights != "timm" and not Path(weights).exists():
-            mistakes.append(f"--weights {brief(weights)} is neither a run nor a file; give one, or timm")
+        _collect(mistakes, _check_weights, given.get("weights"))
         source = _collect(mistakes, open_source, given["images"], labels=given.get("labels"), rescan=rescan)
     if mistakes or source is None or claimed is None:
         raise UserError(*dict.fromkeys(mistakes))
@@ -69,6 +67,11 @@ def _paths_in_full(given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(method, Mapping) and str(method.get("name")).endswith(".py"):
         found["method"] = {**method, "name": in_full(str(method["name"]))}
     return found
+
+
+def _check_weights(words: Any) -> None:
+    if isinstance(words, str) and words != "timm" and not Path(words).exists():
+        raise UserError(f"--weights {brief(words)} is neither a run nor a file; give one, or timm")
 
 
 def is_true(value: Any) -> bool:

@@ -172,7 +172,7 @@ def start_from(backbone: Backbone, weights: str) -> None:
     path = Path(weights)
     if path.is_dir():
         run = Run(path)
-        assert run.backbone_facts, "else it refuses: the run has not ended"
+        _ = run.backbone_facts  # refuses a run that has not ended
         path = run.backbone_path
     found = read_tensors(path, allowed=RELEASED)
     while not all(isinstance(value, Tensor) for value in found.values()):

@@ -60,8 +60,9 @@ def _second_step(prepared: Prepared) -> float:
     stage = stages_of(settings, method)[1]
     torch.set_num_threads(settings.threads or 1)
     plan = replace(prepared.plan, views=stage.views)
-    precision = settings.precision or "32"
-    return seconds_a_step(method, stage.optimizer, plan, settings.workers or 0, precision=precision, stage=stage.name)
+    return seconds_a_step(
+        method, stage.optimizer, plan, settings.workers or 0, precision=settings.precision, stage=stage.name
+    )
 
 
 def _threads(prepared: Prepared) -> tuple[int, float, str]:
@@ -71,22 +72,21 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
 
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
-        precision = settings.precision or "32"
-        return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0, precision=precision)
+        return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0, precision=settings.precision)
 
     # the first one's: processes that went other ways here would wait for each other's steps
-    here = int(first_says(max(1, cores() // launched().local_processes)))
+    available = int(first_says(max(1, cores() // launched().local_processes)))
     if settings.threads is not None:
         return settings.threads, seconds(settings.threads), "as asked"
-    if here == 1:
+    if available == 1:
         return 1, seconds(1), "1 core"
     alone = seconds(1) if not torch.cuda.is_available() else SMALL_STEP
     if alone < SMALL_STEP:
-        together = seconds(here)
+        together = seconds(available)
         if alone < WORTH * together:
-            return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {here} it takes {1000 * together:.0f}"
-        return here, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
-    return here, seconds(here), f"{here} cores"
+            return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {available} it takes {1000 * together:.0f}"
+        return available, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
+    return available, seconds(available), f"{available} cores"
 
 
 def clock(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import torch
@@ -15,6 +15,7 @@ from gemel.data.normalise import Normalise
 from gemel.distributed import world_size
 from gemel.errors import UserError
 from gemel.launched import launched
+from gemel.train.precision import autocast
 from gemel.train.synced_norm import synchronise
 
 Precision = Literal["32", "bf16"]
@@ -77,11 +78,8 @@ class Fittable(ABC):
         return self._normalise(views.to(self.device, non_blocking=True))
 
     def _features(self, views: Tensor) -> Tensor:
-        with self._autocast():
+        with autocast(self.precision, self.device.type):
             return self.network(self._images(views)).float()
-
-    def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     @torch.no_grad()
     def _width(self, size: int) -> int:
@@ -167,7 +165,7 @@ class Trained(Fittable):
     def gradients(self, views: Tensor, labels: Tensor, count: int) -> None:
         """As promised."""
         self._whole.zero_grad()
-        with self._autocast():
+        with autocast(self.precision, self.device.type):
             logits = self._whole(self._images(views))
         # DDP takes the mean over processes: of these it is the batch's mean.
         loss = cross_entropy(logits.float(), labels, reduction="sum") * world_size() / count

@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from gemel.distributed import any_of
 from gemel.methods.base import Method
 from gemel.recipes import Optimizer
 from gemel.train.module import Pretrainer
+from gemel.train.precision import autocast
 from gemel.train.processes import first_says
 
 WARM = 2
@@ -30,7 +30,7 @@ def seconds_a_step(
     plan: Plan,
     workers: int,
     *,
-    precision: str = "32",
+    precision: str | None = None,
     stage: str | None = None,
 ) -> float:
     """Median of some real steps on a copy of the method, views and workers included: nothing of the run is touched.
@@ -48,7 +48,7 @@ def seconds_a_step(
     times: list[float] = []
     begin = time.perf_counter()
     for batch in Loader(plan, epochs=1, workers=workers):
-        with _autocast(precision, device):
+        with autocast(precision, device):
             loss = module.training_step(move_data_to_device(batch, torch.device(device)), 0)
         loss.backward()
         module.optimizer.step()
@@ -61,12 +61,6 @@ def seconds_a_step(
             break
     late = sorted(times[WARM:] or times)
     return float(first_says(late[len(late) // 2]))
-
-
-def _autocast(precision: str, device: str) -> AbstractContextManager[Any]:
-    if precision == "32":
-        return nullcontext()
-    return torch.autocast(device, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def seconds_an_image(backbone: Mapping[str, Any], size: int) -> float:
