@@ -56,8 +56,8 @@ def gemel_side(asked: argparse.Namespace) -> tuple[LightningModule, Iterable[Any
     from gemel import backbones, methods
     from gemel.data.batches import Batch, Loader, Plan
     from gemel.data.sources import open_source
-    from gemel.recipes import LarsOptimizer, PhotoViews
-    from gemel.train.module import Pretrainer
+    from gemel.settings.recipes import LarsOptimizer, PhotoViews
+    from gemel.training.task import Pretrainer
 
     method = methods.find("barlow_twins")(
         backbones.find("resnet18")(), projector=tuple(asked.projector), lambda_param=LAMBDA

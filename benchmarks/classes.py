@@ -16,9 +16,9 @@ from mnist import write_images
 
 import gemel
 from gemel.metrics.spread import spread_of
-from gemel.reports.spreads import said
+from gemel.reports.charts.error_bars import said
 from gemel.reports.tables import Table, markdown
-from gemel.runs import Run, write_text
+from gemel.runs.run import Run, write_text
 
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "classes.md"
 

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, normalize
 from gemel.metrics.clustering import clustering_scores
 from gemel.metrics.neighbours import knn_accuracies, nearest
 from gemel.metrics.silhouette import silhouette
-from gemel.train.logistic import fit_path
+from gemel.supervised.logistic import fit_path
 
 
 def in_turns(rounds: int, **works: Callable[[], object]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from gemel.data.batches import InferenceLoader, Loader, Plan
 from gemel.data.decode import Unreadable, load
 from gemel.data.sources import Source, open_source
-from gemel.recipes import PhotoViews
+from gemel.settings.recipes import PhotoViews
 
 Random = np.random.Generator
 Damage = Callable[[bytearray, Random, list[bytes]], bytearray]

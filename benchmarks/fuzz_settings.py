@@ -19,12 +19,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gemel import backbones, methods
-from gemel.cli import main
+from gemel.api.pretrain import ready
+from gemel.cli.main import main
 from gemel.errors import UserError, is_out_of_memory
-from gemel.pretraining import ready
-from gemel.recipes import OPTIMIZERS, VIEWS
-from gemel.schema import plain, schema_of
-from gemel.settings import Launch, Settings, layer_of_call
+from gemel.settings.recipes import OPTIMIZERS, VIEWS
+from gemel.settings.schema import plain, schema_of
+from gemel.settings.tree import Launch, Settings, layer_of_call
 
 SECONDS = 60
 """that one case may take"""

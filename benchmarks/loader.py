@@ -31,13 +31,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from gemel.data.assembly import Rows
 from gemel.data.augment import Pixels
 from gemel.data.batches import Batch, Loader, Plan
 from gemel.data.decode import pillow_warns_nobody
 from gemel.data.sources import open_source
-from gemel.recipes import PhotoViews
+from gemel.data.threaded_loader import Rows
 from gemel.reports.tables import Table, markdown
+from gemel.settings.recipes import PhotoViews
 
 Measured = dict[str, float]
 SIDES: dict[str, tuple[int, int, int]] = {  # processes, workers of each, bytes of decoded images that are kept

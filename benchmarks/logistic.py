@@ -21,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from gemel.train.logistic import fit_path
+from gemel.supervised.logistic import fit_path
 
 SAMPLES, WIDTH, CLASSES = 10_000, 512, 20
 

@@ -22,12 +22,12 @@ import gemel
 from gemel import evaluations
 from gemel.data.sources import Source, open_source
 from gemel.evaluations.base import Subject
-from gemel.evaluations.finetune import RECIPES
-from gemel.evaluations.judge import judge
-from gemel.evaluations.subjects import fresh_backbone, open_subject
-from gemel.runs import write_text
-from gemel.train.fit import fit
-from gemel.train.fit_recipe import overridden
+from gemel.evaluations.networks import fresh_backbone, open_subject
+from gemel.evaluations.protocols.finetune import RECIPES
+from gemel.evaluations.run_protocol import judge
+from gemel.runs.run import write_text
+from gemel.supervised.fit import fit
+from gemel.supervised.recipes import overridden
 
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "mnist.md"
 

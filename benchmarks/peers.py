@@ -26,19 +26,19 @@ from torch import Tensor
 from gemel.backbones.convnet import convnet
 from gemel.data.batches import Batch, Loader, Plan
 from gemel.data.sources import ArraySource, Source
+from gemel.engine import optimizers
 from gemel.evaluations.base import Subject
 from gemel.evaluations.features import see
-from gemel.evaluations.linear_cached import LinearCached
-from gemel.evaluations.subjects import Pixels, pixel_facts
+from gemel.evaluations.networks import Pixels, pixel_facts
+from gemel.evaluations.protocols.linear_cached import LinearCached
 from gemel.methods.barlow_twins import BarlowTwins
 from gemel.methods.base import Method
 from gemel.metrics.neighbours import knn_accuracy
 from gemel.metrics.spread import spread_of
-from gemel.recipes import AdamWOptimizer, GlyphViews, Recipe
-from gemel.reports.spreads import said
+from gemel.reports.charts.error_bars import said
 from gemel.reports.tables import Table, markdown
 from gemel.schedules import warmup_cosine
-from gemel.train import optimizers
+from gemel.settings.recipes import AdamWOptimizer, GlyphViews, Recipe
 
 SIZE = 16
 VIEWS = GlyphViews()

@@ -24,8 +24,8 @@ from torchvision.transforms import v2
 from gemel.data.batches import put_views
 from gemel.data.decode import decode
 from gemel.data.normalise import Normalise
-from gemel.families import VIEW_FAMILIES
-from gemel.recipes import PhotoViews
+from gemel.settings.recipes import PhotoViews
+from gemel.settings.view_presets import VIEW_FAMILIES
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH = 20

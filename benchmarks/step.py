@@ -33,8 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gemel import backbones, methods
 from gemel.data.batches import Plan, draw_views
 from gemel.data.sources import open_source
-from gemel.recipes import AdamWOptimizer, GlyphViews, PhotoViews
-from gemel.train.module import Pretrainer
+from gemel.settings.recipes import AdamWOptimizer, GlyphViews, PhotoViews
+from gemel.training.task import Pretrainer
 
 CASES: list[tuple[str, dict[str, Any], str, int, int]] = [
     ("convnet", {}, "glyph", 16, 128),

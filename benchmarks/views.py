@@ -24,8 +24,8 @@ from gemel.data.augment import crop
 from gemel.data.jpeg import jpeg_pixels
 from gemel.data.photometric import blur_weights, finish, steps_of
 from gemel.data.views import PhotoDraw, draw
-from gemel.recipes import PhotoViews
 from gemel.reports.tables import Table, markdown
+from gemel.settings.recipes import PhotoViews
 
 CASES = {
     "2 x 224": two_views,

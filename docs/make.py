@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from gemel import methods
-from gemel.recipes import OPTIMIZERS, VIEWS
-from gemel.schema import describe, schema_of
-from gemel.settings import Launch, Settings
+from gemel.settings.recipes import OPTIMIZERS, VIEWS
+from gemel.settings.schema import describe, schema_of
+from gemel.settings.tree import Launch, Settings
 
 PAGE = Path(__file__).parent / "settings.md"
 

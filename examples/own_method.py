@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from gemel.data.batches import Batch
 from gemel.methods.base import Method
 from gemel.methods.parts.heads import mlp
-from gemel.recipes import AdamWOptimizer, GlyphViews, Recipe
+from gemel.settings.recipes import AdamWOptimizer, GlyphViews, Recipe
 
 
 class AlignAndSpread(Method):

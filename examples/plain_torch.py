@@ -9,7 +9,7 @@ from gemel.backbones.convnet import convnet
 from gemel.data.batches import Loader, Plan
 from gemel.data.sources import open_source
 from gemel.methods.barlow_twins import BarlowTwins
-from gemel.recipes import GlyphViews
+from gemel.settings.recipes import GlyphViews
 
 torch.manual_seed(0)
 method = BarlowTwins(convnet(), projector=(128, 128))

@@ -6,7 +6,7 @@ import torch
 from gemel import backbones
 from gemel.backbones.base import features_of
 from gemel.errors import UserError
-from gemel.schema import describe, schema_of
+from gemel.settings.schema import describe, schema_of
 
 NAMES = [*backbones.available(), "resnet18", "deit_tiny_patch16_224", "efficientnet_b0"]
 

@@ -17,12 +17,12 @@ from pyarrow import parquet
 
 import gemel
 from conftest import write_photos
-from gemel.cli import main
+from gemel.cli.main import main
 from gemel.data.batches import InferenceLoader, Loader, Plan
 from gemel.data.decode import Unreadable, load
 from gemel.data.sources import open_source
-from gemel.recipes import PhotoViews
-from gemel.runs import Run
+from gemel.runs.run import Run
+from gemel.settings.recipes import PhotoViews
 
 SMALL = ["--epochs", "1", "--image-size", "16", "--batch-size", "8", "--backbone", "convnet", "--backbone.widths", "8",
          "--backbone.strides", "2", "--method.hidden", "8", "--workers", "0", "--threads", "1"]  # fmt: skip

@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 import gemel
 from conftest import write_photos
-from gemel.cli import main
-from gemel.runs import Run
+from gemel.cli.main import main
+from gemel.runs.run import Run
 
 
 def gemel_says(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

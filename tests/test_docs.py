@@ -15,9 +15,9 @@ import pytest
 import gemel
 from conftest import write_photos
 from gemel import methods
-from gemel.cli import main
+from gemel.cli.main import main
 from gemel.data.sources import open_source
-from gemel.train.choices import look
+from gemel.request.defaults import look
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from gemel.engine.optimizers import Lars
 from gemel.methods.barlow_twins import barlow_twins_loss
 from gemel.methods.twist import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.schedules import warmup_cosine
-from gemel.train.optimizers import Lars
 
 Golden = dict[str, Tensor]
 

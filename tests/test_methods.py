@@ -10,12 +10,12 @@ from torch import Tensor
 
 from gemel import methods
 from gemel.backbones.convnet import convnet
-from gemel.cli import main
+from gemel.cli.main import main
 from gemel.data.batches import Batch
+from gemel.engine import optimizers
 from gemel.errors import UserError
 from gemel.methods.base import Method
-from gemel.schema import convert, describe, schema_of
-from gemel.train import optimizers
+from gemel.settings.schema import convert, describe, schema_of
 
 NAMES = methods.available()
 SMALL: dict[str, dict[str, Any]] = {"twist": {"classes": 5, "hidden": 16}, "barlow_twins": {"projector": (16, 16)}}

@@ -8,9 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemel.api.several_runs import compare, report, study
 from gemel.errors import UserError, brief
-from gemel.runs import Run
-from gemel.several import compare, report, study
+from gemel.runs.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,8 +65,8 @@ def pretrain(
     Raises:
         UserError: with every mistake in what was given; nothing is written then.
     """
-    from gemel.pretraining import pretrain as begin
-    from gemel.settings import Launch, layer_of_call
+    from gemel.api.pretrain import pretrain as begin
+    from gemel.settings.tree import Launch, layer_of_call
 
     strange = [key for key in settings if key in Launch.model_fields]
     if strange:
@@ -81,7 +81,7 @@ def resume(run: Run | str | Path, *, quiet: bool = False) -> Run:
     Raises:
         UserError: it is not a run, or its files are damaged.
     """
-    from gemel.pretraining import resume as go_on
+    from gemel.api.pretrain import resume as go_on
 
     return go_on(load(run), quiet=quiet)
 
@@ -99,7 +99,7 @@ def load(run: Run | str | Path) -> Run:
 
 def backbone(run: Run | str | Path) -> "Backbone":
     """The trained backbone in evaluation mode: normalised floats (B, 3, H, W) to (B, width)."""
-    from gemel.train.checkpoints import load_backbone
+    from gemel.engine.checkpoints import load_backbone
 
     return load_backbone(load(run))
 
@@ -115,11 +115,11 @@ def embed(run: Run | str | Path, images: str | Path | None = None, *, quiet: boo
     Raises:
         UserError: the run has not ended, or the images can't be found or read.
     """
+    from gemel.engine.processes import joined
     from gemel.evaluations.features import printed, say_unreadable, see
-    from gemel.evaluations.judge import images_of
-    from gemel.evaluations.subjects import open_subject
+    from gemel.evaluations.networks import open_subject
+    from gemel.evaluations.run_protocol import images_of
     from gemel.evaluations.tables import vector_table
-    from gemel.train.processes import joined
 
     run = load(run)
     source = images_of(run, images, "none")
@@ -156,7 +156,7 @@ def classify(
     Raises:
         UserError: the run's method discovers no classes, or the images can't be found or read.
     """
-    from gemel.classes import classify as find
+    from gemel.api.classify import classify as find
 
     return find(load(run), images, top=top, labels=labels, naming=naming, rename=rename, quiet=quiet)
 
@@ -222,7 +222,7 @@ def evaluate(
     Raises:
         UserError: unknown protocol or option, no labels, or weights that do not fit.
     """
-    from gemel.evaluations.judge import evaluate
+    from gemel.evaluations.run_protocol import evaluate
 
     return evaluate(run, protocol, images, test=test, labels=labels, quiet=quiet, options=options)
 
@@ -252,16 +252,16 @@ def views(
     Raises:
         UserError: an image can't be read, or the recipe is unknown.
     """
-    from gemel.data.given import views_of
+    from gemel.data.preview import views_of
 
     return views_of(images, *_views_of(recipe), seed=seed, epoch=epoch, index=index)
 
 
 def _views_of(recipe: Any) -> tuple[Any, int]:
     from gemel.methods import find_recipe
-    from gemel.recipes import VIEWS
-    from gemel.schema import convert, mistakes_in
-    from gemel.settings import nest
+    from gemel.settings.recipes import VIEWS
+    from gemel.settings.schema import convert, mistakes_in
+    from gemel.settings.tree import nest
 
     if isinstance(recipe, str):
         return (found := find_recipe(recipe)[1]).views, found.image_size

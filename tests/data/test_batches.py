@@ -12,7 +12,7 @@ from conftest import write_photos
 from gemel.data.batches import Batch, InferenceLoader, Loader, Plan, Unfinished, draw_views
 from gemel.data.sources import open_source
 from gemel.errors import UserError
-from gemel.recipes import GlyphViews, PhotoViews
+from gemel.settings.recipes import GlyphViews, PhotoViews
 
 
 def plan(**changes: object) -> Plan:

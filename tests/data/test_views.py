@@ -16,9 +16,9 @@ import gemel
 from gemel.data import augment, on_device
 from gemel.data.augment import center, crop, put
 from gemel.data.views import Draw, GlyphDraw, PhotoDraw, draw, order
-from gemel.families import VIEW_FAMILIES
-from gemel.recipes import VIEWS, GlyphViews, PhotoViews
-from gemel.runs import Run
+from gemel.runs.run import Run
+from gemel.settings.recipes import VIEWS, GlyphViews, PhotoViews
+from gemel.settings.view_presets import VIEW_FAMILIES
 
 PHOTO = np.ascontiguousarray(load_sample_images().images[0][100:300, 100:400])
 DRAWS = 4000

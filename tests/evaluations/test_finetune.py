@@ -5,8 +5,8 @@ import torch
 
 import gemel
 from gemel.errors import UserError
-from gemel.evaluations.finetune import RECIPES
-from gemel.evaluations.subjects import open_subject
+from gemel.evaluations.networks import open_subject
+from gemel.evaluations.protocols.finetune import RECIPES
 
 
 def test_fine_tuning_leaves_the_run_as_it_was(digits_run: gemel.Run) -> None:

@@ -16,7 +16,7 @@ from gemel.data.sources import Source, open_source
 from gemel.data.subset import Subset
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
-from gemel.evaluations.linear import RECIPES, SWEEP, Linear
+from gemel.evaluations.protocols.linear import RECIPES, SWEEP, Linear
 
 PUBLISHED = {  # protocols 2.1: rate at the recipe's batch, decay, epochs
     "twist": ((0.2,), 0.0, 100),

@@ -12,9 +12,9 @@ from gemel.data.sources import ArraySource, open_source
 from gemel.errors import UserError
 from gemel.evaluations.base import Result, Subject
 from gemel.evaluations.features import see
-from gemel.evaluations.judge import judge
+from gemel.evaluations.networks import Pixels, pixel_facts
+from gemel.evaluations.run_protocol import judge
 from gemel.evaluations.splits import HOLD_OUT, hold_out
-from gemel.evaluations.subjects import Pixels, pixel_facts
 
 
 def run(subject: Subject, train: ArraySource, test: ArraySource | None = None, **options: float) -> Result:

@@ -16,12 +16,12 @@ from gemel.data.sources import ArraySource, Source, open_source
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
 from gemel.evaluations.features import see
-from gemel.evaluations.judge import judge
-from gemel.evaluations.subjects import Pixels, pixel_facts
+from gemel.evaluations.networks import Pixels, pixel_facts
+from gemel.evaluations.run_protocol import judge
 from gemel.metrics.neighbours import knn_accuracy
-from gemel.runs import Run
-from gemel.schema import schema_of
-from gemel.settings import SECTIONS
+from gemel.runs.run import Run
+from gemel.settings.schema import schema_of
+from gemel.settings.tree import SECTIONS
 
 EVERY = {"data", "test", "labels", "network", "backbone", "width", "image_size", "crop", "mean", "std", "rejected"}
 """what every result tells"""
@@ -214,7 +214,7 @@ def test_the_bank_itself_is_no_test_set_of_knn(pixels: Subject) -> None:
 
 
 def test_see_is_what_embed_gives(digits_run: Run) -> None:
-    from gemel.evaluations.subjects import open_subject
+    from gemel.evaluations.networks import open_subject
 
     rows = see(open_subject(digits_run), open_source("digits")).features
     vectors = np.stack(gemel.embed(digits_run).column("vector").to_pylist())

@@ -9,8 +9,8 @@ import gemel
 from gemel.data.sources import open_source
 from gemel.data.subset import Subset
 from gemel.errors import UserError
-from gemel.evaluations.semi import RECIPES
-from gemel.evaluations.supervised import listed, share_of
+from gemel.evaluations.fit_common import listed, share_of
+from gemel.evaluations.protocols.semi import RECIPES
 
 PUBLISHED = {  # protocols 4: rates of backbone and head at the recipe's batch, epochs
     ("twist", 1): (0.04, 0.2, 20),

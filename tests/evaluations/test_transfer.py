@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 import layouts
 from gemel import evaluations
-from gemel.data.cropped import Cropped
 from gemel.data.downstream import TABLE_4
+from gemel.data.eval_crop import Cropped
 from gemel.data.sources import open_source
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Subject
-from gemel.evaluations.transfer import score
-from gemel.evaluations.transfer_finetune import GRIDS, keep_statistics, repeated
+from gemel.evaluations.protocols.transfer import score
+from gemel.evaluations.protocols.transfer_finetune import GRIDS, keep_statistics, repeated
 
 LAYOUTS = {name: getattr(layouts, name) for name in TABLE_4}
 
@@ -185,7 +185,7 @@ def test_fine_tuning_chooses_refits_and_goes_on(tmp_path: Path, monkeypatch: pyt
     def fitted_again(*_: object, **__: object) -> None:
         raise AssertionError("what was fitted is kept")
 
-    monkeypatch.setattr("gemel.evaluations.transfer_finetune.fit", fitted_again)
+    monkeypatch.setattr("gemel.evaluations.protocols.transfer_finetune.fit", fitted_again)
     assert judge(evaluations.make("transfer-finetune", options), judged) == (metrics, settings)
     assert (settings["grid"], settings["sets"]["flowers102"]["unreadable"]) == ("ericsson", 0)
     assert settings["sets"]["flowers102"]["views"]["interpolation"] == "bicubic"

@@ -23,11 +23,11 @@ import gemel
 from conftest import write_photos
 from gemel import exchange
 from gemel.backbones.timm import timm_backbone
-from gemel.cli import main
+from gemel.cli.main import main
+from gemel.engine.checkpoints import read_tensors
 from gemel.errors import UserError
 from gemel.exchange import onnx
-from gemel.runs import Run
-from gemel.train.checkpoints import read_tensors
+from gemel.runs.run import Run
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "exchange.md"
 

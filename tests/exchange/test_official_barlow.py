@@ -12,12 +12,12 @@ from torch import Tensor, nn
 import gemel
 from conftest import TINY, write_photos
 from gemel import backbones
+from gemel.engine import checkpoints
+from gemel.engine.checkpoints import differences, load_backbone, load_method
 from gemel.errors import UserError
 from gemel.exchange.official import barlow_twins, layout
 from gemel.methods.barlow_twins import BarlowTwins
-from gemel.runs import Run
-from gemel.train import checkpoints
-from gemel.train.checkpoints import differences, load_backbone, load_method
+from gemel.runs.run import Run
 
 SIZES = (512, 24, 16)
 State = dict[str, Any]

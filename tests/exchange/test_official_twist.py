@@ -14,11 +14,11 @@ import gemel
 from conftest import write_photos
 from gemel import backbones
 from gemel.backbones.timm import timm_backbone
-from gemel.cli import main
+from gemel.cli.main import main
+from gemel.engine.checkpoints import differences, load_method, start_from
 from gemel.errors import UserError
 from gemel.exchange.official import layout, twist
 from gemel.methods.twist import Twist
-from gemel.train.checkpoints import differences, load_method, start_from
 
 HIDDEN, CLASSES = 24, 12
 Layouts = dict[str, dict[str, list[int]]]

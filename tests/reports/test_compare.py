@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import gemel
-from gemel.cli import main
+from gemel.cli.main import main
 from gemel.errors import UserError
-from gemel.reports.groups import Column
-from gemel.reports.marks import printed_metric, same
-from gemel.runs import Run
+from gemel.reports.comparability import printed_metric, same
+from gemel.reports.seed_groups import Column
+from gemel.runs.run import Run
 from reports.written_runs import kinds, write_run
 
 TOP1 = Column("knn", "top1")

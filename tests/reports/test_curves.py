@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from gemel.reports.charts import MOST_POINTS, thin
-from gemel.reports.curves import read_log
+from gemel.reports.charts.curves import read_log
+from gemel.reports.charts.svg_charts import MOST_POINTS, thin
 
 
 def test_thinning_keeps_the_ends_the_spikes_and_the_gaps() -> None:

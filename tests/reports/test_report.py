@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from gemel.errors import UserError
 from gemel.reports import build_report
-from gemel.runs import Run
+from gemel.runs.run import Run
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>"
 PIXEL = "data:image/png;base64," + (

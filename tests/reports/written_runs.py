@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from gemel.reports.compare import Comparison
-from gemel.runs import Run
+from gemel.runs.run import Run
 
 
 def write_run(folder: Path, top1: float | None, *, k: int = 20, split: str = "test set x", **settings: Any) -> Run:

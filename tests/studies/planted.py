@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from gemel.settings import Layer
+from gemel.settings.tree import Layer
 from gemel.studies.base import Column, Curve, Scale, Study, Variation, classes_used, last, score
 from gemel.studies.checks import rising
 from gemel.studies.outcome import Outcome

@@ -7,10 +7,10 @@ import pytest
 
 import gemel
 from gemel import published, studies
-from gemel.claims import Claim, create
-from gemel.cli import main
+from gemel.cli.main import main
 from gemel.errors import UserError
-from gemel.settings import Layer
+from gemel.runs.folder import Claim, create
+from gemel.settings.tree import Layer
 from gemel.studies.plan import StudyLaunch, check_settings, plan
 from gemel.studies.runner import run_study
 

@@ -14,7 +14,7 @@ import pytest
 
 from gemel.errors import UserError
 from gemel.reports.tables import Table, show
-from gemel.runs import Run
+from gemel.runs.run import Run
 from gemel.studies.base import Column, same_classes
 from gemel.studies.checks import NOT_TESTABLE
 from studies.planted import VARIATIONS, WILD, planted, run
@@ -133,7 +133,7 @@ def test_of_a_group_the_table_shows_the_best(tmp_path: Path) -> None:
     """Rows planted into an outcome of no run: two rates of one size, and one of another."""
     from dataclasses import replace
 
-    from gemel.settings import Layer
+    from gemel.settings.tree import Layer
     from gemel.studies.checks import Row, order
     from gemel.studies.outcome import Outcome
     from gemel.studies.plan import StudyLaunch
@@ -157,7 +157,7 @@ def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
     """Rows planted into an outcome of no run: a chart by name, and one seed that tells no trend."""
     from dataclasses import replace
 
-    from gemel.settings import Layer
+    from gemel.settings.tree import Layer
     from gemel.studies.checks import Row
     from gemel.studies.outcome import Outcome
     from gemel.studies.plan import StudyLaunch

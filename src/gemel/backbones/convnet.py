@@ -7,7 +7,7 @@ from torch import nn
 
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
-from gemel.recipes import Count
+from gemel.settings.recipes import Count
 
 Stride = Annotated[int, Field(ge=1, le=4)]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
-from gemel.recipes import Side
+from gemel.settings.recipes import Side
 
 
 @cache

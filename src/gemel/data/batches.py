@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data import on_device
-from gemel.data.assembly import Rows, assembled
 from gemel.data.augment import Pixels, center, crop, put, put_planes
 from gemel.data.decode import Unreadable, load
-from gemel.data.kept import Kept
+from gemel.data.image_cache import Kept
 from gemel.data.listing import printable
 from gemel.data.sources import ArraySource, Source
+from gemel.data.threaded_loader import Rows, assembled
 from gemel.data.views import Draw, PhotoDraw, draw, order
 from gemel.errors import UserError
-from gemel.launched import cores
-from gemel.recipes import GlyphViews, PhotoViews, Views
+from gemel.launcher import cores
+from gemel.settings.recipes import GlyphViews, PhotoViews, Views
 
 
 class Batch(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gemel.data.labels import by_folder, by_table
 from gemel.data.listing import SUFFIXES, Paths, list_images, printable
-from gemel.data.words import no_images, nothing_of_that_name
+from gemel.data.messages import no_images, nothing_of_that_name
 from gemel.errors import UserError
 
 BYTES_LIMIT = 600_000_000

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.recipes import GlyphViews, Ordered, PhotoViews, Views
+from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, Views
 
 GRID = 4
 """points along a side of the grid that bends a glyph"""

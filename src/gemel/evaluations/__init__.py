@@ -1,4 +1,4 @@
-"""Evaluations: the folder is the list; `gemel evaluate RUN knn` runs knn.py."""
+"""Evaluations: the folder `protocols` is the list; `gemel evaluate RUN knn` runs protocols/knn.py."""
 
 from importlib import import_module
 from inspect import isclass
@@ -6,33 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemel.errors import UserError
-from gemel.schema import convert, mistakes_in, nearest, schema_of
+from gemel.settings.schema import convert, mistakes_in, nearest, schema_of
 
 if TYPE_CHECKING:
     from gemel.evaluations.base import Evaluation
 
-_NOT_PROTOCOLS = (
-    "__init__",
-    "augmented",
-    "base",
-    "closing",
-    "features",
-    "gallery",
-    "information",
-    "judge",
-    "splits",
-    "naming",
-    "store",
-    "subjects",
-    "supervised",
-    "tables",
-)
-
 
 def available() -> list[str]:
     """Names of the protocols, read from the folder without importing them."""
-    stems = (path.stem for path in Path(__file__).parent.glob("*.py"))
-    return sorted(stem.replace("_", "-") for stem in stems if stem not in _NOT_PROTOCOLS)
+    stems = (path.stem for path in (Path(__file__).parent / "protocols").glob("*.py") if path.stem != "__init__")
+    return sorted(stem.replace("_", "-") for stem in stems)
 
 
 def name_of(protocol: "type[Evaluation]") -> str:
@@ -51,7 +34,7 @@ def find(name: str) -> "type[Evaluation]":
         raise UserError(f"protocol {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
     from gemel.evaluations.base import Evaluation
 
-    module = import_module(f"gemel.evaluations.{name.replace('-', '_')}")
+    module = import_module(f"gemel.evaluations.protocols.{name.replace('-', '_')}")
     return next(
         one
         for one in vars(module).values()

@@ -12,7 +12,7 @@ from torch import nn
 
 from gemel.data.sources import Source
 from gemel.methods.base import Method
-from gemel.runs import write_text
+from gemel.runs.run import write_text
 
 LIBRARIES = ("timm", "torchvision")
 """whose networks are judged by `LIBRARY:NAME`"""

@@ -24,7 +24,7 @@ from gemel.data.sources import Source
 from gemel.distributed import rank, wait_for_all, world_size
 from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
-from gemel.evaluations.store import Store, key_of, tensors_of
+from gemel.evaluations.feature_cache import Store, key_of, tensors_of
 
 SHOWN = 5
 """unreadable images that are named"""

@@ -7,8 +7,8 @@ import pyarrow as pa
 import torch
 
 from gemel.data.listing import printable
+from gemel.evaluations.class_naming import merged
 from gemel.evaluations.features import Seen
-from gemel.evaluations.naming import merged
 
 
 def vector_table(seen: Seen) -> pa.Table:

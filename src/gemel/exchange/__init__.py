@@ -5,8 +5,8 @@ from importlib import import_module
 from pathlib import Path
 
 from gemel.errors import UserError
-from gemel.outputs import check_suffix
-from gemel.runs import Run
+from gemel.runs.output_paths import check_suffix
+from gemel.runs.run import Run
 
 
 def available() -> list[str]:
@@ -23,7 +23,7 @@ def find(name: str) -> Callable[[Run, Path | None], Path]:
         UserError: there is no such format.
     """
     if name not in available():
-        from gemel.schema import nearest  # brings pydantic, which the list of formats in --help does without
+        from gemel.settings.schema import nearest  # brings pydantic, which the list of formats in --help does without
 
         raise UserError(f"format {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
     return import_module(f"gemel.exchange.{name}").export

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gemel.exchange import place
 from gemel.exchange.torchvision import resnet_tensors
-from gemel.runs import Run, write_atomically
+from gemel.runs.run import Run, write_atomically
 
 _STAGE = re.compile(r"^layer(\d)\.")
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from gemel.backbones.base import Backbone
+from gemel.engine.checkpoints import load_backbone, written
 from gemel.errors import UserError
 from gemel.exchange import place
-from gemel.runs import Run, write_atomically
-from gemel.train.checkpoints import load_backbone, written
+from gemel.runs.run import Run, write_atomically
 
 TOLERANCE = 1e-3
 """of the features' largest, between the graph and the network: what another order of sums may come to"""

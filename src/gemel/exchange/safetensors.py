@@ -5,9 +5,9 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from gemel.engine.checkpoints import read_tensors, written
 from gemel.exchange import place
-from gemel.runs import Run, write_atomically, write_text
-from gemel.train.checkpoints import read_tensors, written
+from gemel.runs.run import Run, write_atomically, write_text
 
 
 def export(run: Run, out: Path | None = None) -> Path:

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from gemel import backbones
+from gemel.engine.checkpoints import differences, read_tensors, written
 from gemel.exchange import place, refuse
-from gemel.runs import Run, write_atomically
-from gemel.train.checkpoints import differences, read_tensors, written
+from gemel.runs.run import Run, write_atomically
 
 
 def export(run: Run, out: Path | None = None) -> Path:

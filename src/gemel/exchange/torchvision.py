@@ -8,9 +8,9 @@ from torchvision import models
 from torchvision.models import resnet
 
 from gemel.backbones.torchvision import torchvision_backbone
+from gemel.engine.checkpoints import differences, read_tensors, written
 from gemel.exchange import place, refuse
-from gemel.runs import Run, write_atomically
-from gemel.train.checkpoints import differences, read_tensors, written
+from gemel.runs.run import Run, write_atomically
 
 
 def export(run: Run, out: Path | None = None) -> Path:

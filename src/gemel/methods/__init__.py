@@ -11,7 +11,7 @@ from gemel.errors import UserError
 
 if TYPE_CHECKING:
     from gemel.methods.base import Method
-    from gemel.recipes import Recipe
+    from gemel.settings.recipes import Recipe
 
 
 def available() -> list[str]:
@@ -46,7 +46,7 @@ def find_recipe(words: str) -> "tuple[str, Recipe]":
     Raises:
         UserError: there is no such method or recipe.
     """
-    from gemel.recipes import split_name  # brings pydantic, which the list of methods does without
+    from gemel.settings.recipes import split_name  # brings pydantic, which the list of methods does without
 
     name, wanted = split_name(words)
     recipes = find(name).recipes

@@ -21,7 +21,7 @@ from gemel.methods.parts.barlow_variants import (
 )
 from gemel.methods.parts.cross_correlation import Form
 from gemel.methods.parts.heads import Norm, mlp, view_by_view
-from gemel.recipes import Count, Recipe
+from gemel.settings.recipes import Count, Recipe
 
 PAPER = Variant()
 

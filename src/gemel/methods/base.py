@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gemel.data.batches import Batch
 from gemel.errors import UserError
-from gemel.recipes import Recipe
+from gemel.settings.recipes import Recipe
 
 Embed = Callable[[], Tensor]
 """features of all images, (N, width), in the order of `Batch.index`; by `encoder()` in evaluation mode"""

@@ -15,8 +15,8 @@ from gemel.methods.parts.class_head import ClassHead, Form, gradient_size, sprea
 from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.methods.parts.twist_recipes import RECIPES
-from gemel.recipes import Count, Probability, Recipe
 from gemel.schedules import cosine
+from gemel.settings.recipes import Count, Probability, Recipe
 
 __all__ = ["ClassHead", "Twist", "multi_crop_loss", "self_labeling_loss", "teacher_loss", "twist_loss"]
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gemel.errors import UserError
-from gemel.reports.charts import style
-from gemel.reports.curves import charts
-from gemel.reports.sections import differences, figure_table, run_names, story
-from gemel.reports.templates import rendered
-from gemel.runs import Run, write_text
+from gemel.reports.charts.curves import charts
+from gemel.reports.charts.svg_charts import style
+from gemel.reports.jinja import rendered
+from gemel.reports.run_summary import differences, figure_table, run_names, story
+from gemel.runs.run import Run, write_text
 
 CHARTS_AT_ONCE = 6
 """Further curves wait in a fold: who has a folder of photos wants to see the classes before the learning rate."""

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from gemel.errors import UserError
 from gemel.metrics.spread import Spread, spread_of
-from gemel.outputs import check_suffix
 from gemel.published import Published, everything, form_of
-from gemel.reports.curves import Chart, charts, read_log
-from gemel.reports.groups import Column, Group, groups_of
-from gemel.reports.marks import (
+from gemel.reports.charts.curves import Chart, charts, read_log
+from gemel.reports.charts.error_bars import Points, said, spread_chart
+from gemel.reports.comparability import (
     TRANSFERRED,
     Mark,
     bare_metric,
@@ -21,11 +20,12 @@ from gemel.reports.marks import (
     printed,
     stands_beside,
 )
-from gemel.reports.sections import run_names
-from gemel.reports.spreads import Points, said, spread_chart
+from gemel.reports.formatting import FRACTIONS, method_name, number, plural
+from gemel.reports.run_summary import run_names
+from gemel.reports.seed_groups import Column, Group, groups_of
 from gemel.reports.tables import Table, markdown, page
-from gemel.reports.words import FRACTIONS, method_name, number, plural
-from gemel.runs import Run, write_atomically, write_text
+from gemel.runs.output_paths import check_suffix
+from gemel.runs.run import Run, write_atomically, write_text
 
 MAIN = ("top1", "mean_per_class", "acc", "nmi", "kmeans_acc", "map_area")
 """Scores that the terminal has room for, and that get a chart, beside all of `TRANSFERRED`; files hold all."""

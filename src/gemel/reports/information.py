@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gemel.reports.charts import Series, line_chart
-from gemel.reports.curves import Chart
-from gemel.reports.drawing import Mark
-from gemel.reports.words import number, percent
+from gemel.reports.charts.curves import Chart
+from gemel.reports.charts.svg import Mark
+from gemel.reports.charts.svg_charts import Series, line_chart
+from gemel.reports.formatting import number, percent
 
 
 class Information(NamedTuple):

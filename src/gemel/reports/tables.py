@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from gemel.reports.curves import Chart
-from gemel.reports.templates import rendered
+from gemel.reports.charts.curves import Chart
+from gemel.reports.jinja import rendered
 
 SIGNS = {"pass": "good", "fail": "bad"}
 """Colour of a verdict; any other word is a warning."""

@@ -1,21 +1,19 @@
-"""Studies: the folder is the list; `gemel study epochs` runs epochs.py, `gemel study twist-terms` twist_terms.py."""
+"""Studies: the catalogue is the list; `gemel study twist-terms` runs catalogue/twist_terms.py."""
 
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemel.errors import UserError
-from gemel.schema import nearest
+from gemel.settings.schema import nearest
 
 if TYPE_CHECKING:
     from gemel.studies.base import Study
 
-_NOT_STUDIES = ("__init__", "barlow_scales", "base", "checks", "outcome", "plan", "runner", "twist_scales")
-
 
 def available() -> list[str]:
     """Names of the studies, read from the folder without importing them."""
-    files = [path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_STUDIES]
+    files = (path.stem for path in (Path(__file__).parent / "catalogue").glob("*.py") if path.stem != "__init__")
     return sorted(file.replace("_", "-") for file in files)
 
 
@@ -27,4 +25,4 @@ def find(name: str) -> "Study":
     """
     if name not in available():
         raise UserError(f"study {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
-    return import_module(f"gemel.studies.{name.replace('-', '_')}").STUDY
+    return import_module(f"gemel.studies.catalogue.{name.replace('-', '_')}").STUDY

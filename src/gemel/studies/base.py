@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from gemel.metrics.clustering import clustering_scores
-from gemel.runs import Run
+from gemel.runs.run import Run
 from gemel.studies.checks import Check
 
 Read = Callable[[Run], float | None]

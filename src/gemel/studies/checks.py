@@ -10,7 +10,7 @@ from math import hypot
 from typing import Literal, NamedTuple
 
 from gemel.metrics.spread import Spread, spread_of
-from gemel.reports.words import number
+from gemel.reports.formatting import number
 
 NOT_TESTABLE = "trend not testable"
 Word = Literal["pass", "fail", "trend not testable"]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from gemel import published
 from gemel.metrics.spread import spread_of
-from gemel.reports.curves import Chart
-from gemel.reports.drawing import sheet
-from gemel.reports.sections import flat
-from gemel.reports.spreads import Points, height_of, said, spread_chart
+from gemel.reports.charts.curves import Chart
+from gemel.reports.charts.error_bars import Points, height_of, said, spread_chart
+from gemel.reports.charts.svg import sheet
+from gemel.reports.formatting import number, plural
+from gemel.reports.run_summary import flat
 from gemel.reports.tables import Table, Verdict, markdown, page
-from gemel.reports.words import number, plural
-from gemel.runs import Run, write_text
-from gemel.settings import Layer
+from gemel.runs.run import Run, write_text
+from gemel.settings.tree import Layer
 from gemel.studies.base import Column, Study
 from gemel.studies.checks import Row, best_of_groups
 from gemel.studies.plan import StudyLaunch

@@ -8,10 +8,10 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from gemel.errors import UserError
-from gemel.recipes import Description
-from gemel.reports.sections import flat
-from gemel.runs import RUN_FILE, read_json, write_text
-from gemel.settings import Launch, Layer, layer_of_call, merge
+from gemel.reports.run_summary import flat
+from gemel.runs.run import RUN_FILE, read_json, write_text
+from gemel.settings.recipes import Description
+from gemel.settings.tree import Launch, Layer, layer_of_call, merge
 from gemel.studies.base import Study, Variation
 
 
@@ -68,7 +68,7 @@ def check_settings(planned: Sequence[Planned], study: Study) -> None:
     Raises:
         UserError: with every mistake of any run.
     """
-    from gemel.train.asked import asked_for
+    from gemel.request.validate import asked_for
 
     found: dict[str, list[str]] = {}
     variations = {one.variation.name: one.layers for one in planned}

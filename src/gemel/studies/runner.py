@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import gemel
-from gemel import pretraining
+from gemel.api import pretrain as pretraining
 from gemel.errors import Diverged, UserError
-from gemel.reports.words import duration
-from gemel.runs import RUN_FILE, Run, read_json, write_text
-from gemel.settings import Layer, layer_of_call
+from gemel.reports.formatting import duration
+from gemel.runs.run import RUN_FILE, Run, read_json, write_text
+from gemel.settings.tree import Layer, layer_of_call
 from gemel.studies.base import Study
 from gemel.studies.checks import Row
 from gemel.studies.outcome import Outcome

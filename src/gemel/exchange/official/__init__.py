@@ -6,13 +6,13 @@ A file is opened once, as tensors, numbers and strings; nothing in it is run.
 from pathlib import Path
 
 from gemel import methods
-from gemel.claims import claim
+from gemel.engine import checkpoints
 from gemel.errors import UserError
 from gemel.exchange import place
 from gemel.exchange.official import barlow_twins, twist
 from gemel.exchange.official.layout import Bare, below, check_network, network_of, tensors_of, to_run
-from gemel.runs import Run
-from gemel.train import checkpoints
+from gemel.runs.folder import claim
+from gemel.runs.run import Run
 
 LAYOUTS = {"twist": twist, "barlow_twins": barlow_twins}
 """by the method's name"""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gemel.errors import UserError
 from gemel.exchange.official.layout import RESNETS, Tensors, Whole, below, save, steps_of_epoch
-from gemel.runs import RUN_FILE
+from gemel.runs.run import RUN_FILE
 
 BACKBONE, PROJECTOR, NORM = "backbone.", "projector.", "bn."
 OURS = {BACKBONE: "backbone.network.", PROJECTOR: "projector."}

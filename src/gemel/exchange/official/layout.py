@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from gemel import backbones, methods
-from gemel.claims import Claim, create
+from gemel.engine import checkpoints, optimizers
 from gemel.errors import UserError
-from gemel.recipes import Recipe
-from gemel.runs import Run, write_atomically
-from gemel.schema import convert, schema_of
-from gemel.settings import Settings, render
-from gemel.train import checkpoints, optimizers
-from gemel.train.build import build_backbone, build_method, facts_of
+from gemel.runs.folder import Claim, create
+from gemel.runs.run import Run, write_atomically
+from gemel.settings.recipes import Recipe
+from gemel.settings.schema import convert, schema_of
+from gemel.settings.tree import Settings, render
+from gemel.training.build import build_backbone, build_method, facts_of
 
 Tensors = dict[str, Tensor]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gemel.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe
+from gemel.settings.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe
 
 LOSS_SCALE = 0.024
 """of the authors' first code, whose one rate moved all; 0.2 · 0.024 = 0.0048 is the second rate of the released one"""

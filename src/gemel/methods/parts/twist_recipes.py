@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gemel.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe, Stage
+from gemel.settings.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe, Stage
 
 _LARS = LarsOptimizer(lr=0.5, weight_decay=1.5e-6, flavour="L2")
 _HARDER = {"scale": (0.14, 1.0), "local_scale": (0.05, 0.14)}

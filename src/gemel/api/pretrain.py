@@ -1,0 +1,134 @@
+"""The main job, from the user's words to a report: what `gemel.pretrain` and `gemel.resume` do."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gemel.errors import UserError
+from gemel.launcher import launched
+from gemel.runs.folder import held
+from gemel.runs.run import Run
+
+if TYPE_CHECKING:
+    from gemel.request.resolve import Prepared, Say
+
+
+def pretrain(*layers: Any, quiet: bool) -> Run:
+    """Check, choose, train, close and report; several processes do it as one.
+
+    Raises:
+        UserError: with every mistake in what was given; nothing is written then.
+    """
+    prepared = ready(*layers, say=speaker(quiet))
+    from gemel.engine.processes import by_the_first
+    from gemel.request.resolve import start  # brings torch: after the mistakes that need none
+
+    run = Run(by_the_first(lambda: start(prepared)))
+    with _alone(run):
+        return _complete(prepared, run, quiet=quiet)
+
+
+def ready(*layers: Any, say: "Say") -> "Prepared":
+    """Everything checked, chosen and measured, nothing written. Several processes agree on it.
+
+    Args:
+        layers: of settings, the first one lowest.
+        say: is told each choice with its reason, and the estimate.
+
+    Raises:
+        UserError: with every mistake in what was given.
+    """
+    from gemel.request.validate import asked_for
+
+    prepared, mistakes = None, ()
+    if launched().rank == 0:  # the first one looks and chooses while the others wait
+        try:
+            asked = asked_for(layers)
+            from gemel.request.resolve import prepare
+
+            prepared = prepare(asked, say)
+        except UserError as error:
+            if launched().processes == 1:
+                raise
+            mistakes = error.mistakes
+    from gemel.engine.processes import first_says, joined, mistakes_of_all
+    from gemel.request.estimate import estimate
+    from gemel.request.resolve import fingerprint, follow
+
+    with joined():
+        chosen = None
+        if prepared is not None and launched().processes > 1:
+            chosen = prepared.settings.model_dump(), fingerprint(prepared.source)
+        mistakes, chosen = first_says((mistakes, chosen))
+        if prepared is None and chosen is not None:
+            try:
+                prepared = follow(*chosen)
+            except UserError as error:
+                mistakes = error.mistakes
+        mistakes = mistakes_of_all(mistakes)
+        if mistakes or prepared is None:
+            raise UserError(*mistakes)
+        estimate(prepared, say)  # what a method refuses here it refuses on every process
+    return prepared
+
+
+def resume(run: Run, *, quiet: bool) -> Run:
+    """Continue to the same end; a run that has ended is left as it is.
+
+    Raises:
+        UserError: it was imported, another process trains it, or its files are damaged.
+    """
+    imported = run.environment.get("imported")  # as the import writes it; None for a run that was trained
+    if imported is not None:
+        name = run.settings["backbone"]["name"]
+        raise UserError(
+            f"{run.path} was imported from {imported}; only a run that gemel pretrain began can go on. Start "
+            f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {name}"
+        )
+    say = speaker(quiet)
+    if run.is_trained and run.is_finished:
+        say(f"{run.path} has ended already; its report is {run.report_path}")
+        return run
+    from gemel.engine.processes import joined
+    from gemel.request.resolve import continued
+
+    with joined(), _alone(run):
+        return _complete(continued(run), run, quiet=quiet)
+
+
+@contextmanager
+def _alone(run: Run) -> Generator[None]:
+    """With the run's folder as these processes' own."""
+    from gemel.engine.processes import by_the_first
+
+    with ExitStack() as stack:
+        by_the_first(lambda: stack.enter_context(held(run)))
+        yield
+
+
+def speaker(quiet: bool) -> "Say":
+    """Prints a line for the user; the first of several processes speaks for all."""
+    return (lambda text: None) if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
+
+
+def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:
+    """Train to the end, then the closing pass and the report."""
+    from gemel.evaluations.after_training import close
+    from gemel.evaluations.features import printed
+    from gemel.metrics.health import health
+    from gemel.reports import build_report
+    from gemel.training.train import train
+
+    say = speaker(quiet)
+    if not run.is_trained:
+        train(prepared, run, say, quiet=quiet)
+    close(run, prepared.source, printed(quiet))
+    if launched().rank != 0:
+        return run
+    path = build_report([run], None)
+    for finding in health(run.metrics().to_pydict()):
+        say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")
+    for result in run.evaluations():
+        say(f"{result['protocol']}: " + ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()))
+    say(f"run: {run.path}   report: {path}")
+    return run

@@ -1,0 +1,70 @@
+"""What the command line writes at the user's word: tables of several formats, and a folder of links."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from gemel.errors import UserError
+from gemel.runs.output_paths import check_writable
+
+
+def check_links(images: str, into: Path) -> None:
+    """Before the images are looked at: is there something to link, and room for it?
+
+    Raises:
+        UserError: no.
+    """
+    if not os.path.lexists(os.path.expanduser(images)):  # noqa: PTH111  Path's raises for a user that is not there
+        raise UserError(f"--into needs files; {images} is a data set")
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise UserError(f"--into {into} is not empty; name a new folder")
+    standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())
+    check_writable(standing, f"--into {into}")
+
+
+def write_table(table: Any, out: Path) -> None:
+    """Write a table as .csv, .npz or .parquet, whole or not at all."""
+    import numpy as np
+    from pyarrow import csv, parquet
+
+    from gemel.runs.run import write_atomically
+
+    def write(temporary: Path) -> None:
+        if out.suffix == ".csv":
+            csv.write_csv(table, temporary)
+        elif out.suffix == ".npz":
+            vectors = table.column("vector").combine_chunks()
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    path=np.array(table.column("path").to_pylist()),
+                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
+                )
+        else:
+            parquet.write_table(table, temporary)
+
+    write_atomically(out, write)
+
+
+def link(table: Any, into: Path) -> None:
+    """A folder for each class, in it links to its images; the images stay where they are."""
+    names = table.column("name").to_pylist() if "name" in table.column_names else [""] * table.num_rows
+    rows = zip(table.column("path").to_pylist(), table.column("class").to_pylist(), names, strict=True)
+    for path, number, name in rows:
+        image = Path(_on_disk(path)).absolute()
+        readable = "" if name in ("", str(number)) else "-" + re.sub(r"[^\w. -]", "_", name)
+        folder = into / f"{number:04}{readable}"
+        folder.mkdir(parents=True, exist_ok=True)
+        place, copy = folder / image.name, 1
+        while place.is_symlink():  # images of one name from several folders
+            copy += 1
+            place = folder / f"{image.stem}-{copy}{image.suffix}"
+        place.symlink_to(image)
+
+
+def _on_disk(path: str) -> str:
+    r"""The path that a table shows as text: `\udcXX` was a byte that is not UTF-8, unless the name says just that."""
+    if os.path.lexists(path):
+        return path
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found.group(1), 16)), path)

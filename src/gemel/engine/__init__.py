@@ -1,0 +1,1 @@
+"""The engine: steps, devices, processes, checkpoints, optimisers; no task stands here."""

@@ -1,0 +1,45 @@
+"""Versions and hardware: what a number depends on beside the settings."""
+
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gemel import __version__
+from gemel.launcher import cores, launched
+
+PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow", "scikit-learn")
+
+
+def environment(images: int, threads: int) -> dict[str, Any]:
+    """What environment.json holds, for a run of so many images on so many threads."""
+    return {
+        "gemel": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **{package: version(package) for package in PACKAGES},
+        "cores": cores(),
+        "threads": threads,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processes": launched().processes,
+        "images": images,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _commit() -> str:
+    """Of the checkout that gemel runs from; an installed gemel may lie in somebody else's."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return "not in a checkout"
+    try:
+        words = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # git itself need not be there
+        found = ""
+    return found or "git does not tell"

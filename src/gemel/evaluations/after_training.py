@@ -1,0 +1,46 @@
+"""The closing pass over a run's images: classes, rejected files, scores, pictures for the report."""
+
+import numpy as np
+
+from gemel.data.listing import printable
+from gemel.data.sources import Source
+from gemel.distributed import rank, wait_for_all
+from gemel.evaluations.base import Evaluation, Progress, Subject
+from gemel.evaluations.bottleneck import information
+from gemel.evaluations.features import Seen, see
+from gemel.evaluations.gallery import gallery
+from gemel.evaluations.networks import open_subject
+from gemel.evaluations.protocols.cluster import Cluster
+from gemel.evaluations.protocols.knn import Knn
+from gemel.evaluations.run_protocol import judge
+from gemel.evaluations.tables import class_table
+from gemel.runs.run import GALLERY, Run
+from gemel.settings.recipes import VIEWS
+
+
+def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
+    """Open every image of the run once, and write what follows from it; an interrupted pass goes on where it stood."""
+    wait_for_all()  # the first process writes the backbone
+    subject = open_subject(run)
+    seen = see(subject, source, tell=tell)
+    _evaluate(run, subject, source, seen)
+    if rank() != 0:
+        return seen
+    run.write_rejected({printable(source.path(place)): reason for place, reason in seen.rejected.items()})
+    if seen.probabilities is not None:
+        run.write_classes(class_table(seen, top=1))
+    views = run.settings["views"]
+    found = information(subject, source, seen.places, VIEWS[views["name"]].model_validate(views))
+    if found is not None:
+        run.write_json("evaluations/information.json", found)
+    run.write_json(GALLERY, gallery(seen))
+    return seen
+
+
+def _evaluate(run: Run, subject: Subject, source: Source, seen: Seen) -> None:
+    labels = np.empty(0, np.int64) if seen.labels is None else seen.labels[seen.labels >= 0]
+    if len(np.unique(labels)) < 2:  # one label would agree with any classes
+        return
+    evaluations: list[Evaluation] = [Cluster(), Knn(k=(min(20, len(labels) - 1),))]
+    for evaluation in evaluations:
+        judge(subject, evaluation, source, None, labels=run.settings["labels"])

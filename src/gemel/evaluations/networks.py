@@ -1,0 +1,149 @@
+"""A network to judge, from the user's words: a run, its backbone before training, pixels, timm's, torchvision's."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gemel import backbones
+from gemel.backbones.base import Backbone
+from gemel.engine.checkpoints import load_backbone, load_method, start_from
+from gemel.errors import UserError
+from gemel.evaluations.base import LIBRARIES, Subject
+from gemel.runs.run import Run
+from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, Side
+
+NETWORKS = ("trained", "random", "pixels")
+"""of a run: its backbone, the same with fresh weights, none at all"""
+
+
+class Pixels(nn.Module):
+    """The pixels of the crop, row after row, channel after channel: (B, 3, H, W) to (B, 3·H·W)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Flat images."""
+        return images.flatten(1).contiguous()
+
+
+def open_subject(
+    words: Run | str | Path,
+    *,
+    network: str = "trained",
+    network_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0,
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    size: Side | None = None,
+) -> Subject:
+    """The network that the user's words mean.
+
+    Args:
+        words: a run or its folder; `timm:NAME` or `torchvision:NAME`.
+        network: of a run: trained; random: its backbone with fresh weights; pixels: the crop itself. Of a library:
+            trained (by `weights`, else as published) or random.
+        network_seed: of the fresh weights.
+        out: where what is found goes: for a library's network; a run has its own folder.
+        weights: a run or a file of tensors for a library's network; all of the network's tensors must be in it.
+        size: side of the crop, pixels, for a library's network; left out: the one that it was made for.
+
+    Raises:
+        UserError: there is no such run or network, tensors are missing, or the words do not fit together.
+    """
+    if network not in NETWORKS:
+        raise UserError(f"--network {network!r} is unknown; there are {', '.join(NETWORKS)}")
+    if not is_library(words):
+        for option, value in (("out", out), ("weights", weights), ("size", size)):
+            if value is not None:
+                raise UserError(f"--{option} is for timm:NAME and torchvision:NAME; a run has its own")
+        return _of_run(words if isinstance(words, Run) else Run(words), network, network_seed)
+    if out is None:
+        raise UserError(f"{words} is no run; name a folder for what is found with --out FOLDER")
+    if network == "pixels" or (network == "random" and weights is not None):
+        raise UserError(f"--network {network} does not go with {words}{' --weights' if weights else ''}")
+    library, _, name = str(words).partition(":")
+    return _of_library(library, name, network, network_seed, Path(out), weights, size)
+
+
+def is_library(words: Run | str | Path) -> bool:
+    """Whether the words are `timm:NAME` or `torchvision:NAME`, and no run."""
+    return isinstance(words, str) and words.partition(":")[0] in LIBRARIES and ":" in words
+
+
+def fresh_backbone(name: str, options: dict[str, Any], seed: int) -> Backbone:
+    """A run's backbone as it would be before training, of a seed, in evaluation mode; nothing else is drawn."""
+    plain = options | ({"pretrained": False} if "pretrained" in options else {})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return backbones.find(name)(**plain).eval()
+
+
+def _of_run(run: Run, network: str, seed: int) -> Subject:
+    facts = run.backbone_facts
+    if network == "random":
+        backbone = fresh_backbone(facts["name"], facts["options"], seed)
+        return Subject(
+            backbone,
+            facts,
+            f"random {facts['name']} (seed {seed})",
+            run.path / "networks" / f"random-{seed}",
+            is_random=True,
+        )
+    if network == "pixels":
+        facts = pixel_facts(int(facts["size"]), facts["views"])
+        return Subject(Pixels(), facts, "raw pixels", run.path / "networks" / "pixels")
+    words = f"{run.path} ({run.settings['method']['name']}, {facts['name']})"
+    if not run.checkpoint_path.is_file():  # of a run that was handed on without its heads
+        return Subject(load_backbone(run), facts, words, run.path)
+    method = load_method(run)
+    return Subject(method.encoder(), facts, words, run.path, method)
+
+
+def pixel_facts(size: int, views: str) -> dict[str, Any]:
+    """Facts of raw pixels: x / 255, neither centred nor scaled."""
+    return {
+        "name": "pixels",
+        "options": {},
+        "width": 3 * size**2,
+        "size": size,
+        "mean": [0.0] * 3,
+        "std": [1.0] * 3,
+        "views": views,
+    }
+
+
+def _of_library(
+    library: str, name: str, network: str, seed: int, out: Path, weights: str | Path | None, size: int | None
+) -> Subject:
+    published = network == "trained" and weights is None
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        backbone = _build(library, name, published)
+    if weights is not None:
+        start_from(backbone, str(weights))
+    made_for: dict[str, Any] = getattr(backbone.network, "pretrained_cfg", None) or {}
+    facts: dict[str, Any] = {
+        "name": f"{library}:{name}",
+        "options": {},
+        "width": backbone.width,
+        "size": size or int(made_for.get("input_size", (3, 224, 224))[-1]),
+        "mean": list(made_for.get("mean", IMAGENET_MEAN)),
+        "std": list(made_for.get("std", IMAGENET_STD)),
+        "views": "photo",
+    }
+    origin = "as published" if published else f"weights {weights}" if weights else f"random, seed {seed}"
+    return Subject(backbone.eval(), facts, f"{library} {name} ({origin})", out, is_random=network == "random")
+
+
+def _build(library: str, name: str, published: bool) -> Backbone:
+    if library == "torchvision":
+        from gemel.backbones.torchvision import torchvision_backbone
+
+        return torchvision_backbone(name, pretrained=published)
+    from gemel.backbones.timm import names, timm_backbone
+
+    if name not in names():
+        from gemel.settings.schema import nearest
+
+        raise UserError(f"timm has no network {name!r}{nearest(name, names())}")
+    return timm_backbone(name, pretrained=published)

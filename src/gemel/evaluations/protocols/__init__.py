@@ -1,0 +1,1 @@
+"""One file a protocol; the folder is the list."""

@@ -1,0 +1,60 @@
+"""Features, or embeddings, of augmented views of a few images, as training would see them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gemel.data.batches import Plan, draw_views
+from gemel.data.normalise import Normalise
+from gemel.data.sources import Source
+from gemel.evaluations.base import Progress, Subject
+from gemel.evaluations.features import judging
+from gemel.methods.base import Method
+from gemel.settings.recipes import Views
+
+AT_A_TIME = 256
+"""images in one forward pass"""
+
+
+def see_views(
+    subject: Subject,
+    source: Source,
+    places: NDArray[np.int64],
+    recipe: Views,
+    *,
+    views: int,
+    seed: int,
+    method: Method | None = None,
+    tell: Progress | None = None,
+) -> Tensor:
+    """(images, views, width) on the CPU: features, or a method's embeddings of them.
+
+    Args:
+        subject: the network, in evaluation mode while it looks.
+        source: the images.
+        places: of readable ones.
+        recipe: how views are drawn, two and its local ones an epoch; local ones are left out.
+        views: of each image.
+        seed: of the views.
+        method: whose embeddings are wanted; None: features.
+        tell: told after each batch.
+    """
+    plan = Plan(source, recipe, int(subject.facts["size"]), seed, max(1, len(places)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device)
+    embed: Any = nn.Identity() if method is None else method.embed
+    parts: list[Tensor] = []
+    with judging(subject, device), torch.inference_mode():
+        for start in range(0, len(places), AT_A_TIME):
+            chosen = places[start : start + AT_A_TIME].tolist()
+            found: list[Tensor] = []
+            for epoch in range((views + 1) // 2):
+                drawn = draw_views(plan, epoch, chosen).batch.views[: min(2, views - len(found))]
+                found += [embed(subject.network(normalise(images.to(device)))).float().cpu() for images in drawn]
+            parts.append(torch.stack(found, 1))
+            if tell is not None:
+                tell(min(start + AT_A_TIME, len(places)), len(places))
+    return torch.cat(parts)

@@ -1,0 +1,174 @@
+"""What keeps two results from being compared, and why."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from gemel.published import Published, form_of
+from gemel.reports.seed_groups import Column, Group, rules_of
+
+Kind = Literal["data", "protocol", "network", "epochs", "form", "seeds", "unfinished"]
+
+PROTOCOLS = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tune"}
+"""protocols by the word that the published table uses; clustering's metrics stand there bare"""
+TRANSFERRED = {"transfer": "linear", "transfer-finetune": "fine-tune"}
+"""likewise, of those whose scores name the data set: SET_top1"""
+ALIASES = {
+    "imagenet": "imagenet1k",
+    "vitb16": "vitbasepatch16224",
+    "vits16": "vitsmallpatch16224",
+    "deits16": "deitsmallpatch16224",
+    "imagenet1k100labels": "imagenet1k",
+    "stanfordcars": "cars",
+    "fgvcaircraft": "aircraft",
+    "oxfordpets": "pets",
+    "inaturalist2018": "inat18",
+}
+"""one name for what several write differently"""
+
+
+class Mark(NamedTuple):
+    """One difference: of which kind, and its two sides in words."""
+
+    kind: Kind
+    words: str
+
+
+def printed_metric(column: Column) -> str:
+    """Say a score as the published table names it, without its brackets.
+
+    >>> printed_metric(Column("knn", "top1")), printed_metric(Column("cluster", "kmeans_nmi"))
+    ('k-NN top1', 'k-means NMI')
+    """
+    if column.protocol == "cluster":
+        prefix, metric = ("k-means ", column.metric[7:]) if column.metric.startswith("kmeans_") else ("", column.metric)
+        return f"{prefix}{metric.upper()}"
+    return f"{PROTOCOLS.get(column.protocol, column.protocol)} {column.metric.replace('_', ' ')}"
+
+
+def printed(column: Column, settings: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Say under which metric and data the published table has a score; None: under the data's own name, whatever it is.
+
+    >>> printed(Column("transfer", "pets_mean_per_class"), {})
+    ('linear mean per class', 'pets')
+    >>> printed(Column("semi", "top1"), {"data": "imagenet", "percent": 1.0})
+    ('fine-tune top1', 'ImageNet-1k 1% labels')
+    """
+    protocol, metric, _ = column
+    if protocol in TRANSFERRED:
+        word = TRANSFERRED[protocol]
+        if metric == "average":
+            return f"{word} mean", "average of 11"
+        name, _, kind = metric.partition("_")
+        return f"{word} {'11-point mAP' if kind == 'map11' else kind.replace('_', ' ')}", name
+    if column[:2] == ("voc07", "map_area"):
+        return "linear SVM mAP", "VOC07"
+    if protocol == "semi":
+        data = _data_of(settings) or "?"
+        whole = "ImageNet-1k" if same("ImageNet-1k", data) else data
+        return f"fine-tune {metric.replace('_', ' ')}", f"{whole} {float(settings.get('percent', 100)):g}% labels"
+    return printed_metric(column), None
+
+
+def stands_beside(row: Published, group: Group, column: Column) -> bool:
+    """Say whether a printed number of a score's metric is of the same data, or of the same method on any."""
+    _, data = printed(column, group.protocols[column])
+    if data is not None:
+        return same(row.data, data)
+    if same(row.data, _judged_on(group, column)):
+        return True
+    return form_of(row.method, group.method) is not None and not row.data.endswith("% labels")  # those are semi's
+
+
+def bare_metric(row: Published) -> tuple[str, str]:
+    """Split a printed metric from what stands in brackets behind it."""
+    metric, _, note = row.metric.partition(" (")
+    return metric, note.rstrip(")")
+
+
+def same(one: str, two: str) -> bool:
+    """Say whether two names of a data set or a network mean the same.
+
+    >>> same("ResNet-50", "resnet50"), same("ImageNet-1k val", "imagenet"), same("CIFAR-10", "cifar100")
+    (True, True, False)
+    """
+    return _plain(one) == _plain(two)
+
+
+def marks_of_published(row: Published, group: Group, column: Column) -> list[Mark]:
+    """Find what keeps a printed number from being compared with a group's score."""
+    marks: list[Mark] = []
+    here = printed(column, group.protocols[column])[1] or _judged_on(group, column)
+    if not same(row.data, here):
+        marks.append(Mark("data", f"data {row.data}, here {here}"))
+    _, note = bare_metric(row)
+    if note:
+        marks.append(Mark("protocol", f"protocol: {note}"))
+    split = str(group.protocols[column].get("split", ""))
+    if split and not split.removeprefix("a ").startswith("test set"):
+        marks.append(Mark("protocol", f"protocol: published on a test set, here {split}"))
+    if not same(row.network, group.network):
+        marks.append(Mark("network", f"network {row.network}, here {group.network}"))
+    epochs = group.settings.get("epochs")
+    if row.epochs is None:
+        marks.append(Mark("epochs", "epochs not stated"))
+    elif row.epochs != epochs:
+        marks.append(Mark("epochs", f"{row.epochs} epochs, here {epochs}"))
+    form = form_of(row.method, group.method)
+    if form:
+        marks.append(Mark("form", f"form: {form}"))
+    return marks
+
+
+def marks_of_group(group: Group, first: Group) -> list[Mark]:
+    """Find what keeps a group's scores from being compared with those of the first group."""
+    marks: list[Mark] = []
+    for column in group.scores:
+        if column in first.scores:
+            own, other = (str(one.protocols[column].get("data", one.settings.get("images"))) for one in (group, first))
+            if own != other:
+                marks.append(Mark("data", f"data {_judged_on(group, column)}, first row {_judged_on(first, column)}"))
+            words = _protocol_difference(group.protocols[column], first.protocols[column])
+            if words:
+                marks.append(Mark("protocol", f"protocol: {column.protocol} with {words}"))
+    if group.settings.get("backbone") != first.settings.get("backbone"):
+        other = "with other options" if group.network == first.network else f"first row {first.network}"
+        marks.append(Mark("network", f"network {group.network}, {other}"))
+    if group.settings.get("epochs") != first.settings.get("epochs"):
+        marks.append(Mark("epochs", f"{group.settings.get('epochs')} epochs, first row {first.settings.get('epochs')}"))
+    return [*dict.fromkeys(marks), *_marks_of_runs(group)]
+
+
+def _marks_of_runs(group: Group) -> list[Mark]:
+    marks: list[Mark] = []
+    if len(set(group.seeds)) < len(group.seeds):
+        marks.append(Mark("seeds", "two runs share a seed: no repetition, the spread is too small"))
+    unfinished = [run.path for run in group.runs if not run.evaluations()]
+    if unfinished:
+        number = f"{len(unfinished)} of {len(group.runs)} runs without scores"
+        marks.append(Mark("unfinished", f"{number} (no labels, or not ended: gemel resume {unfinished[0]})"))
+    return marks
+
+
+def _protocol_difference(own: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    own, first = rules_of(own), rules_of(first)
+    return ", ".join(
+        f"{key} {own.get(key)}, first row {first.get(key)}"
+        for key in dict.fromkeys([*own, *first])
+        if own.get(key) != first.get(key)
+    )
+
+
+def _judged_on(group: Group, column: Column) -> str:
+    return _data_of(group.protocols[column]) or group.data
+
+
+def _data_of(settings: Mapping[str, Any]) -> str:
+    """The data set, or the folder's name; empty where it is not told."""
+    return Path(str(settings.get("data") or "")).name
+
+
+def _plain(name: str) -> str:
+    bare = re.sub(r"[^a-z0-9]", "", name.lower().removesuffix(" val"))
+    return ALIASES.get(bare, bare)

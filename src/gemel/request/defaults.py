@@ -1,0 +1,284 @@
+"""What is chosen where the user said nothing, from the images and the machine, each choice with its reason."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gemel.data.augment import background
+from gemel.data.decode import Unreadable, load
+from gemel.data.sources import Source
+from gemel.errors import UserError
+from gemel.launcher import cores, launched
+from gemel.methods import find, find_recipe
+from gemel.settings.recipes import VIEWS, GlyphViews, Recipe
+from gemel.settings.tree import merge
+
+SAMPLE = 64
+"""images that are looked at"""
+
+GLYPH_SIDE = 64
+"""grey images up to this side are taken for glyphs"""
+
+SAME_GREYS = 8
+"""greys (of 255) that are no more apart than this are the same to a network"""
+
+LEVELS = 0.4
+"""how far greys are moved where they are not the same"""
+
+LARGE_SET = 200_000
+"""images from which a paper's recipe is worth its epochs"""
+
+FEW, SMALL = 2000, 96
+"""up to so many images of so many pixels a side teach a small network more than ResNet-18, in a tenth of the time"""
+
+PATIENCE = 600.0
+"""seconds that an unasked-for better network may cost"""
+
+Seconds = Callable[[Mapping[str, Any], int], float]
+"""(backbone, image size) -> seconds that an image takes, forward and backward"""
+
+
+class Facts(NamedTuple):
+    """What a glance at the images and the machine tells."""
+
+    images: int
+    side: int
+    """median of the shorter sides, pixels"""
+    gray: bool
+    stated_classes: int | None
+    in_memory: bool
+    gpu: bool
+    cores: int
+    """for this process"""
+    greys: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (255, 255))
+    """from where to where nine tenths of the backgrounds are, and of the strokes' greys; of grey images only"""
+
+
+class Choice(NamedTuple):
+    """A setting that was chosen, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+def look(source: Source) -> Facts:
+    """Read up to 64 images, evenly spread.
+
+    Raises:
+        UserError: none of them can be read.
+    """
+    places = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
+    sides: list[int] = []
+    gray: list[bool] = []
+    greys: list[tuple[int, int]] = []
+    reasons: list[str] = []
+    in_memory = False
+    for place in places:
+        try:
+            image = load(source, place)
+            in_memory = not isinstance(source.read(place), bytes)
+        except (Unreadable, OSError) as error:
+            reasons.append(str(error))
+            continue
+        sides.append(min(image.shape[:2]))
+        gray.append(image.ndim == 2 or bool((image == image[..., :1]).all()))
+        ground, far = _grey_levels(image if image.ndim == 2 else image[..., 0])
+        if gray[-1] and abs(far - ground) > SAME_GREYS:  # a blank page has no strokes
+            greys.append((ground, far))
+    if not sides:
+        raise UserError(f"none of {len(places)} sampled images of {source.name} can be read; the first: {reasons[0]}")
+    return Facts(
+        images=len(source),
+        side=int(np.median(sides)),
+        gray=float(np.mean(gray)) > 0.9,
+        stated_classes=source.stated_classes,
+        in_memory=in_memory,
+        gpu=torch.cuda.is_available(),
+        cores=max(1, cores() // launched().local_processes),
+        **({"greys": _ranges(greys)} if greys else {}),
+    )
+
+
+def _grey_levels(plane: NDArray[np.uint8]) -> tuple[int, int]:
+    """Of the background, and what is farthest from it."""
+    ground = int(background(plane))
+    return ground, int(plane.flat[abs(plane.astype(int) - ground).argmax()])
+
+
+def _ranges(greys: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]]:
+    (low, high), (dark, light) = np.percentile(greys, [5, 95], axis=0).round().astype(int).T.tolist()
+    return (low, high), (dark, light)
+
+
+def recipe_of(words: str, name: str | None, facts: Facts) -> tuple[Recipe, list[Choice]]:
+    """The recipe asked for, else the method's first one or its small one.
+
+    Raises:
+        UserError: the method has no such recipe.
+    """
+    if name is not None:
+        return find_recipe(f"{words}/{name}")[1], []
+    method = find(words)
+    first = next(iter(method.recipes))
+    paper = (facts.gpu and facts.images >= LARGE_SET) or "small" not in method.recipes
+    chosen = first if paper else "small"
+    why = f"{facts.images} images, {'a GPU' if facts.gpu else 'no GPU'}"
+    return method.recipes[chosen], [Choice("recipe", f"{words}/{chosen}", why)]
+
+
+def fill(
+    given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool, has_classes: bool, seconds: Seconds
+) -> tuple[dict[str, Any], list[Choice]]:
+    """Settings without gaps: the user's, then the fitted recipe's.
+
+    Args:
+        given: the user's settings.
+        recipe: what stands below them.
+        facts: of the images and the machine.
+        fitted: fit the recipe to the images and the machine; a recipe asked for by name is left as it is.
+        has_classes: whether the method discovers classes.
+        seconds: measures a network.
+    """
+    base = recipe.model_dump(exclude={"source", "images", "method"})
+    base["classes"] = recipe.method.get("classes") if has_classes else None
+    options = {key: value for key, value in recipe.method.items() if key != "classes"}
+    base["method"] = {"name": given["method"]["name"], **options}
+    base["then"] = _then(given, recipe, facts, fitted=fitted)
+    choices: list[Choice] = []
+    if fitted:
+        family = (given.get("views") or {}).get("name")
+        choices += _family(family, facts)
+        views = VIEWS[family or choices[-1].value]()
+        if views.name != recipe.views.name:
+            base["views"] = views.model_dump()
+            base["then"]["views"] = {}
+        glyph = isinstance(views, GlyphViews)
+        levels = _levels(given, facts) if glyph else []
+        choices += levels
+        base["views"] |= {one.key.removeprefix("views."): one.value for one in levels}
+        size = given.get("image_size")
+        choices += [] if size else [_image_size(glyph, facts)]
+        size = int(size or choices[-1].value)
+        choices += _sizes(given, recipe, facts)
+        if "name" not in (given.get("backbone") or {}):
+            choices.append(_backbone(glyph, size, facts, _epochs(given, recipe, facts), seconds))
+    if has_classes and not given.get("classes") and (fitted or facts.stated_classes):
+        choices.append(_classes(facts))
+    if given.get("workers") is None:
+        choices.append(_workers(facts))
+    if given.get("precision") is None:
+        half = facts.gpu and torch.cuda.is_bf16_supported()
+        choices.append(Choice("precision", "bf16" if half else "32", "a GPU that knows it" if half else "a CPU"))
+    chosen: dict[str, Any] = {
+        choice.key: choice.value for choice in choices if not choice.key.startswith(("recipe", "views"))
+    }
+    return merge(base, chosen, given), choices
+
+
+def _then(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool) -> dict[str, Any]:
+    """The recipe's second stage, without what is said of other views or another optimiser than the user's.
+
+    With another rate of the first stage its rate keeps its share of it.
+    """
+    then = recipe.then.model_dump()
+    rate = (given.get("optimizer") or {}).get("lr")
+    if rate is not None and "lr" in then["optimizer"]:
+        then["optimizer"]["lr"] = float(f"{then['optimizer']['lr'] * float(rate) / recipe.optimizer.lr:.6g}")
+    for section, own in (("views", recipe.views.name), ("optimizer", recipe.optimizer.name)):
+        if (given.get(section) or {}).get("name") not in (None, own):
+            then[section] = {}
+        elif then[section]:
+            then[section]["name"] = own  # a second stage that names the same one keeps the recipe's numbers
+    if fitted and then["epochs"]:
+        then["epochs"] = max(1, round(then["epochs"] * _epochs(given, recipe, facts) / recipe.epochs))
+    return then
+
+
+def _family(given: str | None, facts: Facts) -> list[Choice]:
+    if given:
+        return []
+    glyph = facts.gray and facts.side <= GLYPH_SIDE
+    colour = "grey" if facts.gray else "coloured"
+    return [Choice("views", "glyph" if glyph else "photo", f"sampled images are {colour}, about {facts.side} pixels")]
+
+
+def _levels(given: Mapping[str, Any], facts: Facts) -> list[Choice]:
+    """Where greys differ from image to image, they are the easiest classes to find."""
+    (low, high), (dark, light) = facts.greys
+    if not facts.gray or "levels" in (given.get("views") or {}) or max(high - low, light - dark) <= SAME_GREYS:
+        return []
+    reason = f"backgrounds reach from {low} to {high}, strokes from {dark} to {light}: no grey shall tell a class"
+    return [Choice("views.levels", LEVELS, reason)]
+
+
+def _are_few_and_small(facts: Facts) -> bool:
+    return not facts.gpu and facts.images <= FEW and facts.side <= SMALL
+
+
+def _image_size(glyph: bool, facts: Facts) -> Choice:
+    if glyph:
+        return Choice("image_size", 16 if facts.side <= 32 else 24, f"glyphs of about {facts.side} pixels")
+    if facts.gpu:
+        return Choice("image_size", min(224, max(32, facts.side)), f"images of about {facts.side} pixels, a GPU")
+    size = min(48 if _are_few_and_small(facts) else 64, max(32, facts.side))
+    return Choice("image_size", size, f"images of about {facts.side} pixels, no GPU: small views keep it affordable")
+
+
+def _sizes(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> list[Choice]:
+    choices: list[Choice] = []
+    if not given.get("batch_size"):
+        batch = recipe.batch_size
+        reason = "as the recipe"
+        if facts.images < 4 * batch:
+            batch = max(2, facts.images // 4 // 8 * 8 or facts.images // 4)
+            reason = f"{facts.images} images: at least four steps an epoch"
+        choices.append(Choice("batch_size", batch, reason))
+    if not given.get("epochs"):
+        rule = "as many views in all" if facts.images < recipe.images else "by the square root of the count"
+        reason = f"the recipe's {recipe.epochs} for {recipe.images} images, {rule}"
+        choices.append(Choice("epochs", _epochs(given, recipe, facts), reason))
+    return choices
+
+
+def _epochs(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> int:
+    """Fewer images than the recipe's need as many steps as they; more are more to learn from in each epoch."""
+    share = recipe.images / facts.images
+    return int(given.get("epochs") or min(200, max(5, round(recipe.epochs * (share if share > 1 else sqrt(share))))))
+
+
+def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Seconds) -> Choice:
+    if glyph and size <= 32:
+        return Choice("backbone", {"name": "convnet"}, f"glyphs at {size} pixels")
+    if facts.gpu and size > 96:
+        return Choice("backbone", {"name": "resnet50"}, f"photos at {size} pixels, a GPU")
+    if _are_few_and_small(facts):
+        reason = f"{facts.images} small images, no GPU: a small network learns more from them than ResNet-18"
+        return Choice("backbone", {"name": "convnet", "pool": 1}, reason)
+    standard = {"name": "resnet18"}
+    if size > 64:
+        return Choice("backbone", standard, f"photos at {size} pixels{'' if facts.gpu else ', no GPU'}")
+    small = {"name": "resnet18", "stem": "small"}
+    cost = seconds(small, size) * 2 * facts.images * epochs
+    minutes = f"{cost / 60:.0f} minutes for {epochs} epochs" if cost >= 60 else f"{cost:.0f} s for {epochs} epochs"
+    if cost <= PATIENCE:
+        return Choice("backbone", small, f"{size} pixels: the small stem sees more, about {minutes}")
+    return Choice("backbone", standard, f"{size} pixels; the small stem would take about {minutes}")
+
+
+def _classes(facts: Facts) -> Choice:
+    if facts.stated_classes:
+        return Choice("classes", facts.stated_classes, "the data set's description says so")
+    count = int(min(1000, max(2, round(sqrt(facts.images / 2)))))
+    return Choice("classes", count, f"√(n / 2) for {facts.images} images, a rule of thumb; say it if you know better")
+
+
+def _workers(facts: Facts) -> Choice:
+    if facts.in_memory:
+        return Choice("workers", min(1, facts.cores - 1), f"small images in memory, {facts.cores} cores")
+    workers = max(1, min(8, facts.cores - 1))
+    return Choice("workers", workers, f"{facts.cores} cores")

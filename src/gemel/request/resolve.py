@@ -1,0 +1,219 @@
+"""From what was asked to a run that is ready to start: everything chosen, nothing written."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from gemel import backbones, methods
+from gemel.data.batches import Loader, Plan
+from gemel.data.sources import Source, open_source
+from gemel.engine import checkpoints
+from gemel.engine.environment import environment
+from gemel.errors import UserError
+from gemel.launcher import launched
+from gemel.methods.base import Method
+from gemel.request.defaults import fill, look, recipe_of
+from gemel.request.step_time import seconds_an_image
+from gemel.request.validate import Asked
+from gemel.runs.folder import Claim, create
+from gemel.runs.run import Run
+from gemel.settings.recipes import OPTIMIZERS, VIEWS
+from gemel.settings.schema import convert, mistakes_in, schema_of
+from gemel.settings.tree import Settings, merge, render
+from gemel.training.build import build_method
+
+Say = Callable[[str], None]
+"""where lines for the user go"""
+
+MAY_BE_EMPTY = ("minutes", "weights", "classes")
+"""settings of a run that may say: none"""
+
+TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
+"""sections of both stages, and what their names stand for"""
+
+
+@dataclass
+class Prepared:
+    """A run that is ready to start.
+
+    Args:
+        settings: without gaps.
+        source: the images.
+        method: on its backbone, with its first weights.
+        claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
+    """
+
+    settings: Settings
+    source: Source
+    method: Method
+    claim: Claim | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """What this process draws at every step of the first stage."""
+        chosen = self.settings
+        assert chosen.views is not None and chosen.image_size is not None and chosen.batch_size is not None
+        # The launcher's word: here the processes need not have met yet.
+        here = launched()
+        return Plan(
+            self.source,
+            chosen.views,
+            chosen.image_size,
+            chosen.seed,
+            chosen.batch_size,
+            rank=here.rank,
+            processes=here.processes,
+            on_device=torch.cuda.is_available(),
+        )
+
+
+def prepare(asked: Asked, say: Say) -> Prepared:
+    """Look at the images and choose what is open; but the epochs of `minutes` and the threads, which are measured.
+
+    Args:
+        asked: what the user asked for, checked.
+        say: is told each choice with its reason.
+
+    Raises:
+        UserError: the images can't be read, are too few for a batch, or something does not fit together.
+    """
+    given, source = asked.settings, asked.source
+    method = methods.find(given["method"]["name"])
+    recipe_name = given["method"].get("recipe")
+    if len(source) < 2:
+        raise UserError(f"{source.name} holds one image; two at least are needed to learn from")
+    facts = look(source)
+    recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts)
+    schema = schema_of(method)
+    has_classes = "classes" in schema.model_fields
+    if given.get("classes") and not has_classes:
+        raise UserError(f"--classes is not an option of {given['method']['name']}, which discovers no classes")
+    values, more = fill(
+        given, recipe, facts, fitted=recipe_name is None, has_classes=has_classes, seconds=seconds_an_image
+    )
+    values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
+    values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
+    settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
+    if settings.then.epochs and len(method.stages) < 2:
+        raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
+    for choice in (*choices, *more):
+        say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
+    prepared = Prepared(settings, source, _built(settings), asked.claim)
+    Loader(prepared.plan, epochs=1)  # too few images for a batch are told before anything is written
+    return prepared
+
+
+def start(prepared: Prepared) -> str:
+    """Make the run's folder, which is returned: run.yaml and environment.json."""
+    assert prepared.claim is not None, "the first process asks"
+    run = create(prepared.claim, render(prepared.settings.model_dump()))
+    run.write_json("environment.json", environment(len(prepared.source), prepared.settings.threads or 1))
+    return str(run.path)
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256 of the images' paths, in their order."""
+    found = hashlib.sha256()
+    for index in range(len(source)):
+        found.update(os.fsencode(source.path(index)) + b"\0")
+    return found.hexdigest()
+
+
+def follow(settings: Mapping[str, Any], images: str) -> Prepared:
+    """What `prepare` gave the first of several processes, made on another from its settings.
+
+    Raises:
+        UserError: the images are not the first process's.
+    """
+    chosen = Settings.model_validate(settings)
+    source = open_source(chosen.images, labels=chosen.labels)
+    if fingerprint(source) != images:
+        raise UserError(
+            f"{source.name} holds {len(source)} images for process {launched().rank}, and others for the first one; "
+            "all machines must see the same files at the same place"
+        )
+    return Prepared(chosen, source, _built(chosen))
+
+
+def continued(run: Run) -> Prepared:
+    """What `prepare` gave when the run began, from its run.yaml."""
+    settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
+    gaps = [key for key, value in settings.model_dump().items() if value is None and key not in MAY_BE_EMPTY]
+    if gaps:
+        raise UserError(f"{run.path / 'run.yaml'} leaves {', '.join(gaps)} open; it was changed since the run began")
+    source = open_source(settings.images, labels=settings.labels)
+    if launched().rank == 0:
+        run.clear()
+    # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
+    begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
+    weights = None if begun else settings.weights
+    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights})))
+
+
+def _shared_evenly(batch_size: int, say: Say) -> int:
+    """The batch that every process has an equal part of."""
+    processes = launched().processes
+    rest = batch_size % processes
+    if rest == batch_size:
+        raise UserError(f"a batch of {batch_size} has no row for each of {processes} processes; raise --batch-size")
+    if rest:
+        say(f"batch_size: {batch_size - rest} ({batch_size} can't be shared evenly by {processes} processes)")
+    return batch_size - rest
+
+
+def _built(settings: Settings) -> Method:
+    method = build_method(settings)
+    if settings.weights not in (None, "timm"):
+        checkpoints.start_from(method.backbone, str(settings.weights))
+    return method
+
+
+def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
+    """Every option of the method and of the backbone written out, so that run.yaml leaves nothing to a default."""
+    full = dict(values)
+    for section, model in (("method", schema), ("backbone", schema_of(backbones.find(values["backbone"]["name"])))):
+        named = {key: value for key, value in values[section].items() if key in ("name", "recipe")}
+        options = {key: value for key, value in values[section].items() if key not in named}
+        if "classes" in model.model_fields:
+            options["classes"] = values["classes"]
+        found = convert(model, options, section)
+        if section == "method" and "classes" in found:
+            full["classes"] = found.pop("classes")
+        full[section] = named | found
+    for section in TABLES:
+        full[section] = _written_out(section, values[section], section)
+    full["then"] = _second_stage(values.get("then") or {}, full)
+    return full
+
+
+def _written_out(section: str, values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Views or an optimiser with every number; `key` is how the user speaks of them."""
+    name = str(values["name"])
+    schema = TABLES[section][name]
+    title = f"{name}, which was chosen"
+    wrong = mistakes_in(values, schema.model_fields, lambda dotted: f"--{dotted}", section=key, title=title)
+    if wrong:
+        raise UserError(*(f"{one}; or name another with --{key}" for one in wrong))
+    return convert(schema, values, key)
+
+
+def _second_stage(asked: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The second stage written out: what it leaves open is as in the first."""
+    found: dict[str, Any] = {"epochs": asked.get("epochs", 0)}
+    if str(found["epochs"]) != "0":
+        for section in TABLES:
+            values = merge({section: first[section]}, {section: asked.get(section) or {}})[section]
+            found[section] = _written_out(section, values, f"then.{section}")
+    return found
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        rest = ", ".join(f"{key} {one}" for key, one in value.items() if key != "name")
+        return f"{value['name']}{f', {rest}' if rest else ''}"
+    return str(value)

@@ -1,0 +1,85 @@
+"""Names of discovered classes, kept in RUN/classes.yaml; classes of one name count as one."""
+
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from gemel.settings.config_file import read_mapping
+from gemel.errors import UserError, brief
+from gemel.runs.run import Run, write_text
+
+FILE = "classes.yaml"
+LONGEST = 100
+"""letters of a name"""
+
+
+def read_names(run: Run) -> dict[int, str]:
+    """Class number to name; empty where no class was named.
+
+    Raises:
+        UserError: the file is no mapping of class numbers to names.
+    """
+    path = run.path / FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = read_mapping(path, "`3: cat`", keys=(str, int))
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+    wrong = [f"{path}: {mistake}" for key, name in found.items() if (mistake := _mistake(key, name))]
+    if wrong:
+        raise UserError(*wrong)
+    return {int(key): str(name).strip() for key, name in found.items()}
+
+
+def write_names(run: Run, names: Mapping[int, str]) -> None:
+    """Keep names; what is kept is what later calls of classify and the report say."""
+    lines = "# class: name; classes of one name count as one. Made by gemel classify; edit it as you like.\n"
+    shown = dict(sorted(names.items()))
+    write_text(run.path / FILE, lines + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+
+
+def renamed(names: Mapping[int, str], words: Sequence[str]) -> dict[int, str]:
+    """Names changed by words like `3=cat`; `3=` takes the name away.
+
+    >>> renamed({1: "dog", 3: "car"}, ["3=cat", "5=cat", "1="])
+    {3: 'cat', 5: 'cat'}
+
+    Raises:
+        UserError: with every word that is not of this form.
+    """
+    found, wrong = dict(names), list[str]()
+    for word in words:
+        number, sign, name = word.partition("=")
+        mistake = f"{brief(word)!r} is not of the form CLASS=NAME" if not sign else ""
+        mistake = mistake or _mistake(number, name or "none")
+        if mistake:
+            wrong.append(f"--rename: {mistake}")
+        elif name.strip():
+            found[int(number)] = name.strip()
+        else:
+            found.pop(int(number), None)
+    if wrong:
+        raise UserError(*wrong)
+    return found
+
+
+def check_numbers(names: Mapping[int, str], classes: int) -> None:
+    """Hold class numbers against how many classes there are.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    beyond = [str(number) for number in names if number >= classes]
+    if beyond:
+        raise UserError(f"class {', '.join(beyond)} was named; there are classes 0 to {classes - 1}")
+
+
+def _mistake(number: str, name: object) -> str:
+    if not number.strip().isdecimal() or len(number) > 9:
+        return f"{brief(number)!r} is not the number of a class"
+    if isinstance(name, bool):  # as YAML reads no, yes, on and off
+        return f"the name of class {number} is read as {name}; put it in quotes"
+    if not isinstance(name, str | int | float) or not 0 < len(str(name).strip()) <= LONGEST:
+        return f"the name of class {number} must have 1 to {LONGEST} letters, not {brief(name)}"
+    return ""

@@ -1,0 +1,1 @@
+"""What can be said, and how it is checked: the same for flags, YAML and Python; no torch here."""

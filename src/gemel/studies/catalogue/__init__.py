@@ -1,0 +1,1 @@
+"""One file a study; the folder is the list."""

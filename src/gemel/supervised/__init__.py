@@ -1,0 +1,1 @@
+"""Supervised fits as tasks of the engine, and logistic regression."""

@@ -1,0 +1,1 @@
+"""Pretraining as a task of the engine: stages, probes, rows, the networks that a run begins with."""

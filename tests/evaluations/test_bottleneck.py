@@ -1,0 +1,79 @@
+"""The information-bottleneck reading of a run of Barlow Twins: from its embeddings to its report."""
+
+import json
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import gemel
+from gemel.data.sources import open_source
+from gemel.evaluations.bottleneck import information
+from gemel.evaluations.networks import open_subject
+from gemel.evaluations.view_features import see_views
+from gemel.methods.barlow_twins import barlow_twins_loss
+from gemel.reports.information import information_of
+from gemel.settings.recipes import VIEWS, Views
+
+
+def recipe_of(run: gemel.Run) -> Views:
+    views = run.settings["views"]
+    return VIEWS[views["name"]].model_validate(views)
+
+
+def test_a_run_of_barlow_twins_has_it(photos_run: gemel.Run, photos: Path) -> None:
+    found = photos_run.information()
+    assert found is not None
+    assert (found["images"], found["width"], found["rankme_limit"]) == (40, 32, 32)
+    assert len(found["spectrum"]) == 32
+    assert found["spectrum"] == sorted(found["spectrum"], reverse=True)
+    # standardised: Hadamard's inequality; the views of an image vary less than all views
+    assert log(found["ridge"]) < found["conditional"] < found["entropy"] < 1e-3
+    total = found["invariance"] + found["lambda_param"] * found["redundancy"]
+    assert found["redundancy_share"] == pytest.approx(1 - found["invariance"] / total)
+    assert "Spectrum of C" in photos_run.report_path.read_text(encoding="utf-8")
+    subject = open_subject(photos_run)
+    again = information(subject, open_source(photos), np.arange(40), recipe_of(photos_run))
+    assert again is not None
+    assert again.pop("spectrum") == pytest.approx(found.pop("spectrum"))
+    assert again == pytest.approx(found)
+
+
+def test_its_terms_are_the_loss(photos_run: gemel.Run, photos: Path) -> None:
+    subject, source = open_subject(photos_run), open_source(photos)
+    found = photos_run.information()
+    assert found is not None
+    views = see_views(
+        subject, source, np.arange(40), recipe_of(photos_run), views=2, seed=0, method=subject.method
+    )  # (40, 2, 32)
+    terms = barlow_twins_loss(views[:, 0].double(), views[:, 1].double())
+    assert float(terms["invariance"]) == pytest.approx(found["invariance"])
+    assert float(terms["redundancy"]) == pytest.approx(found["redundancy"])
+
+
+def test_other_methods_and_broken_networks_have_none(
+    digits_run: gemel.Run, photos_run: gemel.Run, photos: Path
+) -> None:
+    assert digits_run.information() is None
+    assert "Spectrum of C" not in digits_run.report_path.read_text(encoding="utf-8")
+    subject, source = open_subject(photos_run), open_source(photos)
+    recipe = recipe_of(photos_run)
+    assert information(subject, source, np.arange(1), recipe) is None
+    assert subject.method is not None
+    with torch.no_grad():
+        next(subject.method.parameters()).fill_(torch.nan)
+    assert information(subject, source, np.arange(8), recipe) is None
+
+
+def test_the_report_says_when_images_are_few(photos_run: gemel.Run) -> None:
+    found = photos_run.information()
+    assert found is not None
+    said = information_of(found)
+    assert said is not None
+    assert "Fewer views than dimensions" not in said.about
+    few = information_of(json.loads(json.dumps(found)) | {"images": 16})
+    assert few is not None
+    assert "Fewer views than dimensions" in few.about
+    assert information_of(None) is None

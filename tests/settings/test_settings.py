@@ -1,0 +1,166 @@
+"""One checker behind three doors: layers, messages, and the same run again from run.yaml."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, PositiveInt
+
+from gemel.errors import UserError
+from gemel.settings.recipes import OPTIMIZERS, VIEWS
+from gemel.settings.schema import convert, describe, mistakes_in, plain, schema_of
+from gemel.settings.tree import (
+    Launch,
+    Layer,
+    Settings,
+    common_mistakes,
+    layer_of_call,
+    layer_of_file,
+    layer_of_flags,
+    merge,
+    nest,
+    render,
+)
+
+METHODS = ["barlow_twins", "twist"]
+
+
+def flags(words: str) -> Layer:
+    return layer_of_flags(words.split(), ["images"], Settings, Launch).readable()
+
+
+def doors(values: dict[str, Any], folder: Path) -> list[Layer]:
+    """The same settings by flags, by YAML and by a call."""
+    words = " ".join(f"--{key} {value}" for key, value in values.items())
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return [flags(words), layer_of_file(str(file)), layer_of_call(values)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("epochs", -5, "must be greater than 0, not -5"),
+        ("epohcs", 3, "is not an option of gemel; did you mean"),
+        ("batch_size", "many", "must be a valid integer, not many"),
+        ("classes", 1, "must be greater than or equal to 2, not 1"),
+        ("max_rejected", 1.5, "must be less than or equal to 1, not 1.5"),
+        ("method", "twits", "is unknown; there are barlow_twins, twist; did you mean twist?"),
+        ("optimizer", "adamm", "did you mean adamw?"),
+        ("optimizer.lrr", 3, "is not an option of any optimizer; did you mean"),
+        ("views.flip", 2, "must be less than or equal to 1, not 2"),
+        ("precision", "64", "must be '32', 'bf16' or '16', not 64"),
+        ("epochs", 10**40, "must be less than or equal to 1000000"),
+    ],
+)
+def test_same_message_at_every_door(key: str, value: Any, message: str, tmp_path: Path) -> None:
+    for layer in doors({key: value}, tmp_path):
+        found = common_mistakes(layer, METHODS)
+        assert len(found) == 1, found
+        assert message in found[0]
+        assert key.replace("_", "-") in found[0] or key in found[0], "the name is spelt as the user typed it"
+
+
+def test_all_mistakes_at_once() -> None:
+    words = "photos --epochs -1 --batch-sise 3 --optimizer lars --optimizer.lrr 3 --classes 1"
+    assert len(common_mistakes(flags(words), METHODS)) == 4
+
+
+def test_option_of_another_kind() -> None:
+    (message,) = common_mistakes(flags("--optimizer adamw --optimizer.trust 0.1"), METHODS)
+    assert "--optimizer.trust is not an option of the adamw optimizer" in message
+
+
+@pytest.mark.parametrize("words", ["photos more", "--epochs", "--epochs --seed 3"])
+def test_flags_that_cannot_be_read(words: str) -> None:
+    with pytest.raises(UserError):
+        flags(words)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "3", "a: [", "1: 2", "epochs: 3\n\x00"])
+def test_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"mine\.yaml"):
+        layer_of_file(str(file)).readable()
+
+
+def test_flags_become_nested() -> None:
+    layer = flags("photos --method twist/resnet50 --optimizer sgd --optimizer.lr=0.3 --views.scale 0.2,1 --dry-run")
+    assert layer.values == {
+        "images": "photos",
+        "method": {"name": "twist", "recipe": "resnet50"},
+        "optimizer": {"name": "sgd", "lr": "0.3"},
+        "views": {"scale": "0.2,1"},
+        "dry_run": True,
+    }
+
+
+def test_later_layers_win_and_a_new_name_starts_afresh() -> None:
+    recipe = {"epochs": 3, "optimizer": {"name": "lars", "lr": 0.2, "trust": 0.01}}
+    assert merge(recipe, {"optimizer": {"lr": 0.4}})["optimizer"] == {"name": "lars", "lr": 0.4, "trust": 0.01}
+    assert merge(recipe, {"optimizer": {"name": "adamw"}})["optimizer"] == {"name": "adamw"}
+    assert merge(recipe, {"epochs": None})["epochs"] == 3
+    assert recipe["optimizer"] == {"name": "lars", "lr": 0.2, "trust": 0.01}, "layers are not changed"
+
+
+def test_classes_have_one_place() -> None:
+    assert nest({"method": "twist", "method.classes": 7}) == {"method": {"name": "twist"}, "classes": 7}
+
+
+def test_numbers_are_read_leniently(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("optimizer: {name: adamw, lr: 1e-3}\nepochs: '4'\n")  # YAML hands 1e-3 over as text
+    layer = layer_of_file(str(file))
+    assert common_mistakes(layer, METHODS) == []
+    assert convert(Settings, layer.values, "")["optimizer"]["lr"] == 0.001
+
+
+@pytest.mark.parametrize("schema", [Settings, *VIEWS.values(), *OPTIMIZERS.values()])
+def test_every_setting_is_explained(schema: Any) -> None:
+    for key, kind, _, meaning in describe(schema):
+        assert kind, key
+        assert meaning, f"{key} has no help"
+
+
+@pytest.mark.parametrize("name", [*VIEWS, *OPTIMIZERS])
+def test_save_and_read_again(name: str) -> None:
+    schema: Any = {**VIEWS, **OPTIMIZERS}[name]
+    assert schema(**yaml.safe_load(render(plain(schema())))) == schema()
+
+
+class Sample:
+    """A class whose constructor is the schema.
+
+    Args:
+        width: how wide; told
+            over two lines
+        rate: how fast
+    """
+
+    def __init__(self, backbone: object, *, width: PositiveInt = 3, rate: Annotated[float, Field(gt=0)]) -> None: ...
+
+
+def test_constructor_is_the_schema() -> None:
+    schema = schema_of(Sample)
+    assert [row[0] for row in describe(schema)] == ["width", "rate"]
+    assert describe(schema)[0] == ("width", "integer > 0", "3", "how wide; told over two lines")
+    assert convert(schema, {"rate": "2"}, "sample") == {"width": 3, "rate": 2.0}
+    with pytest.raises(UserError, match=r"sample\.width must be greater than 0, not -1"):
+        convert(schema, {"rate": 2, "width": -1}, "sample")
+    found = mistakes_in({"widht": 3}, schema.model_fields, lambda key: f"--{key}", section="s", title="sample")
+    assert found == ["--s.widht is not an option of sample; did you mean --s.width?"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*Settings.model_fields, "views.flip", "optimizer.lr", "x", "views.x"]),
+        st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.lists(st.integers(), max_size=3)),
+    )
+)
+def test_anything_is_checked_without_a_crash(values: dict[str, Any]) -> None:
+    for mistake in common_mistakes(layer_of_call(values), METHODS):
+        assert isinstance(mistake, str)

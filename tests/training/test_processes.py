@@ -1,0 +1,339 @@
+"""Several processes train as one: batch norm, loss, gradient, weights, and the command under torchrun."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from pyarrow import parquet
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import gemel
+from conftest import write_photos
+from gemel import methods
+from gemel.backbones.timm import timm_backbone
+from gemel.data.batches import Plan, draw_views
+from gemel.data.sources import open_source
+from gemel.engine import checkpoints
+from gemel.engine.sync_batch_norm import synchronise
+from gemel.errors import UserError
+from gemel.launcher import Launched, launched
+from gemel.runs.run import Run
+from gemel.settings.recipes import PhotoViews
+from gemel.training.task import Pretrainer
+
+BATCH, STEPS = 24, 5
+
+
+def norms() -> nn.Module:
+    """Every kind of batch norm that backbones and heads bring."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 4, 3),
+        BatchNormAct2d(4),
+        nn.BatchNorm2d(4, momentum=None),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+        nn.BatchNorm1d(5, affine=False, track_running_stats=False),
+    ]
+    return nn.Sequential(*layers).double()
+
+
+def norm_facts() -> dict[str, Tensor]:
+    network = norms()
+    synchronise(network)
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(BATCH, 3, 4, 4, generator=generator, dtype=torch.float64) + 3.0
+    target = torch.randn(BATCH, 5, generator=generator, dtype=torch.float64)
+    here = launched()
+    part = slice(here.rank * BATCH // here.processes, (here.rank + 1) * BATCH // here.processes)
+    rows = images[part].requires_grad_()
+    out = network(rows)
+    (out * target[part]).sum().backward()
+    assert rows.grad is not None
+    gradient = torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None])
+    if here.processes > 1:
+        dist.all_reduce(gradient)
+    buffers = torch.cat([value.double().flatten() for value in network.buffers()])
+    return {"out": out.detach(), "inward": rows.grad, "gradient": gradient, "buffers": buffers}
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "twist": {"hidden": 256, "classes": 32},
+    "barlow_twins": {"projector": (256, 128)},
+}
+"""heads that fit a small batch; a method that is not named here has its own"""
+
+
+def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
+    """Loss and gradient of a method on ResNet-18 at first, and after five steps of its recipe's optimiser.
+
+    The float32 gradient is taken then: at random weights all images look alike to the network, and float32 alone errs
+    by more than 1e-5 there, on one process as on several.
+    """
+    here = launched()
+    torch.manual_seed(0)
+    recipes = methods.find(name).recipes
+    recipe = recipes.get("small") or next(iter(recipes.values()))
+    method = methods.find(name)(timm_backbone("resnet18"), **OPTIONS.get(name, {}))
+    views = PhotoViews()
+    plan = Plan(open_source(str(folder)), views, 32, 0, BATCH, rank=here.rank, processes=here.processes)
+    module = Pretrainer(method, recipe.optimizer, views, batch_size=BATCH, steps=100, warmup=0.0).double()
+    step = DistributedDataParallel(method) if here.processes > 1 else method
+    facts: dict[str, Tensor] = {}
+    for number in range(STEPS):
+        found = gradient_facts(module, step, plan, number)
+        facts |= {f"{key} float64": value for key, value in found.items()} if number == 0 else {}
+        module.optimizer.step()
+    facts["weights float64"] = torch.cat([one.detach().flatten() for one in method.state_dict().values()])
+    module.float()
+    step = DistributedDataParallel(method) if here.processes > 1 else method
+    return facts | {f"{key} float32": value for key, value in gradient_facts(module, step, plan, STEPS).items()}
+
+
+def gradient_facts(module: Pretrainer, step: nn.Module, plan: Plan, number: int) -> dict[str, Tensor]:
+    drawn = draw_views(plan, 0, plan.rows(number).tolist()).batch
+    dtype = next(module.method.parameters()).dtype
+    batch = drawn._replace(views=[module.normalise(view).to(dtype) for view in drawn.views])
+    module.optimizer.zero_grad()
+    terms = step(batch, 0.0)
+    terms["loss"].backward()
+    gradient = torch.cat([cast(Tensor, one.grad).flatten() for one in module.method.parameters()])
+    # deviations (std_) and sizes of gradients are of a process's own rows, as the released code logs them
+    loss = torch.stack([value.detach() for key, value in terms.items() if not key.startswith(("std_", "gradient_"))])
+    return {"loss": loss, "gradient": gradient}
+
+
+def everything(folder: Path) -> dict[str, dict[str, Tensor]]:
+    return {"norms": norm_facts()} | {name: train_facts(name, folder) for name in methods.available()}
+
+
+def work(rank: int, processes: int, folder: str, photos: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
+    torch.save(everything(photos), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def more_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, 64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(more_photos: Path) -> dict[str, dict[str, Tensor]]:
+    return everything(more_photos)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_train_as_one(
+    processes: int, tmp_path: Path, more_photos: Path, alone: dict[str, dict[str, Tensor]]
+) -> None:
+    mp.spawn(work, (processes, str(tmp_path), more_photos), nprocs=processes)  # pyright: ignore[reportPrivateImportUsage]
+    every = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+    for key in ("out", "inward"):
+        joined = torch.cat([found["norms"][key] for found in every])
+        torch.testing.assert_close(joined, alone["norms"][key], rtol=1e-10, atol=1e-12)
+    for found in every:
+        for key in ("gradient", "buffers"):
+            torch.testing.assert_close(found["norms"][key], alone["norms"][key], rtol=1e-10, atol=1e-12)
+        for name in methods.available():
+            for key, value in alone[name].items():
+                # Whole vectors: a bias before a batch norm has a true gradient of 0, and rounding alone in it.
+                # The loss stands with its terms: TWIST's is what is left, 0.04, of some nats.
+                assert apart(found[name][key], value) < (1e-5 if "float32" in key else 1e-10), (name, key)
+
+
+def apart(one: Tensor, two: Tensor) -> float:
+    return float((one - two).double().norm() / two.double().norm())
+
+
+def test_synced_norm_alone_is_batch_norm() -> None:
+    images = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+    plain, synced = norms(), norms()
+    before = dict(synced.named_parameters())
+    synchronise(synced)
+    assert all(value is before[name] for name, value in synced.named_parameters()), "optimisers keep their tensors"
+    torch.testing.assert_close(synced(images), plain(images))
+    torch.testing.assert_close(synced.state_dict(), plain.state_dict())
+    torch.testing.assert_close(synced.eval()(images), plain.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Launched(0, 1, 0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, Launched(3, 4, 1, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, Launched(0, 1, 0, 1)),  # a batch script, not a step
+        (
+            {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1",
+             "SLURM_STEP_TASKS_PER_NODE": "4(x2)"},
+            Launched(5, 8, 1, 4),
+        ),
+    ],
+)  # fmt: skip
+def test_launchers(environment: dict[str, str], expected: Launched) -> None:
+    assert launched(environment) == expected
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"WORLD_SIZE": "two"}, {"WORLD_SIZE": "2", "RANK": "2"}, {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}],
+)
+def test_a_launchers_mistakes(environment: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="launcher's variable"):
+        launched(environment)
+
+
+WORDS = ["--image-size", "16", "--batch-size", "9", "--backbone", "convnet", "--backbone.widths", "8",
+         "--backbone.strides", "2", "--method.hidden", "16", "--classes", "4", "--workers", "0", "--threads", "1",
+         "--method.heads", "2", "--seed", "3"]  # fmt: skip
+
+
+def torchrun(*words: str) -> list[str]:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [sys.executable, "-m", *launcher, "-m", "gemel", *words]
+
+
+def test_torchrun_equals_one_process(tmp_path: Path, photos: Path) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    words = ["pretrain", str(photos), "--epochs", "6", *WORDS]
+    done = subprocess.run(torchrun(*words, "--out", str(two)), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: ") == 1, "one of the processes speaks"
+    assert "batch_size: 8 (9 can't be shared evenly by 2 processes)" in done.stdout
+    assert Run(two).settings["batch_size"] == 8
+    assert Run(two).environment["processes"] == 2
+    gemel.pretrain(config=two / "run.yaml", out=one, quiet=True)
+    found, expected = (Run(path).metrics() for path in (two, one))
+    for name in ("loss", "sharpness", "lr", "rankme"):
+        torch.testing.assert_close(
+            torch.tensor(found[name].drop_null().to_pylist()),
+            torch.tensor(expected[name].drop_null().to_pylist()),
+            rtol=1e-3,
+            atol=1e-4,
+        )
+    weights = [nn.utils.parameters_to_vector(gemel.backbone(path).parameters()).detach() for path in (two, one)]
+    assert apart(*weights) < 1e-2
+
+
+@pytest.mark.parametrize("bunch", [2, 8], ids=["smaller", "larger"])
+def test_two_stages_of_two_processes(bunch: int, tmp_path: Path, photos: Path) -> None:
+    """Small views, self-labeling in groups, bunches of a part of a process and of both: as one process, both stages."""
+    two, one = tmp_path / "two", tmp_path / "one"
+    words = ["pretrain", str(photos), "--epochs", "2", "--then.epochs", "2", *WORDS, "--batch-size", "8"]
+    words += [
+        "--views.local_count",
+        "2",
+        "--views.local_size",
+        "8",
+        "--method.group",
+        "8",
+        "--method.bunch",
+        str(bunch),
+    ]
+    done = subprocess.run(torchrun(*words, "--out", str(two)), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    gemel.pretrain(config=two / "run.yaml", out=one, quiet=True)
+    found, expected = (Run(path).metrics().to_pylist() for path in (two, one))
+    assert [row["stage"] for row in found] == ["pretrain"] * 10 + ["self_labeling"] * 10
+    for name in ("loss", "kept", "threshold", "lr"):
+        values = [[row[name] for row in rows if row[name] is not None] for rows in (found, expected)]
+        assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-4), name
+
+
+def test_torchrun_interrupted_and_resumed(tmp_path: Path, photos: Path) -> None:
+    """The processes hear of a signal at different steps, stop together, and go on to the same end."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = ["pretrain", str(photos), "--epochs", "25", *WORDS]
+    subprocess.run(torchrun(*words, "--out", str(whole)), capture_output=True, check=True, timeout=300)
+    process = subprocess.Popen(torchrun(*words, "--out", str(broken)), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (broken / "metrics.csv").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert "continues it" in errors
+    state = checkpoints.load(Run(broken))
+    assert state is not None
+    assert 0 < state["step"] < 25 * 5
+    with pytest.raises(UserError, match="begun by 2 processes"):
+        gemel.resume(broken, quiet=True)
+    subprocess.run(torchrun("resume", str(broken)), capture_output=True, check=True, timeout=300)
+    assert (broken / "backbone.safetensors").read_bytes() == (whole / "backbone.safetensors").read_bytes()
+    columns = [Run(path).metrics().drop_columns("images_per_second") for path in (whole, broken)]
+    assert columns[0].equals(columns[1])
+
+
+def test_torchrun_tells_a_mistake_once(tmp_path: Path, photos: Path) -> None:
+    words = torchrun("pretrain", str(photos), "--epohcs", "3", "--out", str(tmp_path / "run"))
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count("--epochs") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--method.teacher", "yes", "--then.epochs", "1"], "self-labeling has no teacher"),
+        (["--out", "/dev/null/run"], "the run's folder /dev/null/run can't be written"),
+    ],
+    ids=["measuring", "writing"],
+)
+def test_torchrun_tells_what_comes_later_once(words: list[str], told: str, tmp_path: Path, photos: Path) -> None:
+    """What a method refuses when its steps are measured, and a folder that can't be made."""
+    words = ["pretrain", str(photos), "--epochs", "1", "--out", str(tmp_path / "run"), *WORDS, *words]
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count(told) == 1, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_shows_once_what_it_would_do(tmp_path: Path, photos: Path) -> None:
+    words = ["pretrain", str(photos), "--minutes", "0.05", "--out", str(tmp_path / "run"), *WORDS]
+    done = subprocess.run(torchrun(*words, "--dry-run"), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(line) == 1 for line in ("estimate: ", "run folder: ", "\nseed: 3")), done.stdout
+    assert not (tmp_path / "run").exists()
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    run = Run(tmp_path / "run")
+    assert run.is_trained, "both processes took the same epochs"
+    assert run.metrics()["epoch"].to_pylist()[-1] == run.settings["epochs"] - 1
+
+
+@pytest.mark.parametrize("command", ["embed", "classify", "evaluate"])
+def test_under_torchrun_one_process_answers(command: str, tmp_path: Path, digits_run: Run) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(digits_run.path, run, ignore=shutil.ignore_patterns("cache", "evaluations"))
+    table = tmp_path / "table.parquet"
+    words = {"evaluate": [command, str(run), "knn"]}.get(command, [command, str(run), "digits", "--out", str(table)])
+    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    if command == "evaluate":
+        assert done.stdout.count("top1") == 1
+        return
+    assert done.stdout.count("1797 images") == 1
+    name = "vector" if command == "embed" else "probability"
+    alone = gemel.embed(digits_run) if command == "embed" else gemel.classify(digits_run)
+    values = [
+        np.array([np.atleast_1d(one) for one in rows.column(name).to_pylist()])
+        for rows in (parquet.read_table(table), alone)
+    ]
+    np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
