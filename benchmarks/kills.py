@@ -119,8 +119,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=TABLE, help="the table")
     words = parser.parse_args()
-    import gemel.pretraining
-    import gemel.train.pretrain  # once, before the forks: each start then takes a moment  # noqa: F401
+    import gemel.api.pretrain
+    import gemel.training.train  # once, before the forks: each start then takes a moment  # noqa: F401
 
     columns = ("method", "workers", "kills", "last step logged at each kill", "weights", "metrics.csv", "parts left")
     lines = [f"| {' | '.join(columns)} |", "|---|---|---|---|---|---|---|"]

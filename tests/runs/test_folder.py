@@ -56,7 +56,7 @@ def test_a_run_in_training_is_left_alone(tmp_path: Path) -> None:
     """By a real process that holds it, until that is killed."""
     run = create(Claim(tmp_path / "run"), "seed: 0\n")
     code = (
-        "import sys, time; from gemel.claims import held; from gemel.runs import Run\n"
+        "import sys, time; from gemel.runs.folder import held; from gemel.runs.run import Run\n"
         "with held(Run(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(run.path)], stdout=subprocess.PIPE, text=True) as process:

@@ -1,1 +1,5 @@
-"""Commands of the command line, one file each where they are more than a call; cli.py registers them."""
+"""The command line, one file a command; `main` reads the arguments and answers with an exit code."""
+
+from gemel.cli.main import main
+
+__all__ = ["main"]
