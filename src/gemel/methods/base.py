@@ -2,8 +2,8 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -11,8 +11,32 @@ from gemel.data.batches import Batch
 from gemel.errors import UserError
 from gemel.settings.recipes import Recipe
 
-Embed = Callable[[], Tensor]
-"""features of all images, (N, width), in the order of `Batch.index`; by `encoder()` in evaluation mode"""
+
+class Embedded(NamedTuple):
+    """Vectors of all images, on the CPU, the same on every process."""
+
+    features: Tensor
+    """(N, d), in the order of `Batch.index`; (N, V, d) of augmented views; zeros where an image can't be read"""
+    readable: Tensor
+    """(N,) bool"""
+
+
+class Embed(Protocol):
+    """What a hook calls to see all images; every process must call it, and each computes a share of the rows."""
+
+    def __call__(
+        self, head: nn.Module | None = None, *, views: bool = False, training: bool = False, network: Any = None
+    ) -> Embedded:
+        """Return the features of all images by `encoder()`.
+
+        Args:
+            head: applied to the features; None: the features themselves.
+            views: of the epoch's own augmented global views, one forward pass a view; else of the inference crop.
+            training: encoder and head in training mode, so that batch norms use the batch's statistics and update
+                theirs; else in evaluation mode.
+            network: used in place of `encoder()`; `nn.Flatten()` gives the normalised pixels.
+        """
+        ...
 
 
 class Group(NamedTuple):
@@ -20,7 +44,13 @@ class Group(NamedTuple):
 
     parameters: list[nn.Parameter]
     decay: bool
-    """weight decay, and LARS's trust ratio; no for biases, norms, tokens and places"""
+    """weight decay, and LARS's trust ratio; no for biases, norms, tokens and position embeddings"""
+    rate: float = 1.0
+    """times the recipe's learning rate"""
+    schedule: Literal["recipe", "constant"] = "recipe"
+    """constant: neither warm-up nor decay of the rate (SimSiam's predictor)"""
+    starts: float = 0.0
+    """progress before which the gradient is dropped (DINO's last layer, SwAV's prototypes)"""
 
 
 class Method(nn.Module, ABC):
@@ -29,18 +59,30 @@ class Method(nn.Module, ABC):
     A subclass's keyword-only arguments, with ranges as annotations and help below `Args:`, are its settings. It is
     an ordinary module: it trains in a bare loop as well as in gemel's.
 
+    Random numbers drawn in `before_stage`, `before_epoch`, `before_step`, `order` and `after_step` follow from the
+    run's seed and the step alone: they are the same on all processes and after a resume.
+
     Args:
         backbone: images (B, 3, H, W) to features (B, width); has `.width`.
     """
 
     recipes: ClassVar[Mapping[str, Recipe]] = {}
     """the papers' views, optimiser and epochs by name; the first is the default"""
-
     stages: ClassVar[tuple[str, ...]] = ("pretrain",)
     """names of the stages that a run may have, at most two: `--then` is of the second"""
+    title: ClassVar[str] = ""
+    """the method's name in reports; empty: as its class"""
+    terms: ClassVar[Mapping[str, str]] = {}
+    """how to read each term of the loss, for the report"""
+    advice: ClassVar[Mapping[str, str]] = {}
+    """what to try for each finding of the health verdict, in this method's own options"""
+    protocols: ClassVar[Mapping[str, str]] = {}
+    """evaluation -> recipe of it, where the names differ from the method's own"""
+    small: ClassVar[Mapping[str, Any]] = {}
+    """options that make the method tiny, for the tests of all methods"""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Check the contract at definition: keyword-only options, a document, a recipe."""
+        """Check the contract at definition: keyword-only options, a docstring, a recipe."""
         super().__init_subclass__(**options)
         if inspect.isabstract(cls):
             return
@@ -57,22 +99,53 @@ class Method(nn.Module, ABC):
     def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
+        self.partners: Tensor | None = None
+        """(N, k) rows of the dataset from which each image's partner is drawn; set in `before_stage` or `attach`"""
 
     @abstractmethod
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Named terms of the loss, among them "loss"; others are logged. Views are normalised floats (B, 3, H, W)."""
+        """Return named terms of the loss, among them "loss"; the others are logged.
 
-    def before_stage(self, name: str) -> None:
-        """Before a stage of `stages` begins or goes on; a run that goes on loads the method's tensors after it."""
+        Args:
+            batch: views are normalised floats (B, 3, H, W); the terms are means over the global batch.
+            progress: steps done / steps of the stage, in [0, 1).
+        """
+
+    def attach(self, images: int) -> None:
+        """Register buffers as long as the dataset; called once, before any tensors are loaded."""
+
+    def before_stage(self, name: str, embed: Embed) -> None:
+        """Prepare a stage of `stages` when it truly begins: mine neighbours, fill a memory; not called on a resume.
+
+        What it sets must be a buffer, so that a resumed run finds it: only buffers and parameters are saved.
+        """
+
+    def set_stage(self, name: str) -> None:
+        """Switch to a stage of `stages`, when it begins and on a resume within it.
+
+        Raises:
+            UserError: the options do not allow that stage.
+        """
 
     def before_epoch(self, embed: Embed, progress: float) -> None:
-        """Before an epoch: clusterings are made anew, and kept in buffers."""
+        """Prepare an epoch: cluster anew, assign labels; keep the result in buffers."""
+
+    def before_step(self, embed: Embed, progress: float) -> None:
+        """Prepare a step: rarely used, as it must cost nothing on the steps at which nothing is to do."""
 
     def after_step(self, progress: float) -> None:
-        """After the optimiser's step: teachers follow, queues fill."""
+        """Update what follows the optimiser's step: teachers, queues."""
+
+    def order(self, epoch: int) -> Tensor | None:
+        """Return an epoch's own order of rows, asked after `before_epoch`; None: a random permutation."""
+        return None
+
+    def renewed(self) -> list[nn.Parameter]:
+        """Return parameters that the last `before_epoch` or `before_step` made anew: their optimiser state is dropped."""
+        return []
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The two views of a batch, for a method that takes no more.
+        """Return the two views of a batch, for a method that takes no more.
 
         Raises:
             UserError: there are others.
@@ -80,24 +153,24 @@ class Method(nn.Module, ABC):
         if len(batch.views) != 2:
             raise UserError(
                 f"{type(self).__name__} takes two views of an image, not {len(batch.views)}; "
-                "--views.local_count 0 leaves the small ones out"
+                "give --views.global_count 2 and --views.local_count 0"
             )
         return batch.views[0], batch.views[1]
 
     def embed(self, features: Tensor) -> Tensor:
-        """What the loss looks at, (B, D), of features (B, width)."""
+        """Return what the loss looks at, (B, D), of features (B, width)."""
         return features
 
     def classify(self, features: Tensor) -> Tensor | None:
-        """Class probabilities (B, C) of features (B, width); None for a method without classes."""
+        """Return class probabilities (B, C) of features (B, width); None for a method without classes."""
         return None
 
     def encoder(self) -> Any:
-        """The backbone to keep: the teacher's where there is one."""
+        """Return the backbone to keep: the teacher's where there is one."""
         return self.backbone
 
     def parameter_groups(self) -> list[Group]:
-        """Matrices and kernels, then biases, norms, tokens and places."""
+        """Return matrices and kernels, then biases, norms, tokens and position embeddings."""
         decay: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
