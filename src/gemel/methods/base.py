@@ -99,8 +99,11 @@ class Method(nn.Module, ABC):
     def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.partners: Tensor | None = None
-        """(N, k) rows of the dataset from which each image's partner is drawn; set in `before_stage` or `attach`"""
+        self.stage = self.stages[0]
+        """the stage that is being trained; the engine sets it, on a resume too"""
+        self.register_buffer("partners", None)
+        self.partners: Tensor | None
+        """(N, k) rows of the dataset from which each image's partner is drawn; set in `before_stage`"""
 
     @abstractmethod
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -118,10 +121,6 @@ class Method(nn.Module, ABC):
         """Prepare a stage of `stages` when it truly begins: mine neighbours, fill a memory; not called on a resume.
 
         What it sets must be a buffer, so that a resumed run finds it: only buffers and parameters are saved.
-        """
-
-    def set_stage(self, name: str) -> None:
-        """Switch to a stage of `stages`, when it begins and on a resume within it.
 
         Raises:
             UserError: the options do not allow that stage.
