@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 
 # Rooms from the ground up; a room imports from its own and from lower rows, never from its neighbours.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "distributed", "schedules", "published"),
+    ("errors", "hashing", "distributed", "schedules", "published"),
     ("settings", "metrics"),
     ("runs", "launcher"),
     ("device",),
@@ -42,6 +42,7 @@ WITHOUT_TORCH = {
     "api",
     "cli",
     "errors",
+    "hashing",
     "launcher",
     "metrics.health",
     "metrics.spread",
