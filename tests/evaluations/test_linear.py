@@ -13,7 +13,7 @@ import gemel
 from gemel import evaluations
 from gemel.backbones.timm import LastBlocks
 from gemel.data.sources import Source, open_source
-from gemel.data.subset import Subset
+from gemel.data.sources.parts import Subset
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
 from gemel.evaluations.protocols.linear import RECIPES, SWEEP, Linear

@@ -7,7 +7,7 @@ import pytest
 
 import gemel
 from gemel.data.sources import open_source
-from gemel.data.subset import Subset
+from gemel.data.sources.parts import Subset
 from gemel.errors import UserError
 from gemel.evaluations.fit_common import listed, share_of
 from gemel.evaluations.protocols.semi import RECIPES

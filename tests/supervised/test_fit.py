@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gemel.backbones.convnet import convnet
 from gemel.data.sources import ArraySource, FileSource, Source, open_source
-from gemel.data.subset import Subset
+from gemel.data.sources.parts import Subset
 from gemel.errors import Diverged, Interrupted, UserError
 from gemel.supervised.fit import Fitted, fit
 from gemel.supervised.images import Labelled, Plan, Steps

@@ -8,7 +8,7 @@ from PIL import Image
 
 from gemel.data.decode import load
 from gemel.data.sources import Source
-from gemel.data.subset import Subset
+from gemel.data.sources.parts import Subset
 
 Crop = Literal["middle", "whole"]
 """middle: the shorter side resized to the size, then the middle; whole: both sides resized, whatever the shape"""

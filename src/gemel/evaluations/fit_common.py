@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gemel.data.sources import Source
-from gemel.data.subset import Subset
+from gemel.data.sources.parts import Subset
 from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
 from gemel.evaluations.splits import HOLD_OUT, hold_out, stable_path

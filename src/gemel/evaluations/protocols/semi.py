@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from gemel.data.sources import Source
-from gemel.data.subset import Subset
+from gemel.data.sources.parts import Subset
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.fit_common import SCRATCH, fine_tuned, given_of, listed, parts_of, recipe_of, share_of

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.data.sources import Source
+from gemel.data.sources.base import Source
 
 
 class Subset(Source):
