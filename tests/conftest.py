@@ -42,6 +42,12 @@ def golden() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
+def relatives() -> dict[str, torch.Tensor]:
+    """Numbers of the released code of eleven related methods, of LARS and of schedules, in float64."""
+    return load_file(Path(__file__).parent / "golden" / "relatives_a.safetensors")
+
+
+@pytest.fixture(scope="session")
 def official_layouts() -> dict[str, dict[str, list[int]]]:
     """Names and shapes of the tensors of the authors' released networks, heads made small."""
     return json.loads((Path(__file__).parent / "golden" / "official_layouts.json").read_text(encoding="utf-8"))

@@ -139,17 +139,29 @@ Views = PhotoViews | GlyphViews
 
 class _Optimizer(Description):
     warmup_epochs: NonNegativeFloat = 10.0
-    """epochs during which the rate rises from 0; at most a tenth of the run"""
+    """epochs during which the rate rises; at most a tenth of the run"""
+    warmup_start: Probability = 0.0
+    """rate at the first step of the warm-up, as a share of the highest"""
+    warmup_inclusive: bool = False
+    """whether the warm-up's last step has the highest rate already, as with linspace; else the step after it"""
     final: Probability = 1e-3
-    """rate at the end, as a share of the highest; half a cosine leads there"""
+    """rate at the end, as a share of the highest; half a cosine leads there; 1: constant after the warm-up"""
+    milestones: tuple[Probability, ...] = ()
+    """shares of the run at which the rate is multiplied by `factor`; there is no cosine then"""
+    factor: PositiveFloat = 0.1
+    """what the rate is multiplied by at each milestone"""
+    rate_by: Literal["step", "epoch"] = "step"
+    """whether the rate changes at every step, or only when an epoch begins"""
     final_decay: NonNegativeFloat | None = None
-    """weight decay at the end, half a cosine leads there; none: it stays"""
+    """weight decay at the end, half a cosine leads there; none: constant"""
     clip: PositiveFloat | None = None
-    """largest norm of the whole gradient; a larger one is scaled down; none: as it is"""
+    """largest norm of the whole gradient; a larger one is scaled down; none: no limit"""
+    clip_each: PositiveFloat | None = None
+    """largest norm of each tensor's own gradient (DINO); a larger one is scaled down; none: no limit"""
 
 
 class LarsOptimizer(_Optimizer):
-    """LARS, layer-wise scaled SGD (arXiv 1708.03888) in the flavour of Barlow Twins (L1) or of TWIST (L2)."""
+    """LARS, layer-wise scaled SGD (arXiv 1708.03888), in the flavours of five released codes."""
 
     name: Literal["lars"] = "lars"
     lr: PositiveFloat = 0.2
@@ -162,20 +174,31 @@ class LarsOptimizer(_Optimizer):
     """share of the momentum that is kept"""
     trust: PositiveFloat = 1e-3
     """trust coefficient η"""
-    flavour: Literal["L1", "L2"] = "L1"
-    """L1: η|w| / |g + βw|, rate outside the momentum; L2: η|w| / (|g| + β|w|), rate inside it"""
+    flavour: Literal["L1", "L2", "L3", "L4", "L5"] = "L1"
+    """L1: η|w| / |g + βw|, as Barlow Twins; L2: η|w| / (|g| + β|w|), as TWIST; L3: as SimCLR; L4: SwAV; L5: solo-learn"""
 
 
-class AdamWOptimizer(_Optimizer):
+class _Adam(_Optimizer):
+    lr: PositiveFloat = 1e-3
+    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """decay of the means of gradient and of squared gradient"""
+
+
+class AdamWOptimizer(_Adam):
     """AdamW, Adam with decoupled weight decay (arXiv 1711.05101)."""
 
     name: Literal["adamw"] = "adamw"
-    lr: PositiveFloat = 1e-3
-    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
     weight_decay: NonNegativeFloat = 0.05
     """decay of matrices and kernels; biases and norms do not decay"""
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    """decay of the means of gradient and of squared gradient"""
+
+
+class AdamOptimizer(_Adam):
+    """Adam (arXiv 1412.6980); its weight decay is added to the gradient (L2)."""
+
+    name: Literal["adam"] = "adam"
+    weight_decay: NonNegativeFloat = 1e-6
+    """decay of matrices and kernels; biases and norms do not decay"""
 
 
 class SgdOptimizer(_Optimizer):
@@ -190,10 +213,15 @@ class SgdOptimizer(_Optimizer):
     """share of the momentum that is kept"""
 
 
-Optimizer = LarsOptimizer | AdamWOptimizer | SgdOptimizer
+Optimizer = LarsOptimizer | AdamWOptimizer | AdamOptimizer | SgdOptimizer
 
 VIEWS: dict[str, type[Views]] = {"photo": PhotoViews, "glyph": GlyphViews}
-OPTIMIZERS: dict[str, type[Optimizer]] = {"lars": LarsOptimizer, "adamw": AdamWOptimizer, "sgd": SgdOptimizer}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "lars": LarsOptimizer,
+    "adamw": AdamWOptimizer,
+    "adam": AdamOptimizer,
+    "sgd": SgdOptimizer,
+}
 
 
 class Stage(Description):
