@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 # Rooms from the ground up; a room imports from its own and from lower rows, never from its neighbours.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "hashing", "distributed", "schedules", "published"),
+    ("text_files",),
     ("settings", "metrics"),
     ("runs", "launcher"),
     ("device",),

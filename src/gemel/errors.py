@@ -6,6 +6,11 @@ from reprlib import Repr
 TEXT_LIMIT = 200
 """letters of a user's word in a message; a path fits, a file's content does not"""
 
+MISTAKE_LIMIT = 2_000
+"""letters of one mistake, and `MISTAKES` of them: a message must not fill the terminal"""
+
+MISTAKES = 50
+
 
 class UserError(ValueError):
     """The user's words or files are at fault: the command line prints the mistakes and leaves with 2.
@@ -15,8 +20,10 @@ class UserError(ValueError):
     """
 
     def __init__(self, *mistakes: str) -> None:
-        self.mistakes = mistakes
-        super().__init__("\n".join(mistakes))
+        more = (f"... and {len(mistakes) - MISTAKES} more",) if len(mistakes) > MISTAKES else ()
+        shown = (one if len(one) <= MISTAKE_LIMIT else f"{one[:MISTAKE_LIMIT]} ..." for one in mistakes[:MISTAKES])
+        self.mistakes = (*shown, *more)
+        super().__init__("\n".join(self.mistakes))
 
 
 class Interrupted(RuntimeError):
