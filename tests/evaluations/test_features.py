@@ -213,7 +213,7 @@ def test_mistakes(tmp_path: Path) -> None:
         labelled(seen)
     source.labels[5:] = 1
     seen.features[3, 2] = torch.nan
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="NaN or infinite"):
         labelled(seen)
     assert bool(see(subject(tmp_path), source).features.isfinite().all()), "the file is as it was"
     with pytest.raises(UserError, match="16 features, not 17"):

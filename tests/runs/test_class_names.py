@@ -10,10 +10,13 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 import gemel
-from gemel.runs.class_names import read_names
 from gemel.cli.main import main
+from gemel.data.sources import open_source
 from gemel.errors import UserError
-from gemel.evaluations.class_naming import merged
+from gemel.evaluations.class_naming import likely
+from gemel.evaluations.features import KEPT, most_likely, see
+from gemel.evaluations.networks import open_subject
+from gemel.runs.class_names import read_names
 
 
 @pytest.fixture
@@ -57,11 +60,44 @@ def test_classes_of_one_name_are_one(run: gemel.Run) -> None:
     assert read_names(run) == {3: "a", 0: "round"}
 
 
-def test_merged_keeps_the_sum() -> None:
-    probabilities = torch.rand(5, 6).softmax(1)
-    together, numbers = merged(probabilities, {1: "x", 4: "x", 5: "y"})
-    assert numbers == [0, 1, 2, 3, 5]
-    torch.testing.assert_close(together.sum(1), torch.ones(5))
+def test_more_classes_than_are_cached_are_computed_exactly(run: gemel.Run) -> None:
+    subject = open_subject(run)
+    seen = see(subject, open_source("digits"))
+    assert seen.top is not None and seen.top.classes.shape == (1797, KEPT) and seen.top.class_count == 10
+    assert subject.method is not None
+    with torch.inference_mode():
+        probabilities = subject.method.eval().classify(seen.features)
+    assert probabilities is not None
+    table = gemel.classify(run, "digits", top=10)
+    suffixes = ["", *(f"_{rank}" for rank in range(2, 11))]
+    found = np.stack([table[f"class{suffix}"].to_numpy() for suffix in suffixes], 1)
+    shares = np.stack([table[f"probability{suffix}"].to_numpy() for suffix in suffixes], 1)
+    np.testing.assert_allclose(shares, np.take_along_axis(probabilities.numpy(), found, 1), atol=1e-6)
+    np.testing.assert_array_equal(np.sort(found, 1), np.broadcast_to(np.arange(10), found.shape))
+    np.testing.assert_allclose(shares[:, :KEPT], seen.top.probability.numpy(), atol=1e-6)
+
+
+def test_joined_classes_sum_their_probabilities(run: gemel.Run) -> None:
+    subject = open_subject(run)
+    seen = see(subject, open_source("digits"))
+    names = {1: "x", 4: "x", 5: "y"}
+    probability, classes = likely(subject, seen, 10, names)
+    assert set(classes.unique().tolist()) == {0, 1, 2, 3, 5, 6, 7, 8, 9}
+    torch.testing.assert_close(probability.sum(1), torch.ones(1797))
+    assert bool((probability.diff(dim=1) <= 0).all())
+    separate, numbers = likely(subject, seen, 10)
+    rows = torch.zeros(1797, 10).scatter_(1, numbers.long(), separate)
+    joined = torch.zeros(1797, 10).scatter_(1, classes.long(), probability)
+    torch.testing.assert_close(joined[:, 1], rows[:, 1] + rows[:, 4])
+    torch.testing.assert_close(joined[:, 5], rows[:, 5])
+
+
+def test_of_equal_probabilities_the_lowest_class_is_first() -> None:
+    values, classes = most_likely(torch.full((3, 100), 0.01), 5)
+    assert classes.tolist() == [[0, 1, 2, 3, 4]] * 3
+    values, classes = most_likely(torch.tensor([[0.1, 0.3, 0.3, 0.3, 0.0]]), 4)
+    assert classes.tolist() == [[1, 2, 3, 0]]
+    torch.testing.assert_close(values, torch.tensor([[0.3, 0.3, 0.3, 0.1]]))
 
 
 def test_command_folders_and_report(run: gemel.Run, photos: Path, tmp_path: Path) -> None:

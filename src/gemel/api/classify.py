@@ -46,7 +46,7 @@ def classify(
     with joined():
         seen = see(subject, source, tell=printed(quiet))
     say_unreadable(seen, quiet)
-    if seen.probabilities is None:
+    if seen.top is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
     names = kept
     if labels:
@@ -55,7 +55,7 @@ def classify(
         spared = {one: name for one, name in kept.items() if naming == "majority" or name not in found.values()}
         names = spared | found
     names = renamed(names, rename)
-    check_numbers(names, seen.probabilities.shape[1])
+    check_numbers(names, seen.top.class_count)
     if names != kept and launched().rank == 0:
         write_names(run, names)
-    return class_table(seen, top=top, names=names)
+    return class_table(subject, seen, top=top, names=names)

@@ -27,8 +27,8 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     if rank() != 0:
         return seen
     run.write_rejected({printable(source.path(place)): reason for place, reason in seen.rejected.items()})
-    if seen.probabilities is not None:
-        run.write_classes(class_table(seen, top=1))
+    if seen.top is not None:
+        run.write_classes(class_table(subject, seen, top=1))
     views = run.settings["views"]
     found = information(subject, source, seen.places, VIEWS[views["name"]].model_validate(views))
     if found is not None:

@@ -1,4 +1,4 @@
-"""Discovered classes by names: from a labelled sample, and classes of one name taken together."""
+"""Names of discovered classes: found by a labelled sample; classes of one name count as one."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -7,15 +7,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gemel.device import device
 from gemel.errors import UserError
-from gemel.evaluations.features import Seen
+from gemel.evaluations.base import Subject
+from gemel.evaluations.features import Seen, judging, most_likely
 from gemel.metrics.clustering import match_classes
 
 Naming = Literal["one_to_one", "majority"]
 
+CHUNK_BYTES = 2**26
+"""probabilities that are held at a time"""
+
 
 def names_from(seen: Seen, naming: Naming) -> dict[int, str]:
-    """Names of classes by the images whose label is known.
+    """Name classes by the images whose label is known.
 
     Args:
         seen: of a labelled sample.
@@ -25,22 +30,51 @@ def names_from(seen: Seen, naming: Naming) -> dict[int, str]:
     Raises:
         UserError: no label is known.
     """
-    assert seen.probabilities is not None
-    labels = seen.labels
+    labels, classes = seen.labels, seen.classes
+    assert classes is not None
     if labels is None or not (labels >= 0).any():
         raise UserError(f"{seen.source.name} has no labels to name classes by; give --labels folders or FILE.csv")
-    matched = match_classes(labels, seen.probabilities.argmax(1).numpy(), one_to_one=naming == "one_to_one")
+    matched = match_classes(labels, classes, one_to_one=naming == "one_to_one")
     return {number: seen.source.label_names[label] for number, label in matched.items()}
 
 
-def merged(probabilities: Tensor, names: Mapping[int, str]) -> tuple[Tensor, list[int]]:
-    """Probabilities of classes of one name summed, (N, C) to (N, G), and the lowest class of each group.
+def likely(subject: Subject, seen: Seen, top: int, names: Mapping[int, str] = {}) -> tuple[Tensor, Tensor]:
+    """Return probabilities and numbers of each image's most likely classes, both (N, min(top, C)), best first.
 
-    >>> merged(torch.tensor([[0.5, 0.2, 0.3]]), {1: "cat", 2: "cat"})
-    (tensor([[0.5000, 0.5000]]), [0, 1])
+    Classes of one name count as one, under its lowest number. What the pass has cached answers as far as it goes;
+    more classes than that, or joined ones, are computed again from the features, some images at a time.
+
+    Args:
+        subject: what was looked at; its method has classes.
+        seen: what it made of the images.
+        top: classes of each image.
+        names: of classes.
     """
-    lowest = {name: min(one for one in names if names[one] == name) for name in names.values()}
-    heads = np.array([lowest[names[one]] if one in names else one for one in range(probabilities.shape[1])])
+    kept, method = seen.top, subject.method
+    assert kept is not None and method is not None
+    numbers, group = _groups(names, kept.class_count)
+    top = min(top, len(numbers))
+    if len(numbers) == kept.class_count and top <= kept.classes.shape[1]:
+        return kept.probability[:, :top], kept.classes[:, :top]
+    probability = torch.empty(len(seen.features), top)
+    classes = torch.empty(len(seen.features), top, dtype=torch.int32)
+    size, here = max(1, CHUNK_BYTES // (4 * kept.class_count)), device()
+    with judging(subject, here), torch.inference_mode():
+        for start in range(0, len(seen.features), size):
+            rows = method.classify(seen.features[start : start + size].to(here))
+            assert rows is not None
+            joined = rows.new_zeros(len(rows), len(numbers)).index_add(1, group.to(here), rows)
+            values, places = most_likely(joined.float(), top)
+            probability[start : start + size] = values.cpu()
+            classes[start : start + size] = numbers[places.cpu()]
+    return probability, classes
+
+
+def _groups(names: Mapping[int, str], count: int) -> tuple[Tensor, Tensor]:
+    """Return the lowest class of each group, (G,), and the group of each class, (C,)."""
+    lowest: dict[str, int] = {}
+    for number in sorted(names):
+        lowest.setdefault(names[number], number)
+    heads = [lowest[names[number]] if number in names else number for number in range(count)]
     kept, group = np.unique(heads, return_inverse=True)
-    summed = probabilities.new_zeros(len(probabilities), len(kept))
-    return summed.index_add(1, torch.from_numpy(group), probabilities), kept.tolist()
+    return torch.from_numpy(kept), torch.from_numpy(group)

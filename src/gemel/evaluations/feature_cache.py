@@ -21,7 +21,7 @@ from gemel.evaluations.base import Subject
 from gemel.evaluations.splits import stable_path
 from gemel.runs.run import write_text
 
-FORMAT = 1
+FORMAT = 2
 """of the files and of the crop; a new number makes every pass anew"""
 
 UNSEEN, READABLE, REJECTED = range(3)
@@ -63,11 +63,14 @@ def _version(source: Source, place: int) -> bytes:
     return f"{found.st_size} {found.st_mtime_ns};".encode()
 
 
-class Kept(NamedTuple):
-    """What a finished pass found."""
+Columns = Mapping[str, tuple[int, type[np.float32] | type[np.int32]]]
+"""width and type of each array that a pass writes"""
 
-    features: Tensor
-    probabilities: Tensor | None
+
+class Kept(NamedTuple):
+    """What a finished pass found: by column one row for each readable image."""
+
+    rows: dict[str, Tensor]
     places: NDArray[np.int64]
     rejected: dict[int, str]
 
@@ -81,14 +84,14 @@ class Store:
         folder: of the subject.
         key: see `key_of`.
         images: N.
-        width: of the features.
-        classes: of the probabilities; None: there are none.
+        columns: what is kept of each image.
     """
 
-    def __init__(self, folder: Path, key: str, images: int, width: int, classes: int | None) -> None:
+    def __init__(self, folder: Path, key: str, images: int, columns: Columns) -> None:
         self.path = folder / "cache" / "features" / key
         self.images = images
-        self.widths = {"features": width} | ({} if classes is None else {"probabilities": classes})
+        self.columns = columns
+        self._begun = {"images": images} | {name: width for name, (width, _) in columns.items()}
         self._open: dict[str, np.memmap[Any, Any]] = {}
 
     @property
@@ -116,28 +119,25 @@ class Store:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise UserError(f"{self.path} can't be written: a file stands in its way; name a folder") from error
-        for name, width in self.widths.items():
-            self._array(f"{name}.part", (self.images, width), np.float32, make=True)
+        for name, (width, kind) in self.columns.items():
+            self._array(f"{name}.part", (self.images, width), kind, make=True)
         self._array("marks.part", (self.images,), np.uint8, make=True).flush()
-        write_text(self.path / "begun.json", json.dumps({"images": self.images} | self.widths))
+        write_text(self.path / "begun.json", json.dumps(self._begun))
 
     def unseen(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these places have no row yet."""
         return self._marks()[places] == UNSEEN
 
-    def put(
-        self, places: NDArray[np.int64], features: NDArray[np.float32], probabilities: NDArray[np.float32] | None
-    ) -> None:
-        """Write rows; they count only when their chunk is settled."""
-        if features.shape[1] != self.widths["features"]:
-            raise UserError(f"the network gives {features.shape[1]} features, not {self.widths['features']}")
-        self._part("features")[places] = features
-        if probabilities is not None:
-            self._part("probabilities")[places] = probabilities
+    def put(self, places: NDArray[np.int64], rows: Mapping[str, Tensor]) -> None:
+        """Write rows by column; they count only when their chunk is settled."""
+        for name, (width, _) in self.columns.items():
+            if rows[name].shape[1] != width:
+                raise UserError(f"the network gives {rows[name].shape[1]} {name}, not {width}")
+            self._part(name)[places] = rows[name].numpy()
 
     def settle(self, places: NDArray[np.int64], rejected: Mapping[int, str]) -> None:
         """All of these places were tried, and these of them can't be read: from now on they are not tried again."""
-        for name in self.widths:
+        for name in self.columns:
             self._part(name).flush()
         with (self.path / f"rejected-{rank()}.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps([place, reason]) + "\n" for place, reason in sorted(rejected.items()))
@@ -151,15 +151,15 @@ class Store:
     def finish(self) -> None:
         """One row for each readable image, in their order; for one process, when all are through."""
         places = np.flatnonzero(self._marks() == READABLE)
-        for name, width in self.widths.items():
+        for name, (width, kind) in self.columns.items():
             part = self._part(name)
             if 0 < len(places) < self.images:
-                whole = self._array(name, (len(places), width), np.float32, make=True)
+                whole = self._array(name, (len(places), width), kind, make=True)
                 for start in range(0, len(places), COPIED):
                     whole[start : start + COPIED] = part[places[start : start + COPIED]]
                 whole.flush()
         self._open.clear()
-        for name in self.widths:
+        for name in self.columns:
             if len(places) == self.images:
                 (self.path / f"{name}.part.npy").replace(self.path / f"{name}.npy")
         np.save(self.path / "places.npy", places)
@@ -178,18 +178,18 @@ class Store:
         done = json.loads((self.path / "done.json").read_text(encoding="utf-8"))
         rows = int(done["rows"])
         found: dict[str, Tensor] = {}
-        for name, width in self.widths.items():
+        for name, (width, kind) in self.columns.items():
             shape = rows, width
             # c: writing changes memory alone, and torch takes no array that can't be written to
-            array = np.load(self.path / f"{name}.npy", mmap_mode="c") if rows else np.empty(shape, np.float32)
-            if array.shape != shape or array.dtype != np.float32:
+            array = np.load(self.path / f"{name}.npy", mmap_mode="c") if rows else np.empty(shape, kind)
+            if array.shape != shape or array.dtype != kind:
                 raise ValueError(f"{name} of shape {array.shape}, not {shape}")
             found[name] = torch.from_numpy(array)
         places = np.load(self.path / "places.npy")
         if places.shape != (rows,):
             raise ValueError(f"{places.shape} places for {rows} rows")
         rejected = {int(place): str(reason) for place, reason in done["rejected"].items()}
-        return Kept(found["features"], found.get("probabilities"), places, rejected)
+        return Kept(found, places, rejected)
 
     def _sound(self) -> bool:
         """Whether there is a finished pass, or a begun one, that can be used."""
@@ -198,17 +198,15 @@ class Store:
                 self.read()
                 return True
             begun = json.loads((self.path / "begun.json").read_text(encoding="utf-8"))
-            parts = [self._part(name) for name in self.widths]
-            return (
-                begun == {"images": self.images} | self.widths
-                and len({len(one) for one in (*parts, self._marks())}) == 1
-            )
+            parts = [self._part(name) for name in self.columns]
+            return begun == self._begun and len({len(one) for one in (*parts, self._marks())}) == 1
         except (OSError, ValueError, KeyError, TypeError):
             self._open.clear()
             return False
 
     def _part(self, name: str) -> np.memmap[Any, Any]:
-        return self._array(f"{name}.part", (self.images, self.widths[name]), np.float32)
+        width, kind = self.columns[name]
+        return self._array(f"{name}.part", (self.images, width), kind)
 
     def _marks(self) -> np.memmap[Any, Any]:
         return self._array("marks.part", (self.images,), np.uint8)

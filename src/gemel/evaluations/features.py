@@ -1,16 +1,18 @@
-"""One pass over a data set: features, and class probabilities where the method has classes; kept, and taken up again.
+"""One pass over a dataset: features, and the most likely classes where the method has classes; cached, and resumed.
 
-The rows lie in files of the subject's folder, mapped into memory: more images than memory holds can be seen, the
-same question is answered at once, and an interrupted pass goes on where it stood.
+The rows lie in memory-mapped files of the subject's folder: more images than memory holds can be seen, the same
+question is answered at once, and an interrupted pass is continued. Probabilities are never held for all images: of
+ImageNet's 1.28 million and 32,768 classes they would take 168 GB, the eight most likely classes of each take 82 MB.
 """
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +23,32 @@ from gemel.data.batches import InferenceLoader, default_workers
 from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
 from gemel.data.sources import Source
+from gemel.device import device
 from gemel.distributed import rank, wait_for_all, world_size
+from gemel.engine.modes import evaluation_mode
 from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
-from gemel.evaluations.feature_cache import Store, key_of, tensors_of
+from gemel.evaluations.feature_cache import Columns, Store, key_of, tensors_of
 
 SHOWN = 5
 """unreadable images that are named"""
 
 CHUNK = 4096
 """images after which what was seen is safe on the disk"""
+
+KEPT = 8
+"""most likely classes of an image that are cached; more are computed again from its features"""
+
+
+class Top(NamedTuple):
+    """The most likely classes of each image, the most likely first."""
+
+    probability: Tensor
+    """(N, k) float32, mapped from a file; k = min(8, C)"""
+    classes: Tensor
+    """(N, k) int32, likewise"""
+    class_count: int
+    """C, the method's number of classes"""
 
 
 @dataclass(frozen=True)
@@ -41,14 +59,14 @@ class Seen:
         source: the images.
         places: (N,) places in the source.
         features: (N, width) float32, mapped from a file: writing to it changes no file.
-        probabilities: (N, C) float32, likewise; None for a method without classes.
+        top: the most likely classes; None for a method without classes.
         rejected: reasons of the unreadable ones, by place.
     """
 
     source: Source
     places: NDArray[np.int64]
     features: Tensor
-    probabilities: Tensor | None
+    top: Top | None
     rejected: dict[int, str]
 
     @property
@@ -56,12 +74,18 @@ class Seen:
         """(N,) -1 where unknown; None without labels."""
         return None if self.source.labels is None else self.source.labels[self.places]
 
+    @property
+    def classes(self) -> NDArray[np.int32] | None:
+        """(N,) the most likely class of each image; None for a method without classes."""
+        return None if self.top is None else self.top.classes[:, 0].numpy()
+
     def at(self, places: NDArray[np.int64]) -> "Seen":
         """Of the images at these places of the source (as `hold_out` gives them) the readable ones, sorted."""
         rows = np.flatnonzero(np.isin(self.places, places))
-        chosen = torch.from_numpy(rows)
-        probabilities = None if self.probabilities is None else self.probabilities[chosen]
-        return Seen(self.source, self.places[rows], self.features[chosen], probabilities, self.rejected)
+        chosen, top = torch.from_numpy(rows), self.top
+        if top is not None:
+            top = Top(top.probability[chosen], top.classes[chosen], top.class_count)
+        return Seen(self.source, self.places[rows], self.features[chosen], top, self.rejected)
 
 
 def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Seen:
@@ -72,24 +96,29 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
     the images; all return the same rows, each image once.
 
     Args:
-        subject: the network; where it has a method, its class probabilities too.
+        subject: the network; where its method has classes, each image's most likely ones too.
         source: the images.
         tell: told after each batch.
 
     Raises:
         UserError: no image can be read, or the network changed while it looked.
     """
-    before = tensors_of(subject)
-    shape = len(source), int(subject.facts["width"]), _class_count(subject)
+    before, classes = tensors_of(subject), _class_count(subject)
+    columns: Columns = {"features": (int(subject.facts["width"]), np.float32)}
+    if classes is not None:
+        columns |= {"probability": (min(KEPT, classes), np.float32), "classes": (min(KEPT, classes), np.int32)}
     key = key_of(before, subject.facts, source)
-    store = Store(subject.folder, key, *shape)
+    store = Store(subject.folder, key, len(source), columns)
     if world_size() == 1 and not store.finished and not store.writable:
         with TemporaryDirectory() as spare:  # its files stay readable while they are mapped
-            return _seen(subject, source, Store(Path(spare), key, *shape), before, tell)
-    return _seen(subject, source, store, before, tell)
+            store = Store(Path(spare), key, len(source), columns)
+            return _seen(subject, source, store, classes, before, tell)
+    return _seen(subject, source, store, classes, before, tell)
 
 
-def _seen(subject: Subject, source: Source, store: Store, before: str, tell: Progress | None) -> Seen:
+def _seen(
+    subject: Subject, source: Source, store: Store, classes: int | None, before: str, tell: Progress | None
+) -> Seen:
     if rank() == 0:
         store.prepare()
     wait_for_all()
@@ -101,18 +130,44 @@ def _seen(subject: Subject, source: Source, store: Store, before: str, tell: Pro
         if rank() == 0:
             store.finish()
         wait_for_all()
-    features, probabilities, places, rejected = store.read()
+    rows, places, rejected = store.read()
     if not len(places):
         raise UserError(f"none of the {len(source)} images of {printable(source.name)} can be read")
-    return Seen(source, places, features, probabilities, rejected)
+    top = None if classes is None else Top(rows["probability"], rows["classes"], classes)
+    return Seen(source, places, rows["features"], top, rejected)
 
 
-def labelled(seen: Seen, *, classes: int = 2) -> tuple[Tensor, Tensor]:
-    """Features and labels of the images whose label is known; nothing is copied where all are.
+def most_likely(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` largest of (B, C) probabilities, and their classes; of equal ones the lowest class first.
+
+    >>> most_likely(torch.tensor([[0.2, 0.4, 0.4]]), 2)
+    (tensor([[0.4000, 0.4000]]), tensor([[1, 2]]))
+    """
+    values, classes = probabilities.topk(count, dim=1)
+    tied = (probabilities >= values[:, -1:]).sum(1) > count  # topk takes any of the classes at the border
+    if bool(tied.any()):
+        ordered = probabilities[tied].sort(dim=1, descending=True, stable=True)
+        values[tied], classes[tied] = ordered.values[:, :count], ordered.indices[:, :count]
+    classes, order = classes.sort(dim=1)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return values, classes.gather(1, order)
+
+
+def drawn(rows: NDArray[np.int64], sample: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return at most `sample` of the rows (0: all of them), sorted; which ones follows from the seed alone."""
+    if not 0 < sample < len(rows):
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
+
+
+def labelled(seen: Seen, *, classes: int = 2, sample: int = 0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return features and labels of the images whose label is known; nothing is copied where that is all of them.
 
     Args:
         seen: what was seen.
         classes: different labels that the protocol needs at least.
+        sample: of more images so many are drawn; 0: all.
+        seed: of the sample.
 
     Raises:
         UserError: fewer than two labels, fewer classes, or features that are not finite.
@@ -128,10 +183,11 @@ def labelled(seen: Seen, *, classes: int = 2) -> tuple[Tensor, Tensor]:
         raise UserError(
             f"all {int(known.sum())} labelled images of {seen.source.name} are of one class; scores need two or more"
         )
-    features = seen.features if known.all() else seen.features[torch.from_numpy(known)]
-    if not all(bool(torch.isfinite(rows).all()) for rows in features.split(CHUNK)):
-        raise UserError("the features hold numbers that are not finite; the training diverged")
-    return features, torch.from_numpy(labels[known])
+    rows = drawn(np.flatnonzero(known), sample, seed)
+    features = seen.features if len(rows) == len(known) else seen.features[torch.from_numpy(rows)]
+    if not all(bool(torch.isfinite(part).all()) for part in features.split(CHUNK)):
+        raise UserError("the features hold NaN or infinite values; the training diverged")
+    return features, torch.from_numpy(labels[rows])
 
 
 def rejected_in(*passes: Seen | None) -> int:
@@ -181,47 +237,42 @@ def _pass(subject: Subject, source: Source, store: Store, tell: Progress | None)
             workers=default_workers(source),
             indices=chunk.tolist(),
         )
-        for index, features, probabilities in _look(subject, loader):
-            store.put(index, features, probabilities)
+        for index, rows in _look(subject, loader):
+            store.put(index, rows)
             if tell is not None:
                 tell(done + int(np.searchsorted(chunk, index[-1])) + 1, len(share))
         done += len(chunk)
         store.settle(chunk, loader.rejected)
 
 
-def _look(
-    subject: Subject, loader: InferenceLoader
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32] | None]]:
-    """Places, features and class probabilities, batch by batch."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device)
-    with judging(subject, device):
+def _look(subject: Subject, loader: InferenceLoader) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Tensor]]]:
+    """Yield places, and the columns of the cache, batch by batch."""
+    normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
+    with judging(subject, device()):
         for views, index in loader:
             with torch.inference_mode():
-                features = subject.network(normalise(views.to(device)))
+                features = subject.network(normalise(views.to(device())))
                 classes = None if subject.method is None else subject.method.classify(features)
-            yield (
-                index.numpy(),
-                features.detach().float().cpu().numpy(),
-                None if classes is None else classes.detach().float().cpu().numpy(),
-            )
+                rows = {"features": features.float().cpu()}
+                if classes is not None:
+                    values, numbers = most_likely(classes.float(), min(KEPT, classes.shape[1]))
+                    rows |= {"probability": values.cpu(), "classes": numbers.int().cpu()}
+            yield index.numpy(), rows
 
 
 @contextmanager
-def judging(subject: Subject, device: torch.device) -> Generator[None]:
-    """The network and the method in evaluation mode on a device; afterwards as they were, where they were."""
+def judging(subject: Subject, home: torch.device) -> Generator[None]:
+    """Have the network and the method in evaluation mode on a device; afterwards as they were, where they were."""
     parts = [subject.network] if subject.method is None else [subject.network, subject.method]
-    modes = [(module, module.training) for part in parts for module in part.modules()]
-    homes = [next((tensor.device for tensor in part.state_dict().values()), device) for part in parts]
-    try:
-        for part in parts:
-            part.eval().to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        yield
-    finally:
-        for part, home in zip(parts, homes, strict=True):
-            part.to(home)
-        for module, training in modes:
-            module.training = training
+    homes = [next((tensor.device for tensor in part.state_dict().values()), home) for part in parts]
+    with evaluation_mode(*parts):
+        try:
+            for part in parts:
+                part.to(home).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            yield
+        finally:
+            for part, former in zip(parts, homes, strict=True):
+                part.to(former)
 
 
 def _class_count(subject: Subject) -> int | None:

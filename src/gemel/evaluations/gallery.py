@@ -1,4 +1,4 @@
-"""Pictures for the report: each class's most and least certain images, the neighbours of a few."""
+"""Pictures for the report: each class's most and least certain images, and the nearest neighbours of a few images."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from PIL import Image
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
 from gemel.data.sources import Source
-from gemel.evaluations.features import Seen
+from gemel.evaluations.features import Seen, Top
 from gemel.metrics.neighbours import nearest
 
 SIDE = 96
@@ -34,75 +34,74 @@ NEIGHBOURS = 7
 
 
 def gallery(seen: Seen) -> dict[str, Any]:
-    """What evaluations/gallery.json holds: lists of images, and each image once as a picture."""
-    classes = _classes(seen) if seen.probabilities is not None else []
-    neighbours = _neighbours(seen)
+    """Return what evaluations/gallery.json holds: lists of images, and each image once as a picture."""
+    classes, neighbours = _classes(seen), _neighbours(seen)
     wanted = [entry["id"] for one in classes for entry in (*one["certain"], *one["uncertain"])]
     wanted += [entry["id"] for one in neighbours for entry in (one["query"], *one["neighbours"])]
-    pictures = {place: _picture(seen.source, int(place)) for place in dict.fromkeys(wanted)}
+    pictures = {index: _picture(seen.source, int(index)) for index in dict.fromkeys(wanted)}
     return {"pictures": pictures, "classes": classes, "neighbours": neighbours}
 
 
 def _classes(seen: Seen) -> list[dict[str, Any]]:
-    assert seen.probabilities is not None
-    probability, own = (value.numpy() for value in seen.probabilities.max(1))
-    shares, likely = seen.probabilities.topk(min(TOP, seen.probabilities.shape[1]), dim=1)
-    tops = [list(zip(*pair, strict=True)) for pair in zip(likely.tolist(), shares.tolist(), strict=True)]
-    counts = np.bincount(own, minlength=seen.probabilities.shape[1])
+    """Describe the largest classes, and the empty ones where there is room: size, mean probability, images."""
+    if seen.top is None or seen.classes is None:
+        return []
+    probability, own = seen.top.probability[:, 0].numpy(), seen.classes
+    counts = np.bincount(own, minlength=seen.top.class_count)
+    order = np.lexsort((-probability, own))  # class by class, the most certain image first; stable
+    ends = counts.cumsum()
     shown: list[dict[str, Any]] = []
-    for number in np.argsort(-counts, kind="stable"):
-        rows = np.flatnonzero(own == number)
-        if len(shown) >= CLASSES and len(rows):
-            break
-        rows = rows[np.argsort(-probability[rows], kind="stable")]
+    for number in np.argsort(-counts, kind="stable")[:CLASSES].tolist():
+        rows = order[ends[number] - counts[number] : ends[number]]
         certain, uncertain = rows[:SHOWN], rows[SHOWN:][::-1][: SHOWN // 2]
         shown.append(
             {
-                "class": int(number),
+                "class": number,
                 "count": len(rows),
                 "probability": float(probability[rows].mean()) if len(rows) else 0.0,
-                "certain": [
-                    _entry(seen, row) | {"probability": float(probability[row]), "top": tops[row]} for row in certain
-                ],
-                "uncertain": [
-                    _entry(seen, row) | {"probability": float(probability[row]), "top": tops[row]} for row in uncertain
-                ],
+                "certain": [_entry(seen, row) | _likely(seen.top, row) for row in certain.tolist()],
+                "uncertain": [_entry(seen, row) | _likely(seen.top, row) for row in uncertain.tolist()],
             }
         )
     return shown
 
 
+def _likely(top: Top, row: int) -> dict[str, Any]:
+    """Return the likeliest classes of an image, each with its probability."""
+    shares = top.probability[row, :TOP].tolist()
+    return {"probability": shares[0], "top": list(zip(top.classes[row, :TOP].tolist(), shares, strict=True))}
+
+
 def _neighbours(seen: Seen) -> list[dict[str, Any]]:
+    """Return a few images, evenly spread over the dataset, each with its nearest neighbours by cosine similarity."""
     count = len(seen.features)
     if count < 2:
         return []
     queries = np.unique(np.linspace(0, count - 1, min(QUERIES, count) * 2 + 1).astype(int)[1::2])
-    # one more than shown: the image itself comes first and is left out by its place
+    # one more than shown: the image itself comes first and is left out
     similarity, found = nearest(seen.features[torch.from_numpy(queries)], seen.features, min(NEIGHBOURS + 1, count))
     rows: list[dict[str, Any]] = []
-    for number, query in enumerate(queries):
+    for query, values, near in zip(queries.tolist(), similarity.tolist(), found.tolist(), strict=True):
         others = [
-            _entry(seen, int(row)) | {"similarity": float(value)}
-            for value, row in zip(similarity[number], found[number], strict=True)
-            if int(row) != query
+            _entry(seen, row) | {"similarity": value} for value, row in zip(values, near, strict=True) if row != query
         ]
-        rows.append({"query": _entry(seen, int(query)), "neighbours": others[:NEIGHBOURS]})
+        rows.append({"query": _entry(seen, query), "neighbours": others[:NEIGHBOURS]})
     return rows
 
 
 def _entry(seen: Seen, row: int) -> dict[str, Any]:
-    place = int(seen.places[row])
-    entry: dict[str, Any] = {"id": str(place), "path": printable(seen.source.path(place))}
-    labels = seen.labels
-    if labels is not None and labels[row] >= 0:
-        entry["label"] = seen.source.label_names[int(labels[row])]
+    source, index = seen.source, int(seen.places[row])
+    entry: dict[str, Any] = {"id": str(index), "path": printable(source.path(index))}
+    if source.labels is not None and source.labels[index] >= 0:
+        entry["label"] = source.label_names[int(source.labels[index])]
     return entry
 
 
-def _picture(source: Source, place: int) -> str:
+def _picture(source: Source, index: int) -> str:
+    """Return an image as a data URI, at most `SIDE` pixels wide and high; empty if it can't be read any more."""
     try:
-        image = Image.fromarray(load(source, place))
-    except Unreadable:  # it was readable a moment ago: the report goes without it
+        image = Image.fromarray(load(source, index))
+    except Unreadable:
         return ""
     buffer = io.BytesIO()
     if max(image.size) <= SIDE:

@@ -1,36 +1,33 @@
-"""What a network made of images, as tables: one row an image."""
+"""Features and classes of images as tables, one row for each image."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from gemel.data.listing import printable
-from gemel.evaluations.class_naming import merged
+from gemel.evaluations.base import Subject
+from gemel.evaluations.class_naming import likely
 from gemel.evaluations.features import Seen
 
 
 def vector_table(seen: Seen) -> pa.Table:
-    """path, vector."""
+    """Return path and vector of each image."""
     width = seen.features.shape[1]
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(seen.features.numpy().ravel()), width)
     return pa.table({"path": _paths(seen), "vector": vectors})
 
 
-def class_table(seen: Seen, *, top: int, names: Mapping[int, str] = {}) -> pa.Table:
-    """path, class, probability, then class_2, probability_2 ... of the next likely ones, and label where known.
+def class_table(subject: Subject, seen: Seen, *, top: int, names: Mapping[int, str] = {}) -> pa.Table:
+    """Return path, class, probability, then class_2, probability_2 ... of the next likely ones, and label where known.
 
-    With names also name, name_2, ...: classes of one name count as one, which goes by its lowest number.
+    With names also name, name_2, ...: classes of one name count as one, under its lowest number.
     """
-    assert seen.probabilities is not None
-    together, numbers = merged(seen.probabilities, names)
-    probability, places = together.topk(min(top, len(numbers)), dim=1)
-    found = torch.tensor(numbers)[places]
+    probability, found = likely(subject, seen, top, names)
     columns: dict[str, Any] = {"path": _paths(seen)}
     for rank in range(found.shape[1]):
         suffix = "" if rank == 0 else f"_{rank + 1}"
-        columns[f"class{suffix}"] = found[:, rank].numpy()
+        columns[f"class{suffix}"] = found[:, rank].long().numpy()
         if names:
             columns[f"name{suffix}"] = [names.get(one, str(one)) for one in found[:, rank].tolist()]
         columns[f"probability{suffix}"] = probability[:, rank].numpy()

@@ -48,8 +48,8 @@ class Cluster(Evaluation):
         if clusters > len(seen.features):
             raise UserError(f"{clusters} clusters of {len(seen.features)} images; lower --kmeans")
         metrics: dict[str, float] = {}
-        if judged.probabilities is not None and judged.labels is not None:
-            own = judged.probabilities.argmax(1).numpy()[judged.labels >= 0]
+        if judged.classes is not None and judged.labels is not None:
+            own = judged.classes[judged.labels >= 0]
             metrics |= self._scores(labels, own, features)
         found = self._kmeans(seen.features, features, clusters)
         metrics |= {f"kmeans_{name}": value for name, value in self._scores(labels, found, features).items()}
@@ -76,7 +76,7 @@ class Cluster(Evaluation):
         model = KMeans(clusters, n_init=cast(Any, self.restarts), random_state=self.seed).fit(fitted.numpy())
         return np.asarray(model.predict(judged.numpy()), np.int64)
 
-    def _scores(self, labels: Tensor, classes: NDArray[np.int64], features: Tensor) -> dict[str, float]:
+    def _scores(self, labels: Tensor, classes: NDArray[Any], features: Tensor) -> dict[str, float]:
         scores = clustering_scores(labels, classes)
         if self.silhouette_sample and len(np.unique(classes)) > 1:
             scores["silhouette"] = silhouette(features, classes, sample=self.silhouette_sample, seed=self.seed)
