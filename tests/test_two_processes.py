@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
+from torch import Tensor, nn
 
-from gemel.distributed import gather, mean_over_processes, rank, world_size
+from gemel.distributed import any_of, from_first, gather, joined_rows, mean_over_processes, merged, rank, world_size
+from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.barlow_twins import barlow_twins_loss
 from gemel.methods.parts.barlow_variants import Variant
 from gemel.methods.parts.bunch_norm import BunchNorm
@@ -86,6 +88,51 @@ def terms_and_gradient(loss: Loss, dtype: torch.dtype = torch.float64) -> tuple[
     return {key: value.detach() for key, value in terms.items()}, weight.grad / world_size()
 
 
+SHARES = {2: ((3, 5), (8, 0), (0, 8)), 3: ((3, 4, 1), (5, 0, 3), (0, 0, 8))}
+"""rows of each process in a batch of 8"""
+
+
+def normalised_rows(shares: Sequence[int], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Two training steps of a synchronised norm, each process with its own number of rows.
+
+    The rows lie far from 0. Gradients of the parameters are summed over processes; those of the input, and the
+    output, are this process's own.
+    """
+    generator = torch.Generator().manual_seed(0)
+    norm = SyncedBatchNorm((nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(shape[0]).double())
+    norm.weight.data.normal_(generator=generator)
+    start = sum(shares[: rank()])
+    part = slice(start, start + shares[rank()] if world_size() > 1 else None)
+    for _ in range(2):
+        whole = (torch.randn(sum(shares), *shape, generator=generator) * 3 + 50).double()
+        slopes = torch.randn(whole.shape, generator=generator).double()
+        rows = whole[part].requires_grad_()
+        norm.zero_grad()
+        normed = norm(rows)
+        (normed * slopes[part]).sum().backward()
+    found = {"normed": normed.detach(), "rows": rows.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    found |= {"mean": norm.running_mean, "variance": norm.running_var}
+    if world_size() > 1:
+        for name in ("weight", "bias"):
+            dist.all_reduce(found[name])
+    return {name: value for name, value in found.items() if value is not None}
+
+
+SHAPES = ((6,), (6, 3, 2))
+
+
+def shared() -> dict[str, Any]:
+    """What the helpers that take no gradient give."""
+    rows = torch.full((rank() + rank() % 2, 2), rank())  # 0, 2, 2 rows
+    return {
+        "joined_rows": joined_rows(rows),
+        "from_first": from_first(torch.tensor([1.5 + rank(), 2.0])),
+        "from_first_bool": from_first(torch.tensor([rank() == 0])),
+        "any_of": [any_of(rank() == 1), any_of(False)],
+        "merged": merged({rank(): "here"}),
+    }
+
+
 def work(number: int, processes: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
@@ -98,6 +145,10 @@ def work(number: int, processes: int, folder: str) -> None:
     found["gather"] = (joined.detach(), rows.grad)
     mean = mean_over_processes(torch.tensor(float(number)))
     found["mean"] = mean
+    found["shared"] = shared()
+    for shape in SHAPES:
+        for shares in SHARES[processes]:
+            found[f"norm {shares} {shape}"] = normalised_rows(shares, shape)
     torch.save(found, f"{folder}/{number}.pt")
     dist.destroy_process_group()
 
@@ -107,6 +158,14 @@ def assert_same(found: Any, terms: dict[str, Tensor], gradient: Tensor, toleranc
         close = torch.allclose(found[0][key].double(), value.double(), rtol=tolerance, atol=tolerance / 10)
         assert close, f"{name}: {key} {found[0][key]} is not {value}"
     assert (found[1] - gradient).norm() <= tolerance * gradient.norm(), name
+
+
+def assert_shared(found: dict[str, Any], processes: int) -> None:
+    assert found["joined_rows"].tolist() == [[number] * 2 for number in range(1, processes) for _ in range(2)]
+    assert found["from_first"].tolist() == [1.5, 2.0]
+    assert found["from_first_bool"].tolist() == [True]
+    assert found["any_of"] == [True, False]
+    assert found["merged"] == dict.fromkeys(range(processes), "here")
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -127,9 +186,19 @@ def test_several_equal_one(processes: int, tmp_path: Path) -> None:
         expected = processes * torch.arange(2 * number, 2 * number + 2).double()[:, None].expand(2, 3)
         torch.testing.assert_close(gradient, expected)
         assert float(found["mean"]) == (processes - 1) / 2
+        assert_shared(found["shared"], processes)
+        for shape, shares in product(SHAPES, SHARES[processes]):
+            whole_rows = normalised_rows((8,), shape)
+            own = slice(sum(shares[:number]), sum(shares[: number + 1]))
+            for name, value in found[f"norm {shares} {shape}"].items():
+                expected = whole_rows[name][own] if name in ("normed", "rows") else whole_rows[name]
+                torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12, msg=f"{name} of {shares} {shape}")
 
 
 def test_one_process_is_the_identity() -> None:
     rows = torch.ones(2, 3)
     assert gather(rows) is rows
     assert mean_over_processes(rows) is rows
+    assert joined_rows(rows) is rows
+    assert from_first(rows) is rows
+    assert (any_of(True), any_of(False)) == (True, False)

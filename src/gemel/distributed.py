@@ -1,4 +1,4 @@
-"""The two collectives that losses need, with gradients, and how processes agree; the identity on one process.
+"""The two collectives that losses need, with gradients, and what processes share; the identity on one process.
 
 DDP takes the mean of the processes' gradients. A loss over the global batch, evaluated on every process, then gives
 the gradient of one process on the joined batch if each collective's backward is the collective's own adjoint
@@ -20,45 +20,61 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's place among them, from 0."""
+    """This process's number, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Return when every process has called this."""
     if world_size() > 1:
         dist.barrier()
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean of `value` over the processes, differentiable: y = Σ_r x_r / W, backward dx = Σ_r dy_r / W."""
+    """Return the mean of `value` over the processes, differentiable: y = Σ_r x_r / W, backward dx = Σ_r dy_r / W."""
     if world_size() == 1:
         return value
     return cast(Tensor, _Mean.apply(value))
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Rows of all processes, (W·n, ...), in the order of their ranks; differentiable. Every process gives n rows."""
+    """Return the rows of all processes by rank, (W·n, ...), differentiable; every process gives (n, ...)."""
     if world_size() == 1:
         return rows
     return cast(Tensor, _Gather.apply(rows))
 
 
+def joined_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all processes by rank, without a gradient; each may give another number of rows, or none."""
+    if world_size() == 1:
+        return rows
+    counts = cast("list[int]", gather(torch.tensor([len(rows)])).tolist())
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    parts = gather(padded).split(max(counts))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def from_first(value: Tensor) -> Tensor:
+    """Return the first process's tensor; every process gives one of the same shape and type."""
+    if world_size() == 1:
+        return value
+    found = value.detach().clone(memory_format=torch.contiguous_format)
+    dist.broadcast(found, 0)
+    return found
+
+
 def any_of(flag: bool) -> bool:
-    """Whether the flag is up on some process; all of them must ask."""
-    if world_size() == 1:
-        return flag
-    raised = torch.tensor(int(flag))
-    dist.all_reduce(raised, dist.ReduceOp.MAX)
-    return bool(raised)
+    """Return whether the flag is set on some process; every process must call it."""
+    return bool(gather(torch.tensor([flag])).any())
 
 
-def merged(found: Mapping[int, str]) -> dict[int, str]:
-    """The entries of all processes; all of them must ask."""
+def merged(entries: Mapping[int, str]) -> dict[int, str]:
+    """Return the entries of all processes; every process must call it."""
     if world_size() == 1:
-        return dict(found)
+        return dict(entries)
     parts: list[dict[int, str]] = [{} for _ in range(world_size())]
-    dist.all_gather_object(parts, dict(found))
+    dist.all_gather_object(parts, dict(entries))
     return {key: value for part in parts for key, value in part.items()}
 
 

@@ -13,14 +13,14 @@ from gemel.methods.parts.precision import widened
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """Batch norm whose statistics in training are those of the joined batch; every process gives equally many rows.
+    """Batch norm whose statistics in training are those of the joined batch, whatever share of it each process holds.
 
-    y = γ x̂ + β,  x̂ = (x - μ) / √(σ² + ε),  μ, σ² over the rows and places of all processes. torch's SyncBatchNorm
-    works on GPUs only: it does the work there, and elsewhere its equations are followed here. (DDP refuses a network
-    with its subclasses on a CPU: hence its forward is borrowed.)
+    y = γ x̂ + β,  x̂ = (x - μ) / √(σ² + ε),  μ, σ² over the rows and positions of all processes; a process may have
+    no rows. torch's SyncBatchNorm works on GPUs only: it does the work there, and elsewhere its equations are
+    followed here. (DDP refuses a network with its subclasses on a CPU: hence its forward is borrowed.)
 
     Args:
-        norm: whose parameters and buffers are taken over, the very tensors, so that optimisers keep theirs.
+        norm: its parameters and buffers are shared, the very tensors, so that optimisers keep theirs.
     """
 
     process_group = None
@@ -33,12 +33,12 @@ class SyncedBatchNorm(_BatchNorm):
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
         self.training = norm.training
-        # timm's norms carry what follows them, dropout and activation; the names of their tensors stay as they were.
+        # timm's norms also apply what follows them, dropout and activation.
         self.drop: nn.Module | None = getattr(norm, "drop", None)
         self.act: nn.Module | None = getattr(norm, "act", None)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(n, C, ...) of this process to the same shape."""
+        """Normalise this process's rows, (n, C, ...)."""
         if not self.training or world_size() == 1:
             normed = super().forward(input)
         else:
@@ -48,40 +48,49 @@ class SyncedBatchNorm(_BatchNorm):
         return normed
 
     def _together(self, rows: Tensor) -> Tensor:
-        normed, mean, variance = cast(
-            tuple[Tensor, Tensor, Tensor], _Normalise.apply(rows, self.weight, self.bias, self.eps)
+        normed, mean, variance, count = cast(
+            tuple[Tensor, Tensor, Tensor, Tensor], _Normalise.apply(rows, self.weight, self.bias, self.eps)
         )
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             share = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-            count = rows.numel() // rows.shape[1] * world_size()
+            unbiased = variance * (count / (count - 1).clamp_min(1))
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-            self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var.dtype), share)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
         return normed
 
 
 class _Normalise(Function):
+    """Besides the normalised rows: mean and biased variance of the joined batch, (C,), and its number of values."""
+
     @staticmethod
     def forward(
         ctx: Any, rows: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        own_variance, own_mean = torch.var_mean(widened(rows), _places(rows), correction=0)
-        means, variances = gather(torch.stack((own_mean, own_variance))[None]).unbind(1)  # each (W, C)
-        mean = means.mean(0)
-        variance = (variances + (means - mean).square()).mean(0)  # no difference of large squares
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        wide = widened(rows)
+        own = wide.new_zeros(3, rows.shape[1])  # mean, variance and count
+        if len(rows):
+            own[1], own[0] = torch.var_mean(wide, _all_but_channels(rows), correction=0)
+            own[2] = rows.numel() // rows.shape[1]
+        means, variances, counts = gather(own[None]).unbind(1)  # each (W, C)
+        count = counts[:, 0].sum()
+        weights = counts / count
+        mean = (weights * means).sum(0)
+        variance = (weights * (variances + (means - mean).square())).sum(0)  # no difference of large squares
         normed = functional.batch_norm(rows, mean, variance, weight, bias, training=False, eps=epsilon)
-        ctx.save_for_backward(rows, weight, mean, (variance + epsilon).rsqrt())
-        ctx.mark_non_differentiable(mean, variance)
-        return normed, mean, variance
+        ctx.save_for_backward(rows, weight, mean, (variance + epsilon).rsqrt(), count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return normed, mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
-        rows, weight, mean, scale = cast(tuple[Tensor, Tensor | None, Tensor, Tensor], ctx.saved_tensors)
+        rows, weight, mean, scale, count = cast(tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor], ctx.saved_tensors)
         shape = (1, -1) + (1,) * (rows.dim() - 2)
         grad = grads[0].to(mean.dtype)
         normed = (rows.to(mean.dtype) - mean.view(shape)) * scale.view(shape)
-        sums = torch.stack((grad.sum(_places(rows)), (grad * normed).sum(_places(rows))))  # (2, C)
-        along, across = mean_over_processes(sums / (rows.numel() // rows.shape[1])).unbind(0)
+        axes = _all_but_channels(rows)
+        sums = torch.stack((grad.sum(axes), (grad * normed).sum(axes)))  # (2, C)
+        along, across = (mean_over_processes(sums) * (world_size() / count)).unbind(0)
         inward = grad - along.view(shape) - normed * across.view(shape)
         inward *= (scale if weight is None else scale * weight).view(shape)
         # The parameters' gradients stay this process's own: DDP takes their mean, as of every other parameter's.
@@ -89,13 +98,12 @@ class _Normalise(Function):
         return inward.to(rows.dtype), slope, shift, None
 
 
-def _places(rows: Tensor) -> list[int]:
-    """All dimensions but the channels'."""
+def _all_but_channels(rows: Tensor) -> list[int]:
     return [0, *range(2, rows.dim())]
 
 
 def synchronise(network: nn.Module) -> None:
-    """Replace every batch norm below `network` by its synchronised form; names and tensors stay."""
+    """Replace every batch norm below `network` by its synchronised form; tensors and their names stay."""
     for name, child in network.named_children():
         if isinstance(child, _BatchNorm) and not isinstance(child, SyncedBatchNorm):
             setattr(network, name, SyncedBatchNorm(child))
