@@ -1,6 +1,6 @@
 """The main job, from the user's words to a report: what `gemel.pretrain` and `gemel.resume` do."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ from gemel.runs.folder import held
 from gemel.runs.run import Run
 
 if TYPE_CHECKING:
-    from gemel.request.resolve import Prepared, Say
+    from gemel.engine.progress import Say
+    from gemel.request.validate import Asked
+    from gemel.training.prepared import Prepared
 
 
 def pretrain(*layers: Any, quiet: bool) -> Run:
@@ -19,17 +21,20 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
     Raises:
         UserError: with every mistake in what was given; nothing is written then.
     """
-    prepared = ready(*layers, say=speaker(quiet))
+    asked = _asked(layers)
+    from gemel.engine.caller import preserved  # brings torch: after the mistakes that need none
     from gemel.engine.processes import by_the_first
-    from gemel.request.resolve import start  # brings torch: after the mistakes that need none
+    from gemel.request.resolve import start
 
-    run = Run(by_the_first(lambda: start(prepared)))
-    with _alone(run):
-        return _complete(prepared, run, quiet=quiet)
+    with preserved():
+        prepared = _ready(asked, speaker(quiet))
+        run = Run(by_the_first(lambda: start(prepared)))
+        with _alone(run):
+            return _complete(prepared, run, quiet=quiet)
 
 
 def ready(*layers: Any, say: "Say") -> "Prepared":
-    """Everything checked, chosen and measured, nothing written. Several processes agree on it.
+    """Return a request with everything checked, chosen and measured, nothing written; several processes agree on it.
 
     Args:
         layers: of settings, the first one lowest.
@@ -38,27 +43,46 @@ def ready(*layers: Any, say: "Say") -> "Prepared":
     Raises:
         UserError: with every mistake in what was given.
     """
+    asked = _asked(layers)
+    from gemel.engine.caller import preserved
+
+    with preserved():
+        return _ready(asked, say)
+
+
+def _asked(layers: Sequence[Any]) -> "Asked | UserError | None":
+    """What the user asked for, or what is wrong with it; the first process looks while the others wait."""
     from gemel.request.validate import asked_for
 
-    prepared, mistakes = None, ()
-    if launched().rank == 0:  # the first one looks and chooses while the others wait
-        try:
-            asked = asked_for(layers)
-            from gemel.request.resolve import prepare
+    if launched().rank != 0:
+        return None
+    try:
+        return asked_for(layers)
+    except UserError as error:
+        if launched().processes == 1:
+            raise
+        return error
 
+
+def _ready(asked: "Asked | UserError | None", say: "Say") -> "Prepared":
+    from gemel.engine.processes import first_says, joined, mistakes_of_all
+    from gemel.request.estimate import estimate
+    from gemel.request.resolve import follow, prepare
+
+    prepared, mistakes = None, ()
+    if isinstance(asked, UserError):
+        mistakes = asked.mistakes
+    elif asked is not None:
+        try:
             prepared = prepare(asked, say)
         except UserError as error:
             if launched().processes == 1:
                 raise
             mistakes = error.mistakes
-    from gemel.engine.processes import first_says, joined, mistakes_of_all
-    from gemel.request.estimate import estimate
-    from gemel.request.resolve import fingerprint, follow
-
     with joined():
         chosen = None
         if prepared is not None and launched().processes > 1:
-            chosen = prepared.settings.model_dump(), fingerprint(prepared.source)
+            chosen = prepared.settings.model_dump(), prepared.identity
         mistakes, chosen = first_says((mistakes, chosen))
         if prepared is None and chosen is not None:
             try:
@@ -89,10 +113,11 @@ def resume(run: Run, *, quiet: bool) -> Run:
     if run.is_trained and run.is_finished:
         say(f"{run.path} has ended already; its report is {run.report_path}")
         return run
+    from gemel.engine.caller import preserved
     from gemel.engine.processes import joined
     from gemel.request.resolve import continued
 
-    with joined(), _alone(run):
+    with preserved(), joined(), _alone(run):
         return _complete(continued(run), run, quiet=quiet)
 
 

@@ -17,14 +17,10 @@ from gemel import backbones
 from gemel.backbones.base import Backbone
 from gemel.errors import UserError
 from gemel.launcher import launched
-from gemel.methods.base import Method
 from gemel.runs.archive import is_whole
 from gemel.runs.run import Run, write_atomically
-from gemel.settings.schema import convert
-from gemel.settings.tree import Settings
-from gemel.training.build import build_method
 
-KEYS = ("name", "stage", "step", "settings", "images", "processes", "method", "optimizer", "precision")
+KEYS = ("name", "stage", "step", "settings", "images", "identity", "processes", "method", "optimizer", "precision")
 """what a checkpoint holds; no random state, as every step draws from its own number"""
 
 
@@ -146,21 +142,6 @@ def load_backbone(run: Run) -> Backbone:
     backbone = backbones.find(facts["name"])(**facts["options"])
     load_strictly(backbone.network, read_tensors(run.backbone_path), str(run.backbone_path))
     return backbone.eval()
-
-
-def load_method(run: Run) -> Method:
-    """The run's method as trained, in evaluation mode: backbone and heads.
-
-    Raises:
-        UserError: the run has no checkpoint.
-    """
-    state = load(run)
-    if state is None:
-        raise UserError(f"{run.path} has no checkpoint; gemel resume {run.path} brings the run to its end")
-    settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
-    method = build_method(settings.model_copy(update={"weights": None}))
-    load_strictly(method, state["method"], str(run.checkpoint_path))
-    return method.eval()
 
 
 def start_from(backbone: Backbone, weights: str) -> None:

@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from gemel import __version__
+from gemel.device import device
 from gemel.launcher import cores, launched
 
-PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "numpy", "pillow", "scikit-learn")
 
 
 def environment(images: int, threads: int) -> dict[str, Any]:
     """What environment.json holds, for a run of so many images on so many threads."""
     return {
-        "gemel": __version__,
+        "gemel": version("gemel"),
         "commit": _commit(),
         "python": platform.python_version(),
         "system": platform.platform(),
         **{package: version(package) for package in PACKAGES},
         "cores": cores(),
         "threads": threads,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu",
         "processes": launched().processes,
         "images": images,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

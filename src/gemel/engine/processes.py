@@ -10,12 +10,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gemel.distributed import rank
+from gemel.device import device
+from gemel.distributed import rank, world_size
 from gemel.errors import UserError
 from gemel.launcher import launched
 
-WAIT = timedelta(minutes=30)
-"""for the first process to look at the images and choose, and for any process that lags"""
+WAIT = timedelta(hours=6)
+"""for the first process to look at the images, or to cluster; one that ends closes its connections at once"""
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def joined() -> Generator[None]:
     if here.processes == 1 or dist.is_initialized():
         yield
         return
-    gpu = torch.cuda.is_available()
+    gpu = device().type == "cuda"
     if gpu and torch.cuda.device_count() <= here.local_rank:
         raise UserError(
             f"process {here.local_rank} of this machine sees {torch.cuda.device_count()} GPUs; let every process see "
@@ -58,6 +59,15 @@ def first_says(value: Any) -> Any:
     words = [value]
     dist.broadcast_object_list(words, src=0)
     return words[0]
+
+
+def flags_of_all(*flags: bool) -> list[bool]:
+    """Whether each flag is up on some process; all of them must ask. Nothing waits for a device."""
+    if world_size() == 1:
+        return list(flags)
+    raised = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in raised.tolist()]
 
 
 def mistakes_of_all(own: Sequence[str]) -> list[str]:
@@ -90,7 +100,7 @@ def by_the_first(action: Callable[[], Any]) -> Any:
 
 def _meeting_point() -> str:
     if "MASTER_ADDR" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
-        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
         slurm = SLURMEnvironment(auto_requeue=False)
         return f"tcp://{slurm.main_address}:{slurm.main_port}"

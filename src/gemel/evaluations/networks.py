@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from gemel import backbones
 from gemel.backbones.base import Backbone
-from gemel.engine.checkpoints import load_backbone, load_method, start_from
+from gemel.engine.checkpoints import load_backbone, start_from
 from gemel.errors import UserError
 from gemel.evaluations.base import LIBRARIES, Subject
 from gemel.runs.run import Run
 from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, Side
+from gemel.training.build import load_method
 
 NETWORKS = ("trained", "random", "pixels")
 """of a run: its backbone, the same with fresh weights, none at all"""

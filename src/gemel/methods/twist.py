@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from gemel.backbones.base import features_of
 from gemel.data.batches import Batch
 from gemel.errors import UserError
-from gemel.methods.base import Method
-from gemel.methods.parts.class_head import ClassHead, Form, gradient_size, spreads
+from gemel.methods.base import Embed, Method
+from gemel.methods.parts.class_head import ClassHead, HeadStyle, observed
 from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.methods.parts.twist_recipes import RECIPES
@@ -30,8 +30,8 @@ class Twist(Method):
     views, L is the mean over pairs of a global and a later view. In a second stage, self-labeling, the more certain
     global view labels the other views of the images that it is most certain of.
 
-    With several heads, each with its own batch norm and loss, the one with the lowest loss of late gives the classes: a
-    start that ends in a poor optimum is dropped without labels.
+    With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes:
+    poor optima are dropped without labels.
 
     Args:
         classes: C, classes to discover
@@ -43,16 +43,27 @@ class Twist(Method):
         norm: batch norm before the softmax
         bunch: images that share its statistics; none: the global batch
         heads: number of class heads
-        form: of the heads; convolutional: ReLU; transformer: GELU, first weights of standard deviation 0.02
+        head_style: convolutional: ReLU; transformer: GELU, initial weights of standard deviation 0.02
         teacher: a momentum teacher of the global views gives the targets, and is what is kept
         momentum: of the teacher at the beginning; half a cosine leads to 1
         quantile: share of images that label themselves, at the beginning and at the end of the second stage
         group: images among which they are chosen; none: a process's batch, as released
     """
 
-    stages = ("pretrain", "self_labeling")
-
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
+    stages = ("pretrain", "self_labeling")
+    title = "TWIST"
+    terms: ClassVar[Mapping[str, str]] = {
+        "consistency": "how much the class distributions of an image's views differ; 0 where they agree",
+        "sharpness": "mean entropy of an image's classes; low where every image is assigned clearly",
+        "diversity": "entropy of the mean over images; at most log C, where all classes are used alike",
+    }
+    advice: ClassVar[Mapping[str, str]] = {
+        "one_class": "raise --method.beta (the weight of diversity), keep --method.norm, use larger batches",
+        "few_classes": "train longer, raise --method.beta (the weight of diversity) or ask for fewer --classes",
+        "uniform_classes": "raise --method.alpha (the weight of sharpness), keep --method.norm, or train longer",
+    }
+    small: ClassVar[Mapping[str, Any]] = {"classes": 5, "hidden": 16}
 
     def __init__(
         self,
@@ -67,7 +78,7 @@ class Twist(Method):
         norm: bool = True,
         bunch: Count | None = None,
         heads: Annotated[int, Field(gt=0, le=1000)] = 1,
-        form: Form = "convolutional",
+        head_style: HeadStyle = "convolutional",
         teacher: bool = False,
         momentum: Probability = 0.996,
         quantile: tuple[Probability, Probability] = (0.5, 0.6),
@@ -76,27 +87,26 @@ class Twist(Method):
         super().__init__(backbone)
         self.weights = {"alpha": alpha, "beta": beta, "temperature": temperature, "epsilon": epsilon}
         self.momentum, self.quantile, self.group = momentum, quantile, group
-        self.self_labeling = False
         widths = (backbone.width, hidden, hidden, classes)
-        self.heads = nn.ModuleList(ClassHead(*widths, norm=norm, bunch=bunch, form=form) for _ in range(heads))
+        self.heads = nn.ModuleList(ClassHead(*widths, norm=norm, bunch=bunch, style=head_style) for _ in range(heads))
         self.teacher = Teacher(backbone, self.heads) if teacher else None
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
 
-    def before_stage(self, name: str) -> None:
-        """The teacher begins as a copy of the student; the second stage labels by itself.
+    def before_stage(self, name: str, embed: Embed | None = None) -> None:
+        """Let the teacher begin as a copy of the student.
 
         Raises:
             UserError: there is no second stage with a teacher.
         """
-        self.self_labeling = name == "self_labeling"
+        self.stage = name
         if self.teacher is not None:
-            if self.self_labeling:
+            if name == "self_labeling":
                 raise UserError("self-labeling has no teacher; --then.epochs 0 or --method.teacher no")
             self.teacher.copy(self.backbone, self.heads)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Views of one size in one pass of the backbone, all of them in one of each head."""
+        """Views of one size pass the backbone together, all views pass each head together."""
         count = len(batch.views)
         features = features_of(self.backbone, batch.views)  # (V·B, width)
         logits = [head(features, count) for head in self.heads]
@@ -105,54 +115,44 @@ class Twist(Method):
             self._loss(after.chunk(count), target, progress) for (_, after), target in zip(logits, targets, strict=True)
         ]
         losses = torch.stack([term["loss"] for term in terms])
-        if self.training and not self.self_labeling:
+        if self.training and self.stage == "pretrain":
             self.head_losses.lerp_(losses.detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
-        before, after = logits[self.best]
         mean = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
-        sizes = {
-            f"gradient_{place}": gradient_size(mean["loss"], one, 1 / len(self.heads))
-            for place, one in (("before", before), ("after", after))
-        }
-        return mean | spreads(before, after) | sizes
+        return mean | observed(mean["loss"], logits, self.head_losses.argmin())
 
     def after_step(self, progress: float) -> None:
-        """The teacher follows."""
+        """Let the teacher follow."""
         if self.teacher is not None:
             self.teacher.follow(self.backbone, self.heads, momentum=cosine(progress, self.momentum, 1.0))
 
     @torch.no_grad()
     def _targets(self, views: Sequence[Tensor]) -> list[Sequence[Tensor] | None]:
-        """Each head's logits of the global views by the teacher."""
+        """Return each head's logits of the global views by the teacher, if there is one."""
         if self.teacher is None:
             return [None] * len(self.heads)
-        backbone, heads = self.teacher.networks
-        features = features_of(backbone, views)
-        return [head(features, 2)[1].chunk(2) for head in cast(nn.ModuleList, heads)]
+        features = features_of(self.encoder(), views)
+        return [head(features, 2)[1].chunk(2) for head in self._kept_heads()]
 
     def _loss(self, views: Sequence[Tensor], target: Sequence[Tensor] | None, progress: float) -> dict[str, Tensor]:
-        if self.self_labeling:
-            with torch.no_grad():
-                told = multi_crop_loss(views, **self.weights)
-            found = self_labeling_loss(views, quantile=cosine(progress, *self.quantile), group=self.group)
-            return found | {name: told[name] for name in ("consistency", "sharpness", "diversity")}
         if target is not None:
             return teacher_loss(target, views, **self.weights)
-        return multi_crop_loss(views, **self.weights)
-
-    @property
-    def best(self) -> int:
-        """Place of the head with the lowest loss of late."""
-        return int(self.head_losses.argmin())
+        if self.stage == "pretrain":
+            return multi_crop_loss(views, **self.weights)
+        with torch.no_grad():
+            terms = multi_crop_loss(views, **self.weights)
+        return terms | self_labeling_loss(views, quantile=cosine(progress, *self.quantile), group=self.group)
 
     def encoder(self) -> Any:
-        """The teacher's backbone where there is one."""
+        """Return the teacher's backbone where there is one, else the student's."""
         return self.backbone if self.teacher is None else self.teacher.networks[0]
 
+    def _kept_heads(self) -> nn.ModuleList:
+        return self.heads if self.teacher is None else cast(nn.ModuleList, self.teacher.networks[1])
+
     def embed(self, features: Tensor) -> Tensor:
-        """The best head's logits after the batch norm, (B, C); the teacher's where there is one."""
-        heads = self.heads if self.teacher is None else cast(nn.ModuleList, self.teacher.networks[1])
-        return heads[self.best](features)[1]
+        """Return the best head's logits after the batch norm, (B, C); the teacher's where there is one."""
+        return self._kept_heads()[int(self.head_losses.argmin())](features)[1]
 
     def classify(self, features: Tensor) -> Tensor:
-        """Class probabilities (B, C) by the best head."""
+        """Return class probabilities (B, C) by the best head."""
         return self.embed(features).float().softmax(1)

@@ -1,13 +1,13 @@
 """How long a run will take, by some of its steps; what follows from it: the epochs of `minutes`, and the threads."""
 
-from dataclasses import replace
-
 import torch
 
+from gemel.device import device
 from gemel.engine.processes import first_says
+from gemel.engine.progress import Say, clock
 from gemel.launcher import cores, launched
-from gemel.request.resolve import Prepared, Say
 from gemel.request.step_time import seconds_a_step
+from gemel.training.prepared import Prepared
 from gemel.training.stages import stages_of
 
 SMALL_STEP = 0.3
@@ -56,23 +56,18 @@ def estimate(prepared: Prepared, say: Say) -> None:
 
 def _second_step(prepared: Prepared) -> float:
     """Seconds of a step of the second stage; a method that refuses it does so here, before anything is trained."""
-    settings, method = prepared.settings, prepared.method
-    stage = stages_of(settings, method)[1]
-    torch.set_num_threads(settings.threads or 1)
-    plan = replace(prepared.plan, views=stage.views)
-    return seconds_a_step(
-        method, stage.optimizer, plan, settings.workers or 0, precision=settings.precision, stage=stage.name
-    )
+    torch.set_num_threads(prepared.settings.threads or 1)
+    return seconds_a_step(prepared, stages_of(prepared.settings, prepared.method)[1])
 
 
 def _threads(prepared: Prepared) -> tuple[int, float, str]:
     """Threads, the seconds of a step with them, and the reason: small networks are faster on one."""
-    settings, plan, optimizer = prepared.settings, prepared.plan, prepared.settings.optimizer
-    assert optimizer is not None
+    settings = prepared.settings
+    first = stages_of(settings, prepared.method)[0]
 
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
-        return seconds_a_step(prepared.method, optimizer, plan, settings.workers or 0, precision=settings.precision)
+        return seconds_a_step(prepared, first)
 
     # the first one's: processes that went other ways here would wait for each other's steps
     available = int(first_says(max(1, cores() // launched().local_processes)))
@@ -80,17 +75,10 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
         return settings.threads, seconds(settings.threads), "as asked"
     if available == 1:
         return 1, seconds(1), "1 core"
-    alone = seconds(1) if not torch.cuda.is_available() else SMALL_STEP
+    alone = seconds(1) if device().type == "cpu" else SMALL_STEP
     if alone < SMALL_STEP:
         together = seconds(available)
         if alone < WORTH * together:
             return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {available} it takes {1000 * together:.0f}"
         return available, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
     return available, seconds(available), f"{available} cores"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:05 or 2:03:04."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

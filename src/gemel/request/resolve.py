@@ -1,75 +1,36 @@
 """From what was asked to a run that is ready to start: everything chosen, nothing written."""
 
-import hashlib
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 
 from gemel import backbones, methods
-from gemel.data.batches import Loader, Plan
-from gemel.data.sources import Source, open_source
+from gemel.data.batches import Loader
+from gemel.data.sources import open_source
+from gemel.data.sources.identity import fingerprint
 from gemel.engine import checkpoints
 from gemel.engine.environment import environment
+from gemel.engine.progress import Say
 from gemel.errors import UserError
 from gemel.launcher import launched
 from gemel.methods.base import Method
 from gemel.request.defaults import fill, look, recipe_of
 from gemel.request.step_time import seconds_an_image
 from gemel.request.validate import Asked
-from gemel.runs.folder import Claim, create
+from gemel.runs.folder import create
 from gemel.runs.run import Run
 from gemel.settings.recipes import OPTIMIZERS, VIEWS
 from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
 from gemel.training.build import build_method
-
-Say = Callable[[str], None]
-"""where lines for the user go"""
+from gemel.training.prepared import Prepared
 
 MAY_BE_EMPTY = ("minutes", "weights", "classes")
 """settings of a run that may say: none"""
 
 TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
 """sections of both stages, and what their names stand for"""
-
-
-@dataclass
-class Prepared:
-    """A run that is ready to start.
-
-    Args:
-        settings: without gaps.
-        source: the images.
-        method: on its backbone, with its first weights.
-        claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
-    """
-
-    settings: Settings
-    source: Source
-    method: Method
-    claim: Claim | None = None
-
-    @property
-    def plan(self) -> Plan:
-        """What this process draws at every step of the first stage."""
-        chosen = self.settings
-        assert chosen.views is not None and chosen.image_size is not None and chosen.batch_size is not None
-        # The launcher's word: here the processes need not have met yet.
-        here = launched()
-        return Plan(
-            self.source,
-            chosen.views,
-            chosen.image_size,
-            chosen.seed,
-            chosen.batch_size,
-            rank=here.rank,
-            processes=here.processes,
-            on_device=torch.cuda.is_available(),
-        )
 
 
 def prepare(asked: Asked, say: Say) -> Prepared:
@@ -103,8 +64,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     for choice in (*choices, *more):
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
-    prepared = Prepared(settings, source, _built(settings), asked.claim)
-    Loader(prepared.plan, epochs=1)  # too few images for a batch are told before anything is written
+    prepared = Prepared(settings, source, _built(settings, len(source)), asked.claim)
+    Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
 
 
@@ -114,14 +75,6 @@ def start(prepared: Prepared) -> str:
     run = create(prepared.claim, render(prepared.settings.model_dump()))
     run.write_json("environment.json", environment(len(prepared.source), prepared.settings.threads or 1))
     return str(run.path)
-
-
-def fingerprint(source: Source) -> str:
-    """SHA-256 of the images' paths, in their order."""
-    found = hashlib.sha256()
-    for index in range(len(source)):
-        found.update(os.fsencode(source.path(index)) + b"\0")
-    return found.hexdigest()
 
 
 def follow(settings: Mapping[str, Any], images: str) -> Prepared:
@@ -137,7 +90,7 @@ def follow(settings: Mapping[str, Any], images: str) -> Prepared:
             f"{source.name} holds {len(source)} images for process {launched().rank}, and others for the first one; "
             "all machines must see the same files at the same place"
         )
-    return Prepared(chosen, source, _built(chosen))
+    return Prepared(chosen, source, _built(chosen, len(source)))
 
 
 def continued(run: Run) -> Prepared:
@@ -152,7 +105,7 @@ def continued(run: Run) -> Prepared:
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
     begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
     weights = None if begun else settings.weights
-    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights})))
+    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), len(source)))
 
 
 def _shared_evenly(batch_size: int, say: Say) -> int:
@@ -166,8 +119,8 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
     return batch_size - rest
 
 
-def _built(settings: Settings) -> Method:
-    method = build_method(settings)
+def _built(settings: Settings, images: int) -> Method:
+    method = build_method(settings, images)
     if settings.weights not in (None, "timm"):
         checkpoints.start_from(method.backbone, str(settings.weights))
     return method

@@ -1,21 +1,23 @@
-"""What a step costs on this machine, by a few of them."""
+"""What a step costs on this machine, measured on a few of them."""
 
 import copy
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
+from torch import nn
 
 from gemel import backbones
-from gemel.data.batches import Loader, Plan
-from gemel.distributed import any_of
-from gemel.engine.precision import autocast
-from gemel.engine.processes import first_says
-from gemel.methods.base import Method
-from gemel.settings.recipes import Optimizer
-from gemel.training.task import Pretrainer
+from gemel.device import device
+from gemel.engine.devices import Devices
+from gemel.engine.loop import Loop
+from gemel.engine.processes import first_says, flags_of_all
+from gemel.methods.base import Embedded
+from gemel.training.prepared import Prepared
+from gemel.training.stages import Stage
+from gemel.training.task import Pretraining
 
 WARM = 2
 """first steps that don't count"""
@@ -24,51 +26,54 @@ LONG_ENOUGH = 1.0
 """seconds of steps that are measured, if three of them take no longer"""
 
 
-def seconds_a_step(
-    method: Method,
-    description: Optimizer,
-    plan: Plan,
-    workers: int,
-    *,
-    precision: str | None = None,
-    stage: str | None = None,
-) -> float:
-    """Median of some real steps on a copy of the method, views and workers included: nothing of the run is touched.
+class _StandIn(Pretraining):
+    """A stage whose hooks see random vectors in place of all images': steps alone are measured."""
+
+    def embedded(
+        self, head: nn.Module | None = None, *, views: bool = False, training: bool = False, network: Any = None
+    ):
+        """Return vectors of the right shape."""
+        del training
+        plan, encoder = self.plan, self.method.encoder() if network is None else network
+        with torch.no_grad():
+            rows = encoder(torch.rand(2, 3, plan.size, plan.size, device=device()))
+            rows = rows if head is None else head(rows)
+        shape = (len(plan.source), *((plan.views.global_count,) if views else ()), *rows.shape[1:])
+        return Embedded(torch.randn(shape), torch.ones(shape[0], dtype=torch.bool))
+
+
+def seconds_a_step(prepared: Prepared, stage: Stage) -> float:
+    """Return the median of some real steps on a copy of the method, views and workers included.
 
     Several processes take the steps together, as a loss may want all their rows; the first one's clock counts.
 
     Raises:
         UserError: the method refuses to begin this stage.
     """
-    own = copy.deepcopy(method)
-    own.before_stage(stage or method.stages[0])
-    module = Pretrainer(own, description, plan.views, batch_size=plan.batch_size, steps=100, warmup=0.5)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    module.to(device)
+    settings = prepared.settings
+    plan = replace(prepared.plan, views=stage.views)
+    task = _StandIn(copy.deepcopy(prepared.method), stage, plan, workers=settings.workers or 0)
+    task.begin()
+    loop = Loop(task, Devices(settings.precision), save=lambda state: None, seconds=float("inf"))
     times: list[float] = []
-    begin = time.perf_counter()
-    for batch in Loader(plan, epochs=1, workers=workers):
-        with autocast(precision, device):
-            loss = module.training_step(move_data_to_device(batch, torch.device(device)), 0)
-        loss.backward()
-        module.optimizer.step()
-        module.optimizer.zero_grad()
-        float(loss.detach())
+    batches, begin = task.batches(), time.perf_counter()
+    for _ in range(min(task.steps, plan.steps_per_epoch)):
+        _, terms = loop.step(batches)
+        float(terms["loss"])  # waits for a GPU to end
         now = time.perf_counter()
         times.append(now - begin)
         begin = now
-        if any_of(len(times) > WARM + 2 and sum(times[WARM:]) > LONG_ENOUGH):
+        if flags_of_all(len(times) > WARM + 2 and sum(times[WARM:]) > LONG_ENOUGH)[0]:
             break
     late = sorted(times[WARM:] or times)
     return float(first_says(late[len(late) // 2]))
 
 
 def seconds_an_image(backbone: Mapping[str, Any], size: int) -> float:
-    """Forward and backward of one view through a network, by a batch of 16 of them."""
+    """Return the time of forward and backward of one view through a network, by a batch of 16 of them."""
     options = {key: value for key, value in backbone.items() if key != "name"}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network: Any = backbones.find(backbone["name"])(**options).to(device).to(memory_format=torch.channels_last)
-    images = torch.rand(16, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    network: Any = backbones.find(backbone["name"])(**options).to(device()).to(memory_format=torch.channels_last)
+    images = torch.rand(16, 3, size, size, device=device()).to(memory_format=torch.channels_last)
     name, best = next(name for name, _ in network.named_parameters()), float("inf")
     for _ in range(2):
         begin = time.perf_counter()

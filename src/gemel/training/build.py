@@ -1,19 +1,24 @@
 """From settings to a network and a method on it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
+from gemel.device import device
+from gemel.engine import checkpoints
 from gemel.errors import UserError, is_out_of_memory
 from gemel.methods.base import Method
+from gemel.runs.run import Run
 from gemel.settings.schema import convert, schema_of
 from gemel.settings.tree import Settings
 
 
-def build_method(settings: Settings) -> Method:
-    """The method on its backbone, with the weights of the seed, or timm's pretrained ones."""
+def build_method(settings: Settings, images: int) -> Method:
+    """Return the method on its backbone, for a number of images, with the weights of the seed, or timm's pretrained."""
     assert settings.backbone is not None
     torch.manual_seed(settings.seed)
     backbone = build_backbone(settings)
@@ -22,7 +27,9 @@ def build_method(settings: Settings) -> Method:
     if settings.classes is not None:
         options["classes"] = settings.classes
     try:
-        return constructor(backbone, **convert(schema_of(constructor), options, "method"))
+        method = constructor(backbone, **convert(schema_of(constructor), options, "method"))
+        method.attach(images)
+        return method
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -42,6 +49,32 @@ def build_backbone(settings: Settings) -> Backbone:
             raise UserError(f"--weights timm needs one of timm's networks, not {settings.backbone['name']}")
         options["pretrained"] = True
     return constructor(**options)
+
+
+def load_tensors(method: Method, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Load a checkpoint's tensors into a method, the table of partners too, whose size is not known before.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    partners = tensors.get("partners")
+    method.partners = None if partners is None else torch.empty_like(partners, device=device())
+    checkpoints.load_strictly(method, tensors, origin)
+
+
+def load_method(run: Run) -> Method:
+    """Return the run's method as trained, in evaluation mode: backbone and heads.
+
+    Raises:
+        UserError: the run has no checkpoint.
+    """
+    state = checkpoints.load(run)
+    if state is None:
+        raise UserError(f"{run.path} has no checkpoint; gemel resume {run.path} brings the run to its end")
+    settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
+    method = build_method(settings.model_copy(update={"weights": None}), int(state["images"]))
+    load_tensors(method, state["method"], str(run.checkpoint_path))
+    return method.eval()
 
 
 def facts_of(settings: Settings, width: int) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemel.data.batches import Drawn, InferenceLoader, Plan, draw_views, is_glyph
+from gemel.data.batches import InferenceLoader, Plan, draw_views, is_glyph
 from gemel.data.normalise import Normalise
+from gemel.engine.modes import evaluation_mode
 from gemel.methods.base import Method
 from gemel.metrics import clustering, collapse, neighbours
 
@@ -28,27 +29,26 @@ class Probe:
 
     def __init__(self, plan: Plan, normalise: Normalise) -> None:
         count = len(plan.source)
-        # evenly spread places, not the first ones: folders are sorted by kind
-        places = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(np.int64))
-        crops = InferenceLoader(plan.source, size=plan.size, glyph=is_glyph(plan.views), indices=places.tolist())
+        # evenly spread, not the first ones: folders are sorted by kind
+        sample = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(np.int64))
+        crops = InferenceLoader(plan.source, size=plan.size, glyph=is_glyph(plan.views), indices=sample.tolist())
         parts = list(crops)
         self.normalise = normalise
         self.images = torch.cat([views for views, _ in parts])
         self.index = torch.cat([index for _, index in parts])
         labels = plan.source.labels
         self.labels = None if labels is None else torch.from_numpy(labels[self.index.numpy()])
-        self.pairs: Drawn = draw_views(plan, 0, self.index[:: max(1, len(self.index) // PAIRS)][:PAIRS].tolist())
+        paired = self.index[:: max(1, len(self.index) // PAIRS)][:PAIRS].tolist()
+        first, second = (draw_views(plan, epoch, paired).batch.views for epoch in (0, 1))
+        # A method may take one view of an image: then a pair comes from two epochs.
+        self.pairs = first[:2] if plan.views.global_count > 1 else [first[0], second[0]]
 
     @torch.no_grad()
     def measure(self, method: Method) -> dict[str, float]:
         """Columns of metrics.csv that are null on other rows."""
-        training = method.training
-        method.eval()
-        try:
+        with evaluation_mode(method):
             features, probabilities = self._look(method, self.images)
-            one, two = (self._look(method, view) for view in self.pairs.batch.views[:2])
-        finally:
-            method.train(training)
+            one, two = (self._look(method, view) for view in self.pairs)
         columns: dict[str, float] = {
             "embedding_std": collapse.spread(features),
             "rankme": collapse.rankme(features),

@@ -1,241 +1,165 @@
 """What happens beside the steps: rows of metrics.csv, probes, unreadable images, progress."""
 
-import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from gemel.data.batches import InferenceLoader, Loader, Plan, is_glyph
 from gemel.data.listing import printable
 from gemel.distributed import any_of, merged, rank
+from gemel.engine.progress import Display, Say
 from gemel.errors import UserError
 from gemel.metrics.health import health
-from gemel.request.estimate import clock
-from gemel.request.resolve import Say
 from gemel.runs.run import MetricsLog, Run
 from gemel.training.probes import Probe
-from gemel.training.task import Pretrainer, pretrainer
+from gemel.training.task import Pretraining
+
+PROBES = 20
+"""probes in a run, about"""
+
+ROWS = 400
+"""rows of metrics.csv in a run, about"""
 
 
-class Recorder(Callback):
-    """Writes a row of metrics.csv every `every` steps, with the probes' columns at every `probe_every`-th step.
+class Rows:
+    """At which steps a row is written, and at which a probe looks.
+
+    Args:
+        task: counts its steps.
+    """
+
+    def __init__(self, task: Pretraining) -> None:
+        self._steps = task.steps
+        self._every = max(1, task.steps // ROWS)
+        self._probe_every = max(task.plan.steps_per_epoch, task.steps // PROBES)
+
+    def are_due(self, step: int) -> bool:
+        """Return whether a row is written after a step of the stage, counted from 1."""
+        return step in (1, self._steps) or step % self._every == 0 or self.probe_is_due(step)
+
+    def probe_is_due(self, step: int) -> bool:
+        """Return whether the row has the columns of a probe."""
+        return step == self._steps or step % self._probe_every == 0
+
+
+class Recorder:
+    """Writes rows of metrics.csv, with a probe's columns now and then.
 
     Args:
         run: where to.
-        probe: what else is measured.
-        steps_per_epoch: for the epoch's number.
-        every: steps between rows.
-        probe_every: steps between probes.
+        task: what is trained.
+        rows: at which steps.
         board: a TensorBoard writer, or None.
-        stage: its name.
-        start: steps done already, of all stages; later rows are cut off.
         say: is told, once, when the probes find that the run has failed.
+
+    Attributes:
+        last: the newest value of each column.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        probe: Probe,
-        *,
-        steps_per_epoch: int,
-        every: int,
-        probe_every: int,
-        board: Any,
-        stage: str,
-        start: int,
-        say: Say,
-    ) -> None:
-        self.run, self.say, self._alarmed = run, say, False
-        self.rows = MetricsLog(run.metrics_path, until=start)
-        self.probe = probe
-        self.steps_per_epoch, self.every, self.probe_every = steps_per_epoch, every, probe_every
-        self.board, self.stage = board, stage
+    def __init__(self, run: Run, task: Pretraining, rows: Rows, *, board: Any, say: Say) -> None:
+        self.run, self.task, self.rows, self.board, self.say = run, task, rows, board, say
         self.last: dict[str, float | int | str] = {}
-        self._since = (time.perf_counter(), 0)
+        self._table = MetricsLog(run.metrics_path, until=task.step)
+        self._probe = Probe(task.plan, task.normalise)
+        self._alarmed = False
+        self._since = (time.perf_counter(), task.done)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The clock of images a second starts here."""
-        module = pretrainer(pl_module)
-        self._since = (time.perf_counter(), module.done)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """`done` counts the step that has just ended."""
-        module = pretrainer(pl_module)
-        step = module.done
-        probing = step % self.probe_every == 0 or step == module.steps
-        if not (probing or step % self.every == 0 or step == module.steps or step == 1):
-            return
+    def __call__(self, terms: Mapping[str, Tensor]) -> bool:
+        """Write the row of the step that has just ended, if one is due."""
+        task, step = self.task, self.task.done
+        if not self.rows.are_due(step):
+            return False
         row: dict[str, float | int | str] = {
-            "stage": self.stage,
-            "epoch": (module.step - 1) // self.steps_per_epoch,
-            "step": module.step,
-            "progress": step / module.steps,
-            **{name: float(value) for name, value in module.terms.items()},
-            "lr": module.rate,
-            "images_per_second": self._speed(module),
+            "stage": task.stage.name,
+            "epoch": (task.step - 1) // task.plan.steps_per_epoch,
+            "step": task.step,
+            "progress": step / task.steps,
+            **{name: float(value) for name, value in terms.items()},
+            "lr": task.rate,
+            "images_per_second": self._speed(),
         }
-        if probing:
-            row |= self.probe.measure(module.method)
+        if self.rows.probe_is_due(step):
+            row |= self._probe.measure(task.method)
             self._since = (time.perf_counter(), step)  # a probe's time is not training's
         self.last = {**self.last, **row}
-        self.rows.append(row)
-        if probing and not self._alarmed and self.run.metrics_path.is_file():
-            self._alarm(module.step)
+        self._table.append(row)
+        if self.rows.probe_is_due(step) and not self._alarmed and self.run.metrics_path.is_file():
+            self._alarm()
         if self.board is not None:
             for name, value in row.items():
                 if isinstance(value, float | int):
-                    self.board.add_scalar(name, value, module.step)
+                    self.board.add_scalar(name, value, task.step)
+        return False
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Flush what TensorBoard has been told."""
-        if self.board is not None:
-            self.board.close()
-
-    def _alarm(self, step: int) -> None:
-        """Say it when the run has failed, while there is time to stop it."""
+    def _alarm(self) -> None:
+        """Report that the run has failed while there is time to stop it."""
         for finding in health(self.run.metrics().to_pydict()):
-            if finding.level == "bad" and step > 1:
+            if finding.level == "bad" and self.task.step > 1:
                 self._alarmed = True
-                self.say(f"warning at step {step}: {finding.message}; to try: {finding.advice}")
+                self.say(f"warning at step {self.task.step}: {finding.message}; to try: {finding.advice}")
 
-    def _speed(self, module: Pretrainer) -> float:
+    def _speed(self) -> float:
         now, (then, since) = time.perf_counter(), self._since
-        self._since = (now, module.done)
-        return (module.done - since) * module.batch_size / max(now - then, 1e-9)
+        self._since = (now, self.task.done)
+        return (self.task.done - since) * self.task.plan.batch_size / max(now - then, 1e-9)
 
 
-class EpochCaller(Callback):
-    """Calls a method's `before_epoch`, where it has one.
-
-    Args:
-        plan: whose images it may look at.
-        workers: threads that prepare them.
-    """
-
-    def __init__(self, plan: Plan, workers: int) -> None:
-        self.plan, self.workers = plan, workers
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Before the first step of each epoch."""
-        module = pretrainer(pl_module)
-        if module.done % self.plan.steps_per_epoch == 0:
-            module.method.before_epoch(lambda: self._embed(module), module.progress)
-
-    @torch.no_grad()
-    def _embed(self, module: Pretrainer) -> Tensor:
-        """Features of all images; a row of zeros where an image can't be read."""
-        encoder, plan = module.method.encoder(), self.plan
-        training, found = encoder.training, torch.zeros(len(plan.source), encoder.width, device=module.device)
-        encoder.eval()
-        crops = InferenceLoader(plan.source, size=plan.size, glyph=is_glyph(plan.views), workers=self.workers)
-        for images, index in crops:
-            found[index.to(found.device)] = encoder(module.normalise(images.to(found.device))).to(found.dtype)
-        encoder.train(training)
-        return found
-
-
-class RejectionGuard(Callback):
+class RejectionGuard:
     """Stops the run when too many of the images that it met can't be read.
 
     Args:
         run: rejected.csv goes there.
-        loader: knows the unreadable images met so far.
+        task: knows the unreadable images met so far.
         share: of the images that may be unreadable.
     """
 
-    def __init__(self, run: Run, loader: Loader, *, share: float) -> None:
-        self.run, self.loader, self.share = run, loader, share
+    def __init__(self, run: Run, task: Pretraining, *, share: float) -> None:
+        self._run, self._task, self._share = run, task, share
         self._told = 0
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def __call__(self, terms: Mapping[str, Tensor]) -> bool:
         """Keep the list on disk as it grows."""
-        rejected, source = self.loader.rejected, self.loader.plan.source
+        rejected, source = self._task.rejected, self._task.plan.source
         if not any_of(len(rejected) > self._told):
-            return
+            return False
         rejected.update(merged(rejected))  # each process meets its own rows' files
         self._told = len(rejected)
         if rank() == 0:
-            self.run.write_rejected({printable(source.path(index)): reason for index, reason in rejected.items()})
-        if self._told > self.share * len(source):
+            self._run.write_rejected({printable(source.path(index)): reason for index, reason in rejected.items()})
+        if self._told > self._share * len(source):
             raise UserError(
-                f"{self._told} of {len(source)} images can't be read, above --max-rejected {self.share:g}; "
-                f"see {self.run.path / 'rejected.csv'}, mend or remove them, then gemel resume {self.run.path}"
+                f"{self._told} of {len(source)} images can't be read, above --max-rejected {self._share:g}; see "
+                f"{self._run.path / 'rejected.csv'}, repair or remove them, then gemel resume {self._run.path}"
             )
+        return False
 
 
-class Reporter(Callback):
-    """Progress: a bar on a terminal, else a line now and then; loss terms, images a second, time left.
+class Reporter:
+    """Shows the epoch, the loss terms, images a second and the time left.
 
     Args:
+        display: where.
         recorder: knows the last terms.
-        steps_per_epoch: for the epoch's number.
-        say: where lines go.
     """
 
-    def __init__(self, recorder: Recorder, *, steps_per_epoch: int, say: Say) -> None:
-        self.recorder, self.steps_per_epoch, self.say = recorder, steps_per_epoch, say
-        self._bar: Progress | None = None
-        self._task: Any = None
-        self._clock = (0.0, 0)
-        self._next = 0.0
+    def __init__(self, display: Display, recorder: Recorder) -> None:
+        self._display, self._recorder = display, recorder
+        self._names: list[str] = []
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar."""
-        module = pretrainer(pl_module)
-        self._clock = (time.monotonic(), module.done)
-        if sys.stdout.isatty():
-            columns = (TextColumn("{task.fields[epoch]}"), BarColumn(10), TextColumn("{task.fields[terms]}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console())
-            self._bar.start()
-            self._task = self._bar.add_task("", total=module.steps, completed=module.done, epoch="0", terms="")
+    def __call__(self, terms: Mapping[str, Tensor]) -> bool:
+        """Show the step that has just ended."""
+        self._names = [name for name in terms if not name.startswith("std_")]
+        self._display.update(self._recorder.task.done, self._described)
+        return False
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the bar; without a terminal a line about every 10 seconds and at the end."""
-        module = pretrainer(pl_module)
-        epochs = module.steps // self.steps_per_epoch
-        epoch = f"{(module.done - 1) // self.steps_per_epoch + 1}/{epochs}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=module.done, epoch=epoch, terms=self._short(module))
-            return
-        now, (then, start) = time.monotonic(), self._clock
-        if now >= self._next or module.done == module.steps:
-            self._next = now + 10.0
-            left = (now - then) / max(1, module.done - start) * (module.steps - module.done)
-            stage = f"{self.recorder.stage}: " if module.before else ""
-            self.say(f"{stage}epoch {epoch}  step {module.done}/{module.steps}  {self._terms()}  {clock(left)} left")
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
-        self.on_train_end(trainer, pl_module)
-
-    def _short(self, module: Pretrainer) -> str:
-        """The loss and its terms by four letters each: a terminal of 80 columns holds them beside the time left."""
-        names = [name for name in module.terms if not name.startswith("std_")]
-        shown = " ".join(f"{name[:4]} {self.recorder.last.get(name, 0.0):.2f}" for name in names[:4])
-        return f"{shown} {self.recorder.last.get('images_per_second', 0.0):.0f} images/s"
-
-    def _terms(self) -> str:
-        shown = {
-            name: value
-            for name, value in self.recorder.last.items()
-            if isinstance(value, float) and name not in ("progress", "lr") and not name.startswith("std_")
-        }
-        speed = shown.pop("images_per_second", 0.0)
-        return " ".join(f"{name} {value:.3f}" for name, value in list(shown.items())[:5]) + f"  {speed:.0f} images/s"
+    def _described(self, short: bool) -> tuple[str, str]:
+        """A terminal of 80 columns holds the first four terms by four letters each."""
+        task, last = self._recorder.task, self._recorder.last
+        names = self._names[:4] if short else self._names[:5]
+        cut, digits = (4, 2) if short else (None, 3)
+        shown = " ".join(f"{name[:cut]} {last[name]:.{digits}f}" for name in names if name in last)
+        per_epoch = task.plan.steps_per_epoch
+        epoch = f"{(task.done - 1) // per_epoch + 1}/{task.steps // per_epoch}"
+        label = epoch if short else f"{f'{task.stage.name}: ' if task.before else ''}epoch {epoch}  step"
+        return label, f"{shown}  {last.get('images_per_second', 0.0):.0f} images/s"

@@ -1,68 +1,60 @@
-"""Pretrainer: the one LightningModule of pretraining; normalise, step, schedule the rate."""
+"""Pretraining as a task of the loop: a method's step, its hooks, its rates."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
-from gemel.data.batches import Batch, Unfinished
+from gemel.data.batches import Batch, Loader, Plan, Unfinished
+from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
-from gemel.distributed import rank
+from gemel.device import device
 from gemel.engine import optimizers
+from gemel.engine.loop import seed_all
 from gemel.engine.sync_batch_norm import synchronise
 from gemel.launcher import launched
-from gemel.methods.base import Method
-from gemel.schedules import cosine, warmup_cosine
-from gemel.settings.recipes import Optimizer as OptimizerDescription
-from gemel.settings.recipes import Views
+from gemel.methods.base import Embed, Embedded, Method
+from gemel.training.build import load_tensors
+from gemel.training.embed import Embedder
+from gemel.training.stages import Stage
+
+_HOOKS = 1
+"""what tells the random numbers of hooks from those of the networks, which differ by rank: (seed, step, rank)"""
 
 
-class Pretrainer(LightningModule):
-    """Takes a method through the steps of a run.
+class Pretraining:
+    """Takes a method through the steps of one stage.
 
     Args:
         method: what is learned.
-        description: of the optimiser.
-        views: recipe of the views, for mean and standard deviation.
-        batch_size: over all processes; the rate is lr · batch_size / 256.
-        steps: of the stage, all epochs together.
-        warmup: share of the steps that warm up.
+        stage: its views, optimiser and epochs.
+        plan: what is drawn at every step, by the stage's views.
+        workers: threads that prepare views.
+        done: steps of this stage done already.
+
+    Attributes:
         before: steps of the stages before.
-        start: steps of this stage done already.
-        seed: of the run; whatever a network draws at a step follows from it and the step's number.
+        rejected: reasons of the unreadable images met so far, by index.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        description: OptimizerDescription,
-        views: Views,
-        *,
-        batch_size: int,
-        steps: int,
-        warmup: float,
-        before: int = 0,
-        start: int = 0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
+    def __init__(self, method: Method, stage: Stage, plan: Plan, *, workers: int = 0, done: int = 0) -> None:
         if launched().processes > 1:
             synchronise(method)
-        self.method = method.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.normalise = Normalise(views.mean, views.std)
-        self.description = description
-        self.batch_size, self.steps, self.warmup = batch_size, steps, warmup
-        self.before, self.done, self.seed = before, start, seed
-        self.terms: dict[str, Tensor] = {}
-        self.precision: dict[str, Any] = {}  # the trainer's, handed on to the next stage's
-        self.optimizer = optimizers.build(description, method.parameter_groups())
-
-    @property
-    def progress(self) -> float:
-        """Steps done / steps of the stage, in [0, 1)."""
-        return self.done / self.steps
+        method.stage = stage.name
+        self.method = method.to(device()).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network: nn.Module = self.method
+        self.guarded: nn.Module = self.method
+        self.stage, self.plan, self.workers = stage, plan, workers
+        self.normalise = Normalise(stage.views.mean, stage.views.std).to(device())
+        self.seed, self.steps, self.done = plan.seed, stage.epochs * plan.steps_per_epoch, done
+        self.before = stage.before * plan.steps_per_epoch
+        self.optimizer = optimizers.build(stage.optimizer, method.parameter_groups())
+        self.rejected: dict[int, str] = {}
+        self._cache = Loader(plan).cache
+        self._embedder = Embedder(method, plan, self.normalise, workers)
+        self._overrides = {name for name in ("before_step", "order") if _overridden(method, name)}
 
     @property
     def step(self) -> int:
@@ -70,39 +62,117 @@ class Pretrainer(LightningModule):
         return self.before + self.done
 
     @property
+    def epoch(self) -> int:
+        """Epoch of the next step, in all stages: no stage draws what another has drawn."""
+        return self.step // self.plan.steps_per_epoch
+
+    @property
     def rate(self) -> float:
-        """The learning rate of the first group at this step."""
+        """The learning rate of the first group at the last step."""
         return self.optimizer.param_groups[0]["lr"]
 
-    def configure_optimizers(self) -> Any:
-        """The optimiser alone: its rate follows `progress`, not a scheduler's state."""
-        return self.optimizer
+    def begin(self) -> None:
+        """Prepare the stage as it truly begins.
 
-    def training_step(self, batch: Batch | Unfinished, batch_idx: int) -> Tensor:
-        """The loss of a batch of uint8 views, finished here if the workers have left that to the device."""
-        # Dropout and the like draw from the step's own number: no random state needs keeping, and no two processes
-        # drop the same.
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.step, rank())).generate_state(1)[0]))
+        Raises:
+            UserError: the method refuses its options in this stage.
+        """
+        self.method.before_stage(self.stage.name, self._prepared_embed())
+
+    def batches(self) -> Iterator[Batch | Unfinished]:
+        """Yield the batches from step `done` on; an epoch's own order is asked for as the epoch begins."""
+        first, last, size = self.step, self.before + self.steps, self.plan.steps_per_epoch
+        spans = [range(first, last)]
+        if "order" in self._overrides:
+            spans = [range(max(first, start), start + size) for start in range(first // size * size, last, size)]
+        for steps in spans:
+            loader = Loader(self._plan_of(steps), steps, workers=self.workers, cache=self._cache)
+            for batch in loader:
+                self.rejected.update(loader.rejected)
+                yield batch
+
+    def before_step(self, progress: float) -> None:
+        """Call the method's hooks, at the first step of an epoch and at every step."""
+        if self.done % self.plan.steps_per_epoch == 0:
+            self.method.before_epoch(self._prepared_embed(), progress)
+            optimizers.forget(self.optimizer, self.method.renewed())
+        if "before_step" in self._overrides:
+            self.method.before_step(self._prepared_embed(), progress)
+            optimizers.forget(self.optimizer, self.method.renewed())
+
+    def loss(self, network: nn.Module, batch: Batch | Unfinished, progress: float) -> dict[str, Tensor]:
+        """Return the method's terms of uint8 views, finished here if the workers left that to the device."""
         batch = batch.finished() if isinstance(batch, Unfinished) else batch
-        batch = batch._replace(views=[self.normalise(view) for view in batch.views])
-        terms = self.method(batch, self.progress)
-        self.terms = {name: value.detach() for name, value in terms.items()}
-        return terms["loss"]
+        views, partners = ([self.normalise(view) for view in part] for part in (batch.views, batch.partners))
+        return network(batch._replace(views=views, partners=partners), progress)
 
-    def optimizer_step(self, *given: Any, **options: Any) -> None:
-        """Set the rate and step; then teachers follow, queues fill, and the step counts as done."""
-        description = self.description
-        factor = warmup_cosine(self.progress, warmup=self.warmup, final=description.final)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self.batch_size / 256 * factor
-            if description.final_decay is not None and group["decays"]:
-                group["weight_decay"] = cosine(self.progress, description.weight_decay, description.final_decay)
-        super().optimizer_step(*given, **options)
-        self.method.after_step(self.progress)
-        self.done += 1
+    def adjust(self, progress: float) -> None:
+        """Drop gradients of what does not learn yet, clip, and set the rates."""
+        optimizers.drop_gradients_before_start(self.optimizer, progress)
+        optimizers.clip_gradients(self.optimizer, self.stage.optimizer)
+        optimizers.set_rates(
+            self.optimizer,
+            self.stage.optimizer,
+            progress,
+            batch_size=self.plan.batch_size,
+            steps=self.steps,
+            epochs=self.stage.epochs,
+        )
+
+    def after_step(self, progress: float) -> None:
+        """Call the method's hook: teachers follow, queues fill."""
+        self._seed_hook(self.step)
+        self.method.after_step(progress)
+
+    def describe(self, batch: Any) -> str:
+        """Name the first images of a batch."""
+        batch = batch.batch if isinstance(batch, Unfinished) else batch
+        return f"images {', '.join(printable(self.plan.source.path(index)) for index in batch.index[:4].tolist())}, ..."
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the stage."""
+        return {
+            "stage": self.stage.number,
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def continue_after(self, before: "Pretraining") -> None:
+        """Take over the optimiser's momenta, and what is known of unreadable images, from the stage before."""
+        optimizers.carry_over(before.optimizer, self.optimizer)
+        self.rejected.update(before.rejected)
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint of this stage."""
+        load_tensors(self.method, state["method"], "the checkpoint")
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _plan_of(self, steps: range) -> Plan:
+        partners = self.method.partners
+        found = replace(self.plan, partners=None if partners is None else partners.cpu().numpy())
+        if "order" in self._overrides:
+            epoch = steps.start // self.plan.steps_per_epoch
+            self._seed_hook(epoch)
+            rows = self.method.order(epoch)
+            found = replace(found, order=None if rows is None else rows.cpu().numpy())
+        return found
+
+    def embedded(
+        self, head: nn.Module | None = None, *, views: bool = False, training: bool = False, network: Any = None
+    ) -> Embedded:
+        """Return vectors of all images, as `gemel.methods.base.Embed`."""
+        return self._embedder(head, epoch=self.epoch, views=views, training=training, network=network)
+
+    def _prepared_embed(self) -> Embed:
+        """Seed what a hook draws, and return its `embed`."""
+        self._seed_hook(self.step)
+        return self.embedded
+
+    def _seed_hook(self, number: int) -> None:
+        """Seed what a hook draws by a step or an epoch: the same on all processes and after a resume."""
+        seed_all(self.seed, number, 0, _HOOKS)
 
 
-def pretrainer(module: LightningModule) -> Pretrainer:
-    """The module of the trainer's hooks by its own type."""
-    assert isinstance(module, Pretrainer)
-    return module
+def _overridden(method: Method, name: str) -> bool:
+    return getattr(type(method), name) is not getattr(Method, name)

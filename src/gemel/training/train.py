@@ -1,42 +1,24 @@
-"""Pretraining: backbone, method, data and trainer make a run."""
+"""The stages of a run, one after the other: tasks of the loop, with what is written beside their steps."""
 
-import logging
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.strategies import DDPStrategy
 
-from gemel.data.batches import Loader
-from gemel.engine import checkpoints, optimizers
-from gemel.engine.checkpointing import Finite, Keeper
-from gemel.errors import Interrupted, UserError
+from gemel.engine import checkpoints
+from gemel.engine.devices import Devices
+from gemel.engine.loop import Loop, Observer
+from gemel.engine.progress import Display, Say
+from gemel.errors import UserError
 from gemel.launcher import launched
-from gemel.request.resolve import Prepared, Say
 from gemel.runs.run import Run
 from gemel.settings.tree import Settings, render
 from gemel.training.build import facts_of
-from gemel.training.probes import Probe
-from gemel.training.records import EpochCaller, Recorder, RejectionGuard, Reporter
+from gemel.training.prepared import Prepared
+from gemel.training.records import Recorder, RejectionGuard, Reporter, Rows
 from gemel.training.stages import Stage, stages_of
-from gemel.training.task import Pretrainer
-
-PROBES = 20
-"""probes in a run, about"""
-
-ROWS = 400
-"""rows of metrics.csv in a run, about"""
-
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "32": "32-true",
-    "bf16": "bf16-mixed",
-    "16": "16-mixed",
-}
+from gemel.training.task import Pretraining
 
 
 def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> None:
@@ -45,7 +27,7 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     Raises:
         Interrupted: by SIGINT or SIGTERM, checkpoint written.
         UserError: too many unreadable images; the checkpoint is kept.
-        Diverged: the loss is no longer a number; the last good checkpoint is kept.
+        Diverged: the loss or the weights became NaN or infinite; the last good checkpoint is kept.
     """
     settings = prepared.settings
     assert settings.threads is not None
@@ -54,16 +36,13 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     state = checkpoints.load(run, say)
     if state is not None:
         _check(state, prepared, run)
-    module = None
+    task = None
     for stage in stages_of(settings, prepared.method):
-        prepared.method.before_stage(stage.name)
         if state is None or stage.number >= state["stage"]:
-            module = _train_stage(prepared, run, stage, state, module, say, quiet=quiet)
+            task = _train_stage(prepared, run, stage, state, task, say, quiet=quiet)
             state = None
-    assert module is not None
     if launched().rank == 0:
-        module.cpu()
-        encoder = prepared.method.encoder()
+        encoder = prepared.method.cpu().encoder()
         checkpoints.save_backbone(run, encoder, facts_of(settings, encoder.width))
 
 
@@ -72,76 +51,56 @@ def _train_stage(
     run: Run,
     stage: Stage,
     state: dict[str, Any] | None,
-    before: Pretrainer | None,
+    before: Pretraining | None,
     say: Say,
     *,
     quiet: bool,
-) -> Pretrainer:
+) -> Pretraining:
     """Take the run from a checkpoint of the stage, or from the stage before, to the stage's end."""
     settings, plan = prepared.settings, replace(prepared.plan, views=stage.views)
-    first = stage.before * plan.steps_per_epoch
-    start = int(state["step"]) if state else first
-    module = _module(prepared, stage, first, start - first)
-    if before is not None:
-        optimizers.carry_over(before.optimizer, module.optimizer)
-    # The epochs of all stages are counted together: no stage draws what another has drawn.
-    epochs = stage.before + stage.epochs
-    loader = Loader(plan, epochs=epochs, start=start, workers=settings.workers or 0)
-    keeper = Keeper(run, seconds=settings.checkpoint_seconds, facts=_facts(prepared) | {"stage": stage.number})
-    guard = RejectionGuard(run, loader, share=settings.max_rejected)
-    writers = _writers(prepared, run, stage, module, say, quiet=quiet) if launched().rank == 0 else []
-    with _lightning_is_quiet():
-        # rows before the checkpoint that counts them
-        callers = [Finite(run, plan.source), EpochCaller(plan, settings.workers or 0), *writers, guard, keeper]
-        trainer = _trainer(settings, run, callers, clip=stage.optimizer.clip)
-        if state:
-            _restore(state, module, trainer)
-        elif before is not None:
-            trainer.precision_plugin.load_state_dict(before.precision)
-        if module.done < module.steps:
-            try:
-                trainer.fit(module, train_dataloaders=loader)
-            except SystemExit as leave:  # what Lightning makes of a second Ctrl-C
-                raise KeyboardInterrupt from leave
-        module.precision = trainer.precision_plugin.state_dict()
-    if keeper.interrupted:
-        steps = f"step {module.done} of {module.steps}{f' of {stage.name}' if stage.number else ''}"
-        raise Interrupted(f"interrupted after {steps}; gemel resume {run.path} continues it")
-    return module
-
-
-def _writers(
-    prepared: Prepared, run: Run, stage: Stage, module: Pretrainer, say: Say, *, quiet: bool
-) -> list[Callback]:
-    """What writes rows and lines: for the first of several processes alone."""
-    settings, plan = prepared.settings, replace(prepared.plan, views=stage.views)
-    recorder = Recorder(
-        run,
-        Probe(plan, module.normalise),
-        steps_per_epoch=plan.steps_per_epoch,
-        every=max(1, module.steps // ROWS),
-        probe_every=max(plan.steps_per_epoch, module.steps // PROBES),
-        board=_board(settings, run),
-        stage=stage.name,
-        start=module.step,
-        say=say,
+    done = 0 if state is None else int(state["step"]) - stage.before * plan.steps_per_epoch
+    task = Pretraining(prepared.method, stage, plan, workers=settings.workers or 0, done=done)
+    devices = Devices(settings.precision)
+    if state is not None:
+        task.load(state)
+        devices.load(state["precision"])
+    else:
+        if before is not None:
+            task.continue_after(before)
+        task.begin()
+    rows, first = Rows(task), launched().rank == 0
+    display = Display(task.steps, done=task.done, say=None if quiet or not first else say)
+    observers: list[Observer] = []
+    if first:  # rows are on the disk before the checkpoint that counts them
+        recorder = Recorder(run, task, rows, board=_board(settings, run), say=say)
+        observers = [recorder, Reporter(display, recorder)]
+    observers.append(RejectionGuard(run, task, share=settings.max_rejected))
+    loop = Loop(
+        task,
+        devices,
+        save=_saver(prepared, run),
+        seconds=settings.checkpoint_seconds,
+        looks=rows.are_due,
+        observers=observers,
+        name=str(run.path),
+        part=f" of {stage.name}" if stage.number else "",
+        continues=f"gemel resume {run.path} continues it",
     )
-    return [recorder] if quiet else [recorder, Reporter(recorder, steps_per_epoch=plan.steps_per_epoch, say=say)]
+    with display:
+        loop.run()
+    return task
 
 
-def _module(prepared: Prepared, stage: Stage, before: int, start: int) -> Pretrainer:
-    plan = prepared.plan
-    return Pretrainer(
-        prepared.method,
-        stage.optimizer,
-        stage.views,
-        batch_size=plan.batch_size,
-        steps=stage.epochs * plan.steps_per_epoch,
-        warmup=min(stage.optimizer.warmup_epochs / stage.epochs, 0.1),
-        before=before,
-        start=start,
-        seed=prepared.settings.seed,
-    )
+def _saver(prepared: Prepared, run: Run) -> Callable[[dict[str, Any]], None]:
+    """Write a checkpoint; the processes hold the same, the first one writes."""
+    facts = _facts(prepared)
+
+    def save(state: dict[str, Any]) -> None:
+        if launched().rank == 0:
+            run.flush_metrics()
+            checkpoints.save(run, facts | state)
+
+    return save
 
 
 def _facts(prepared: Prepared) -> dict[str, str | int]:
@@ -152,16 +111,17 @@ def _facts(prepared: Prepared) -> dict[str, str | int]:
         "name": settings.method["name"],
         "settings": kept,
         "images": len(prepared.source),
+        "identity": prepared.identity,
         "processes": launched().processes,
     }
 
 
 def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
     facts = _facts(prepared)
-    if state["images"] != facts["images"]:
+    if (state["images"], state["identity"]) != (facts["images"], facts["identity"]):
         raise UserError(
-            f"{prepared.settings.images} holds {facts['images']} images, and held {state['images']} when {run.path} "
-            "began; a run goes on with the same images only"
+            f"{prepared.settings.images} holds other images than when {run.path} began; a run continues with the same "
+            "images only: put them back, or start a new run with --config"
         )
     if state["processes"] != facts["processes"]:
         raise UserError(
@@ -172,69 +132,6 @@ def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
         raise UserError(f"{run.path / 'run.yaml'} was changed since the run began; start a new run with --config")
 
 
-def _trainer(settings: Settings, run: Run, callbacks: list[Callback], *, clip: float | None) -> Trainer:
-    here = launched()
-    alone = here.processes == 1
-    return Trainer(
-        max_epochs=1,  # the loader runs through all epochs: a run can start at any step by itself
-        accelerator="auto",
-        devices=here.local_processes,
-        num_nodes=here.processes // here.local_processes,
-        # Buffers are alike on all processes, as batch norms are synchronised: they need no sending.
-        strategy="auto" if alone else DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
-        plugins=None if alone else [_Processes()],
-        precision=PRECISIONS[settings.precision or "32"],
-        callbacks=callbacks,
-        gradient_clip_val=clip,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        default_root_dir=run.path,
-    )
-
-
-class _Processes(LightningEnvironment):
-    """Tells the trainer what the launcher said: the group stands before the trainer is made."""
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    def world_size(self) -> int:
-        return launched().processes
-
-    def global_rank(self) -> int:
-        return launched().rank
-
-    def local_rank(self) -> int:
-        return launched().local_rank
-
-    def node_rank(self) -> int:
-        return launched().rank // launched().local_processes
-
-    def teardown(self) -> None:
-        """The launcher's variables stay: what comes after the training asks them too."""
-
-
-@contextmanager
-def _lightning_is_quiet() -> Generator[None]:
-    """Its notes on hardware, tips and loaders: gemel says these things itself, or they don't concern it."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
 def _board(settings: Settings, run: Run) -> Any:
     if settings.log != "tensorboard":
         return None
@@ -243,9 +140,3 @@ def _board(settings: Settings, run: Run) -> Any:
     except ImportError as error:
         raise UserError("--log tensorboard needs the package: pip install tensorboard") from error
     return SummaryWriter(str(run.path / "tensorboard"))
-
-
-def _restore(state: dict[str, Any], module: Pretrainer, trainer: Trainer) -> None:
-    checkpoints.load_strictly(module.method, state["method"], "the checkpoint")
-    module.optimizer.load_state_dict(state["optimizer"])
-    trainer.precision_plugin.load_state_dict(state["precision"])

@@ -1,0 +1,105 @@
+"""Accelerator, precision and processes, by Lightning Fabric: the only file that imports it."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TypeVar
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gemel.device import device
+from gemel.launcher import launched
+
+Precision = Literal["64", "32", "bf16", "16"]
+"""64: to prove that processes agree; runs take the others"""
+
+_PRECISIONS: dict[Precision, Literal["64-true", "32-true", "bf16-mixed", "16-mixed"]] = {
+    "64": "64-true",
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+
+Data = TypeVar("Data")
+
+
+class Devices:
+    """This process's device, the arithmetic on it, and the mean of gradients over the processes.
+
+    Args:
+        precision: of the network's arithmetic; 16 scales the loss.
+    """
+
+    def __init__(self, precision: Precision | None = "32") -> None:
+        here = launched()
+        several = here.processes > 1
+        self.device = device()
+        self._fabric = Fabric(
+            accelerator=self.device.type,
+            devices=here.local_processes,
+            num_nodes=here.processes // here.local_processes,
+            # Buffers are the same on all processes, as batch norms are synchronised: they need no sending.
+            strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True) if several else "auto",
+            plugins=[_Processes()] if several else [],
+            precision=_PRECISIONS[precision or "32"],
+        )
+        if several:
+            self._fabric.launch()
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """Return the network on the device; its forward in the precision, its gradients the mean over processes."""
+        return self._fabric.setup_module(network)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a block in the precision, for what runs outside of the wrapped network."""
+        return self._fabric.autocast()
+
+    def moved(self, data: Data) -> Data:
+        """Return tensors, and lists and named tuples of them, on the device."""
+        return self._fabric.to_device(data)
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients, of the scaled loss in half precision."""
+        self._fabric.backward(loss)
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients by the scale of the loss, so that they can be clipped."""
+        self._fabric.strategy.precision.unscale_gradients(optimizer)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Let the optimiser step; in half precision it is skipped where a scaled gradient overflowed."""
+        self._fabric.strategy.optimizer_step(optimizer)
+
+    def state(self) -> dict[str, Any]:
+        """Return the scale of the loss, for a checkpoint."""
+        return self._fabric.strategy.precision.state_dict()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue with the scale of a checkpoint."""
+        self._fabric.strategy.precision.load_state_dict(dict(state))
+
+
+class _Processes(LightningEnvironment):
+    """Tells Fabric what the launcher said; the process group exists before."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    def world_size(self) -> int:
+        return launched().processes
+
+    def global_rank(self) -> int:
+        return launched().rank
+
+    def local_rank(self) -> int:
+        return launched().local_rank
+
+    def node_rank(self) -> int:
+        return launched().rank // launched().local_processes
+
+    def teardown(self) -> None:
+        """Leave the launcher's variables: what follows the training reads them too."""

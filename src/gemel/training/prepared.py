@@ -1,0 +1,52 @@
+"""Prepared: a run that is ready to start; the request makes it, training takes it."""
+
+from dataclasses import dataclass
+
+from gemel.data.batches import Plan
+from gemel.data.sources import Source
+from gemel.data.sources.identity import fingerprint
+from gemel.device import device
+from gemel.launcher import launched
+from gemel.methods.base import Method
+from gemel.runs.folder import Claim
+from gemel.settings.tree import Settings
+
+
+@dataclass
+class Prepared:
+    """A run that is ready to start.
+
+    Args:
+        settings: without gaps.
+        source: the images.
+        method: on its backbone, with its first weights.
+        claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
+    """
+
+    settings: Settings
+    source: Source
+    method: Method
+    claim: Claim | None = None
+
+    @property
+    def identity(self) -> str:
+        """Which images they are; see `fingerprint`."""
+        return fingerprint(self.source)
+
+    @property
+    def plan(self) -> Plan:
+        """What this process draws at every step of the first stage."""
+        chosen = self.settings
+        assert chosen.views is not None and chosen.image_size is not None and chosen.batch_size is not None
+        # The launcher's word: here the processes need not have met yet.
+        here = launched()
+        return Plan(
+            self.source,
+            chosen.views,
+            chosen.image_size,
+            chosen.seed,
+            chosen.batch_size,
+            rank=here.rank,
+            processes=here.processes,
+            on_device=device().type == "cuda",
+        )
