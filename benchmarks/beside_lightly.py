@@ -69,8 +69,7 @@ def gemel_side(asked: argparse.Namespace) -> tuple[LightningModule, Iterable[Any
         views = [torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2)]
         return module, Repeated(Batch(views, torch.arange(asked.batch), torch.zeros(asked.batch)), asked.steps)
     plan = Plan(open_source(asked.folder), PhotoViews(), asked.size, 0, asked.batch)
-    epochs = -(-asked.steps // plan.steps_per_epoch)
-    return module, Loader(plan, epochs=epochs, workers=asked.workers)
+    return module, Loader(plan, range(asked.steps), workers=asked.workers)
 
 
 class Lightly(LightningModule):

@@ -220,7 +220,7 @@ def take_through_loaders(source: Source, reasons: dict[int, str], found: Finding
     found.check(crops.rejected == reasons, "the inference loader refused other files than the decoder")
     found.check(len(seen) == len(source) - len(reasons), "the inference loader lost images")
     plan = Plan(source, PhotoViews(), 24, seed=0, batch_size=min(64, len(source)))
-    loader = Loader(plan, epochs=1, workers=2)
+    loader = Loader(plan, workers=2)
     batches = sum(1 for _ in loader)
     found.check(batches == plan.steps_per_epoch, "the loader lost batches")
     found.check(set(loader.rejected) <= set(reasons), "the loader refused other files than the decoder")

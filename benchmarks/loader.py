@@ -34,6 +34,7 @@ import torch
 from gemel.data.augment import Pixels
 from gemel.data.batches import Batch, Loader, Plan
 from gemel.data.decode import pillow_warns_nobody
+from gemel.data.image_cache import Kept
 from gemel.data.sources import open_source
 from gemel.data.threaded_loader import Rows
 from gemel.reports.tables import Table, markdown
@@ -73,7 +74,8 @@ def one(folder: str, workers: int, memory: int, epochs: int) -> Measured:
     torch.set_num_threads(1)
     plan, written = Plan(open_source(folder), PhotoViews(), 224, 0, 32), addresses_of_rows()
     begin = time.perf_counter()
-    loader = Loader(plan, epochs=epochs, workers=workers, memory=memory)
+    steps = range(epochs * plan.steps_per_epoch)
+    loader = Loader(plan, steps, workers=workers, cache=Kept(plan.source, memory))
     batches = (batch for batch in loader if isinstance(batch, Batch))
     next(batches)
     start = time.perf_counter()

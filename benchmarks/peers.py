@@ -84,7 +84,7 @@ def train(method: Method, source: Source, seed: int, asked: argparse.Namespace) 
     plan = Plan(source, VIEWS, SIZE, seed, asked.batch)
     optimizer = optimizers.build(OPTIMIZER, method.parameter_groups())
     steps = asked.epochs * plan.steps_per_epoch
-    for step, batch in enumerate(Loader(plan, epochs=asked.epochs)):
+    for step, batch in enumerate(Loader(plan, range(steps))):
         assert isinstance(batch, Batch)
         rate = warmup_cosine(step / steps, warmup=0.1, final=OPTIMIZER.final) * asked.batch / 256
         for group in optimizer.param_groups:

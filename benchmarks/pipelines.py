@@ -34,11 +34,6 @@ Peers = dict[str, Callable[[], object]]
 """what makes the views of one image, by the library's name"""
 
 
-class OneView(PhotoViews):
-    def sizes(self, size: int) -> tuple[int, ...]:
-        return (size,)
-
-
 def encode(photo: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(photo).resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
@@ -228,7 +223,7 @@ def multi_crop() -> Peers:
 def one_small_view() -> Peers:
     pillow, second, tensors = papers(0, 0, 32), papers(0, 0, 32, t=v2), on_tensors(0, 0, 32)
     return {
-        **ours(OneView(blur=(0.0, 0.0)), 32, SMALL),
+        **ours(PhotoViews(global_count=1, blur=0.0), 32, SMALL),
         "papers, Pillow": lambda: pillow(Image.fromarray(random.choice(SMALL))),
         "torchvision v2, Pillow": lambda: second(Image.fromarray(random.choice(SMALL))),
         "torchvision v2, tensors": lambda: tensors(torch.from_numpy(random.choice(SMALL)).permute(2, 0, 1)),

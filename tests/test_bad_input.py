@@ -114,7 +114,7 @@ def test_files_that_vanish(tmp_path: Path, workers: int) -> None:
     for path in photos[5:]:
         path.unlink()
     with pytest.raises(gemel.UserError, match=r"none of the 16 images of .* can be read") as caught:
-        list(Loader(Plan(source, PhotoViews(), 16, 0, 8), epochs=1, workers=workers))
+        list(Loader(Plan(source, PhotoViews(), 16, 0, 8), workers=workers))
     assert "Traceback" not in str(caught.value), "a worker's mistake comes home as a sentence"
 
 

@@ -1,5 +1,6 @@
 """Batches are filled by threads in order, a bounded way ahead; decoded images are kept within their budget."""
 
+import multiprocessing
 import threading
 import time
 import warnings
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 
 from conftest import write_photos
-from gemel.data import batches
 from gemel.data import image_cache as kept
 from gemel.data.batches import InferenceLoader, Loader, Plan
 from gemel.data.decode import Unreadable
@@ -58,13 +58,13 @@ def test_a_mistake_in_a_thread_reaches_the_user(tmp_path: Path) -> None:
         path.write_bytes(b"")
     plan = Plan(open_source(tmp_path), PhotoViews(), 16, 0, 2)
     with pytest.raises(UserError, match="none of the 6 images"):
-        list(Loader(plan, epochs=1, workers=2))
+        list(Loader(plan, workers=2))
 
 
 def test_threads_leave_the_warnings_alone(tmp_path: Path) -> None:
     write_photos(tmp_path, 12)
     before = list(warnings.filters)
-    loader = iter(Loader(Plan(open_source(tmp_path), PhotoViews(), 16, 0, 2), epochs=1, workers=2))
+    loader = iter(Loader(Plan(open_source(tmp_path), PhotoViews(), 16, 0, 2), workers=2))
     next(loader)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -109,13 +109,17 @@ def test_images_are_kept_within_the_budget(tmp_path: Path, monkeypatch: pytest.M
 def test_kept_images_change_no_view(tmp_path: Path) -> None:
     write_photos(tmp_path, 6)
     plan = Plan(open_source(tmp_path), PhotoViews(local_count=1), 16, 0, 3)
-    without, within = (list(Loader(plan, epochs=2, workers=2, memory=memory)) for memory in (0, None))
+    caches = (Kept(plan.source, 0), None)
+    without, within = (list(Loader(plan, range(4), workers=2, cache=cache)) for cache in caches)
     for one, two in zip(without, within, strict=True):
         assert all((a == b).all() for a, b in zip(one.views, two.views, strict=True))
         assert [view.shape[-1] for view in one.views] == [16, 16, 8]
 
 
-def test_no_shared_memory_is_asked_for() -> None:
-    names = Path(batches.__file__).read_text(encoding="utf-8") + Path(kept.__file__).read_text(encoding="utf-8")
-    assert "multiprocessing" not in names
-    assert "torch.utils.data" not in names
+def test_workers_are_threads_of_this_process(tmp_path: Path) -> None:
+    write_photos(tmp_path, 12)
+    batches = iter(Loader(Plan(open_source(tmp_path), PhotoViews(), 16, 0, 2), workers=2))
+    next(batches)
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("views")]
+    assert not multiprocessing.active_children()
+    assert not next(batches).views[0].is_shared()

@@ -22,7 +22,7 @@ def test_a_step_on_unfinished_batches(tmp_path: Path) -> None:
         torch.manual_seed(0)
         method = methods.find("barlow_twins")(backbones.find("convnet")(), projector=(32, 32))
         module = Pretrainer(method, AdamWOptimizer(), plan.views, batch_size=4, steps=10, warmup=0.1)
-        batch = next(iter(Loader(plan, epochs=1)))
+        batch = next(iter(Loader(plan)))
         assert isinstance(batch, Unfinished) == on_device
         moved = move_data_to_device(batch, torch.device("cpu"))
         assert type(moved) is type(batch), "Lightning moves it as it is"

@@ -1,19 +1,20 @@
-"""Pixels and numbers to a view; and the one crop without chance, of evaluation."""
+"""Apply the draw of a view to an image's pixels; and the inference crop, which draws nothing."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import sqrt
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 from torch.nn import functional
 
 from gemel.data import on_device
 from gemel.data.compiled import is_compiled
 from gemel.data.photometric import Floats, blur_weights, finish, steps_of
 from gemel.data.resize import SMALL, resize
-from gemel.data.views import GRID, Draw, GlyphDraw, PhotoDraw
+from gemel.data.views import CENTER, GRID, WHOLE, Draw, GlyphDraw, PhotoDraw, StrongDraw
 
 Pixels = NDArray[np.uint8]
 """(H, W) of a grey image or (H, W, 3)"""
@@ -21,9 +22,17 @@ Pixels = NDArray[np.uint8]
 
 def put(image: Pixels, draw: Draw, out: Pixels) -> None:
     """Write the view that `draw` describes into `out` (3, size, size); a grey image gives three equal planes."""
-    if isinstance(draw, GlyphDraw):
+    if isinstance(draw, PhotoDraw):
+        _put_photo(image, draw, out)
+    elif isinstance(draw, GlyphDraw):
         put_planes(_apply_glyph(image, draw), out)
-        return
+    elif isinstance(draw, StrongDraw):
+        put_planes(_apply_strong(image, draw), out)
+    else:
+        put_planes(center(image, draw.size, glyph=False), out)
+
+
+def _put_photo(image: Pixels, draw: PhotoDraw, out: Pixels) -> None:
     view = crop(image, draw)
     if is_compiled():
         channels = 1 if view.ndim == 2 else 3
@@ -35,7 +44,7 @@ def put(image: Pixels, draw: Draw, out: Pixels) -> None:
 
 
 def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
-    """The crop of a draw, resized with antialias: (size, size) of a grey image or (size, size, 3); a copy."""
+    """Cut out the crop of a draw and resize it with antialias: (size, size) of a grey image or (size, size, 3)."""
     # Cut out first: pixels beyond the crop must not bleed into its edge.
     part = image[draw.top : draw.top + draw.height, draw.left : draw.left + draw.width].copy()
     if is_compiled() and max(draw.height, draw.width, draw.size) <= SMALL:
@@ -51,20 +60,54 @@ def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
 
 
 def center(image: Pixels, size: int, *, glyph: bool) -> Pixels:
-    """The inference crop: a photo's shorter side to size · 256 / 224 and the middle; a glyph as a whole."""
+    """Return the inference crop: a photo's shorter side to size · 256 / 224 and the middle; a glyph as a whole."""
     if glyph:
-        return _apply_glyph(image, GlyphDraw(size, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)))
+        return _apply_glyph(image, WHOLE._replace(size=size))
     height, width = image.shape[:2]
-    side = min(height, width) * 224 / 256
-    left, top = (width - side) / 2, (height - side) / 2
-    # One resize of the middle in place of resize and crop: the same pixels but for rounding, in one pass.
+    side = min(height, width) * CENTER
+    return np.asarray(_square(image, (width - side) / 2, (height - side) / 2, side, size))
+
+
+def _square(image: Pixels, left: float, top: float, side: float, size: int) -> Image.Image:
+    # One resize of a box in place of resize and crop: the same pixels but for rounding, in one pass.
     box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
 def put_planes(view: Pixels, out: Pixels) -> None:
     """Copy a finished view, (size, size) or (size, size, 3), into `out` (3, size, size)."""
     out[:] = view if view.ndim == 2 else view.transpose(2, 0, 1)
+
+
+def _move(image: Image.Image, *matrix: float) -> Image.Image:
+    return image.transform(image.size, Image.Transform.AFFINE, matrix)
+
+
+_OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "identity": lambda image, _: image,
+    "autocontrast": lambda image, _: ImageOps.autocontrast(image),
+    "equalize": lambda image, _: ImageOps.equalize(image),
+    "rotate": lambda image, strength: image.rotate(strength),
+    "solarize": lambda image, strength: ImageOps.solarize(image, int(strength)),
+    "color": lambda image, strength: ImageEnhance.Color(image).enhance(strength),
+    "contrast": lambda image, strength: ImageEnhance.Contrast(image).enhance(strength),
+    "brightness": lambda image, strength: ImageEnhance.Brightness(image).enhance(strength),
+    "sharpness": lambda image, strength: ImageEnhance.Sharpness(image).enhance(strength),
+    "shear_x": lambda image, strength: _move(image, 1, strength, 0, 0, 1, 0),
+    "translate_x": lambda image, strength: _move(image, 1, 0, strength * image.width, 0, 1, 0),
+    "translate_y": lambda image, strength: _move(image, 1, 0, 0, 0, 1, strength * image.height),
+    "posterize": lambda image, strength: ImageOps.posterize(image, int(strength)),
+    "shear_y": lambda image, strength: _move(image, 1, 0, 0, strength, 1, 0),
+}
+
+
+def _apply_strong(image: Pixels, draw: StrongDraw) -> Pixels:
+    view = _square(image, draw.left, draw.top, draw.side, draw.size).convert("RGB")
+    view = ImageOps.mirror(view) if draw.flip else view
+    for name, strength in draw.operations:
+        view = _OPERATIONS[name](view, strength)
+    view.paste(draw.fill, draw.cutout)
+    return np.asarray(view)
 
 
 def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
@@ -79,16 +122,16 @@ def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     x, y = a * across + b * down + c, d * across + e * down + f  # (size, size), half sides
     if draw.bends:
         bends = np.array(draw.bends, np.float32).reshape(2, GRID, GRID)
-        x, y = (place + cubic @ bend @ cubic.T for place, bend in zip((x, y), bends, strict=True))
+        x, y = (position + cubic @ bend @ cubic.T for position, bend in zip((x, y), bends, strict=True))
     ground = background(image).astype(np.float32)
     view = _bilinear(image, ground, (x + 1) * (width / 2) - 0.5, (y + 1) * (height / 2) - 0.5)
     if draw.gamma != 1.0 or any(draw.levels):
-        view = _redrawn(view, ground, draw.gamma, *draw.levels)
+        view = _change_greys(view, ground, draw.gamma, *draw.levels)
     return view.round().astype(np.uint8)
 
 
-def _redrawn(view: Floats, ground: Floats, gamma: float, ground_level: float, stroke_level: float) -> Floats:
-    """Thinner or bolder strokes, then other greys, by shares of the way from the background to black or white.
+def _change_greys(view: Floats, ground: Floats, gamma: float, ground_level: float, stroke_level: float) -> Floats:
+    """Make strokes thinner or bolder, then change greys, by shares of the way from the background to black or white.
 
     Levels move the background towards black if the strokes are darker than it, else towards white. Both together are
     below 1, so that what was darker stays darker.
@@ -99,14 +142,14 @@ def _redrawn(view: Floats, ground: Floats, gamma: float, ground_level: float, st
     np.divide(away, room, out=share, where=room != 0)
     darker = (away.sum() or 127 - ground.mean()) < 0
     moved = ground_level * ((0 if darker else 255) - ground)
-    found = ground + moved + (1 - ground_level - stroke_level) * room * share**gamma
-    return found.astype(np.float32, copy=False)
+    changed = ground + moved + (1 - ground_level - stroke_level) * room * share**gamma
+    return changed.astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=8)
 def _grid(size: int) -> tuple[Floats, Floats, Floats]:
-    """Centres of a view's pixels in half sides, (1, size) and (size, 1), and the cubic weights (size, GRID) there."""
-    places = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+    """Return the centres of a view's pixels in half sides, (1, size), (size, 1), and the cubic weights (size, GRID)."""
+    centers = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     # Catmull-Rom from the grid's points, the outermost of which stand at the outermost pixels; beyond them repeated.
     steps = np.linspace(0, GRID - 1, size)
     cubic = np.zeros((size, GRID), np.float32)
@@ -117,11 +160,11 @@ def _grid(size: int) -> tuple[Floats, Floats, Floats]:
         weights = (near, 1 + t**2 * (1.5 * t - 2.5), t * (0.5 + t * (2 - 1.5 * t)), far)
         for offset, weight in enumerate(weights, first - 1):
             cubic[row, min(max(offset, 0), GRID - 1)] += weight
-    return places[None, :], places[:, None], cubic
+    return centers[None, :], centers[:, None], cubic
 
 
 def _bilinear(image: Pixels, ground: Floats, x: Floats, y: Floats) -> Floats:
-    """Values at (x, y), pixels from the centre of the first; outside the image is the background."""
+    """Sample at (x, y), pixels from the centre of the first; outside the image is the background."""
     height, width = image.shape[:2]
     padded = np.empty((height + 2, width + 2, *image.shape[2:]), np.float32)
     padded[:] = ground
@@ -137,6 +180,6 @@ def _bilinear(image: Pixels, ground: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def background(image: Pixels) -> Pixels:
-    """The colour of the corners, by their lower median: what a glyph stands on."""
+    """Return the colour of the corners, by their lower median: what a glyph stands on."""
     corners = np.sort(image[:: max(1, len(image) - 1), :: max(1, image.shape[1] - 1)].reshape(-1, *image.shape[2:]), 0)
     return corners[(len(corners) - 1) // 2]

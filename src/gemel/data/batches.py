@@ -1,8 +1,8 @@
 """Batch, and the loader: step -> batch is a pure function, so a run can start at any step by itself."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data import on_device
-from gemel.data.augment import Pixels, center, crop, put, put_planes
-from gemel.data.decode import Unreadable, load
+from gemel.data.augment import Pixels, crop, put, put_planes
+from gemel.data.decode import Unreadable
 from gemel.data.image_cache import Kept
 from gemel.data.listing import printable
 from gemel.data.sources import ArraySource, Source
 from gemel.data.threaded_loader import Rows, assembled
-from gemel.data.views import Draw, PhotoDraw, draw, order
+from gemel.data.views import Draw, PhotoDraw, choose_partner, draw, order
 from gemel.errors import UserError
 from gemel.launcher import cores
 from gemel.settings.recipes import GlyphViews, PhotoViews, Views
@@ -28,25 +28,32 @@ class Batch(NamedTuple):
     views: list[Tensor]
     """global crops, then local ones; each (B, 3, H, W)"""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
-    """(B,) place in the data set"""
+    """(B,) index of each image in the dataset"""
     label: Tensor
     """(B,) -1 where unknown"""
+    partners: list[Tensor] = []  # noqa: RUF012  a NamedTuple's default; nobody writes into it
+    """as many views of each image's partner, drawn in the same way; empty where the plan has no partners"""
 
 
 class Unfinished(NamedTuple):
-    """A batch whose views are resized crops, and what is still to be done to them, on the device they are moved to."""
+    """A batch with views that are only resized crops, and what is still to be done to them on the device."""
 
     batch: Batch
-    finishes: list[on_device.Finishes]
-    """of each view number"""
+    finishes: list[on_device.Finishes | None]
+    """of each view number, then of each of the partners'; None: nothing"""
 
     def finished(self) -> Batch:
-        """The batch as a method sees it."""
-        views = [on_device.finish(*one) for one in zip(self.batch.views, self.finishes, strict=True)]
-        return self.batch._replace(views=views)
+        """Return the batch as a method sees it."""
+        crops = self.batch.views + self.batch.partners
+        views = [
+            one if finishes is None else on_device.finish(one, finishes)
+            for one, finishes in zip(crops, self.finishes, strict=True)
+        ]
+        count = len(self.batch.views)
+        return self.batch._replace(views=views[:count], partners=views[count:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What is drawn from a source at every step, on this process.
 
@@ -59,6 +66,9 @@ class Plan:
         rank: this process takes the contiguous rows [rank · B / W, (rank + 1) · B / W) of a step.
         processes: W.
         on_device: the loader leaves what comes after the resize of photos to whoever takes its batches.
+        partners: (N, k) indices from which each image's partner of an epoch is drawn; None: no partners.
+        order: indices of an epoch in their order, at least a batch for each of its steps, also with repeats; of every
+            epoch that is drawn with this plan. None: a permutation of all images, another in each epoch.
     """
 
     source: Source
@@ -69,6 +79,8 @@ class Plan:
     rank: int = 0
     processes: int = 1
     on_device: bool = False
+    partners: NDArray[np.int64] | None = None
+    order: NDArray[np.int64] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,11 +93,43 @@ class Plan:
         return self.on_device and isinstance(self.views, PhotoViews)
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Places in the data set of this process's part of a step."""
+        """Return the indices of this process's part of a step."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         part = self.batch_size // self.processes
         start = batch * self.batch_size + self.rank * part
-        return order(self.seed, epoch, len(self.source))[start : start + part]
+        rows = order(self.seed, epoch, len(self.source)) if self.order is None else self.order
+        return rows[start : start + part]
+
+    def check(self) -> None:
+        """Check that the images fill a batch, the processes share it, and partners and order are of these images.
+
+        Raises:
+            UserError: with every mistake.
+        """
+        count, wrong = len(self.source), list[str]()
+        if self.steps_per_epoch == 0:
+            wrong.append(f"{count} images cannot fill a batch of {self.batch_size}; lower --batch-size")
+        if self.batch_size % self.processes:
+            wrong.append(
+                f"a batch of {self.batch_size} cannot be shared by {self.processes} processes; give a multiple"
+            )
+        if self.partners is not None:
+            fits = self.partners.ndim == 2 and len(self.partners) == count and self.partners.size > 0
+            wrong += _index_mistakes("partners", self.partners, count, fits, f"({count}, k), k at least 1")
+        if self.order is not None:
+            needed = self.steps_per_epoch * self.batch_size
+            fits = self.order.ndim == 1 and len(self.order) >= needed
+            wrong += _index_mistakes("order", self.order, count, fits, f"({needed},) or longer, to fill all batches")
+        if wrong:
+            raise UserError(*wrong)
+
+
+def _index_mistakes(name: str, indices: NDArray[Any], count: int, fits: bool, shape: str) -> list[str]:
+    if not fits or indices.dtype.kind not in "iu":
+        return [f"{name} must be an array of integers {shape}, not {indices.dtype} {indices.shape}"]
+    low, high = indices.min(initial=0), indices.max(initial=0)
+    inside = low >= 0 and high < count
+    return [] if inside else [f"{name} must be indices of the images, 0 to {count - 1}, not from {low} to {high}"]
 
 
 class Drawn(NamedTuple):
@@ -96,48 +140,92 @@ class Drawn(NamedTuple):
 
 
 class Loader:
-    """Batches from step `start` to the end of `epochs`.
+    """The batches of some steps.
 
     Args:
         plan: what is drawn.
-        epochs: passes over the images.
-        start: first step.
+        steps: numbers of the steps, counted over all epochs; None: those of the first epoch.
         workers: threads that prepare batches; 0: the calling one does.
-        memory: bytes of decoded images that are kept for later epochs; None: see `kept`.
+        cache: of decoded images, as another loader of the same source had it; None: a new one.
 
     Attributes:
-        rejected: reasons of the unreadable images met so far, by place.
+        rejected: reasons why images could not be read so far, by index.
+        cache: of decoded images.
+
+    Raises:
+        UserError: as `Plan.check`.
     """
 
-    def __init__(self, plan: Plan, *, epochs: int, start: int = 0, workers: int = 0, memory: int | None = None) -> None:
-        if plan.steps_per_epoch == 0:
-            raise UserError(f"{len(plan.source)} images cannot fill a batch of {plan.batch_size}; lower --batch-size")
-        if plan.batch_size % plan.processes:
-            raise UserError(
-                f"a batch of {plan.batch_size} cannot be shared by {plan.processes} processes; give a multiple"
-            )
+    def __init__(self, plan: Plan, steps: range | None = None, *, workers: int = 0, cache: Kept | None = None) -> None:
+        plan.check()
         self.plan = plan
-        self.steps = range(start, epochs * plan.steps_per_epoch)
+        self.steps = range(plan.steps_per_epoch) if steps is None else steps
         self.workers = workers
+        self.cache = Kept(plan.source) if cache is None else cache
         self.rejected: dict[int, str] = {}
-        self._kept = Kept(plan.source, memory)
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch | Unfinished]:
-        for drawn in assembled(self._begin, self.steps, self.workers):
-            self.rejected.update(drawn.rejected)
-            yield Unfinished(drawn.batch(), drawn.finishes()) if self.plan.leaves_finish else drawn.batch()
+        for drawing in assembled(self._begin, self.steps, self.workers):
+            self.rejected.update(drawing.rejected)
+            yield drawing.drawn()
 
     def _begin(self, step: int) -> "_Drawing":
-        plan = self.plan
-        epoch, rows = step // plan.steps_per_epoch, plan.rows(step).tolist()
-        return _Drawing(plan, self._kept, epoch, rows, finish=not plan.leaves_finish)
+        return _Drawing(self.plan, self.cache, step // self.plan.steps_per_epoch, self.plan.rows(step).tolist())
+
+
+class ViewLoader:
+    """The global views of an epoch in the order of the indices; unreadable images are skipped and reported.
+
+    Args:
+        plan: what is drawn; its partners and order are not looked at.
+        epoch: whose views.
+        indices: of the images; None: all of them.
+        batch_size: images at a time; the last batch may have fewer.
+        workers: threads that prepare batches; 0: the calling one does.
+        cache: as `Loader`.
+
+    Attributes:
+        rejected: as `Loader`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        epoch: int,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
+        *,
+        batch_size: int = 256,
+        workers: int = 0,
+        cache: Kept | None = None,
+    ) -> None:
+        views = plan.views.model_copy(update={"local_count": 0}) if isinstance(plan.views, PhotoViews) else plan.views
+        self.plan = replace(plan, views=views, partners=None)
+        self.epoch = epoch
+        self.indices = np.arange(len(plan.source)) if indices is None else np.asarray(indices, np.int64)
+        self.batch_size = batch_size
+        self.workers = workers
+        self.cache = Kept(plan.source, 0) if cache is None else cache
+        self.rejected: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch | Unfinished]:
+        for drawing in assembled(self._begin, range(len(self)), self.workers):
+            self.rejected.update(drawing.rejected)
+            if drawing.is_read.any():
+                yield drawing.drawn()
+
+    def _begin(self, number: int) -> "_Drawing":
+        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
+        return _Drawing(self.plan, self.cache, self.epoch, wanted.tolist(), replaces=False)
 
 
 class InferenceLoader:
-    """The inference crops of all images in order; unreadable ones are left out and told.
+    """The inference crops of images in the order of the indices; unreadable ones are skipped and reported.
 
     Yields (views (b, 3, size, size) uint8, index (b,)).
     """
@@ -152,35 +240,29 @@ class InferenceLoader:
         workers: int = 0,
         indices: Sequence[int] | None = None,
     ) -> None:
-        self.indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
-        self.batch_size = batch_size
-        self.workers = workers
-        self.rejected: dict[int, str] = {}
-        self._source, self._size, self._glyph = source, size, glyph
+        views = GlyphViews(global_count=1, kinds="plain") if glyph else PhotoViews(global_count=1, kinds="plain")
+        plan = Plan(source, views, size, seed=0, batch_size=batch_size)
+        self._views = ViewLoader(plan, 0, indices, batch_size=batch_size, workers=workers)
+        self.indices, self.rejected = self._views.indices, self._views.rejected
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return len(self._views)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for crops in assembled(self._begin, range(len(self)), self.workers):
-            self.rejected.update(crops.rejected)
-            if crops.is_read.any():
-                yield crops.read()
-
-    def _begin(self, number: int) -> "_Crops":
-        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
-        return _Crops(self._source, wanted, self._size, glyph=self._glyph)
+        for drawn in self._views:
+            batch = drawn.batch if isinstance(drawn, Unfinished) else drawn
+            yield batch.views[0], batch.index
 
 
 def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
-    """The views of the images at `indices`, as training would see them in `epoch`.
+    """Draw the views of the images at `indices`, as training would see them in `epoch`.
 
     An unreadable image is replaced by the next readable one.
 
     Raises:
         UserError: no image can be read.
     """
-    drawing = _Drawing(plan, Kept(plan.source, 0), epoch, indices)
+    drawing = _Drawing(replace(plan, on_device=False), Kept(plan.source, 0), epoch, indices)
     drawing.fill(range(len(drawing)))
     return Drawn(drawing.batch(), drawing.rejected)
 
@@ -192,91 +274,100 @@ def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, 
         put(image, one, view)
 
 
-def draws_of(views: Views, image: Pixels, sizes: Sequence[int], *, seed: int, epoch: int, index: int) -> list[Draw]:
-    """The draws of all views of one image."""
-    height, width = image.shape[:2]
-    return [
-        draw(views, seed=seed, epoch=epoch, index=index, view=view, height=height, width=width, size=size)
-        for view, size in enumerate(sizes)
-    ]
+def draws_of(
+    views: Views, image: Pixels, sizes: Sequence[int], *, seed: int, epoch: int, index: int, partner: bool = False
+) -> list[Draw]:
+    """Draw the numbers of all views of one image; see `views.draw`."""
+    key = {"seed": seed, "epoch": epoch, "index": index, "height": image.shape[0], "width": image.shape[1]}
+    return [draw(views, view=view, size=size, partner=partner, **key) for view, size in enumerate(sizes)]
 
 
 def default_workers(source: Source) -> int:
-    """Workers of a pass over the images: none for images in memory or few, else one for each core but one."""
+    """Return the workers of a pass over the images: 0 for images in memory or few, else one for each core but one."""
     few = isinstance(source, ArraySource) or len(source) < 512
     return 0 if few else max(1, min(8, cores() - 1))
 
 
 class _Drawing(Rows):
-    def __init__(self, plan: Plan, kept: Kept, epoch: int, indices: Sequence[int], *, finish: bool = True) -> None:
-        super().__init__(len(indices), plan.views.sizes(plan.size))
-        self.plan, self.kept, self.epoch, self.indices, self.finish = plan, kept, epoch, indices, finish
-        self.places = np.empty(len(indices), np.int64)
+    """A batch that is drawn row by row.
+
+    Args:
+        plan: what is drawn.
+        cache: of decoded images.
+        epoch: whose views.
+        indices: of the images.
+        replaces: the next readable image takes the place of an unreadable one; else its row is left out.
+    """
+
+    def __init__(self, plan: Plan, cache: Kept, epoch: int, indices: Sequence[int], *, replaces: bool = True) -> None:
+        self.count = plan.views.count
+        super().__init__(len(indices), plan.views.sizes(plan.size) * (1 if plan.partners is None else 2))
+        self.plan, self.cache, self.epoch, self.indices, self.replaces = plan, cache, epoch, indices, replaces
+        self.index = np.array(indices, np.int64)
+        self.is_read = np.zeros(len(indices), bool)
         self._draws: dict[tuple[int, int], PhotoDraw] = {}
 
     def fill(self, rows: range) -> None:
-        plan = self.plan
         for row in rows:
-            index, image = self._readable(int(self.indices[row]))
-            self.places[row] = index
-            draws = draws_of(plan.views, image, self.sizes, seed=plan.seed, epoch=self.epoch, index=index)
-            for view, (one, out) in enumerate(zip(draws, self.row(row), strict=True)):
-                if self.finish or not isinstance(one, PhotoDraw):
-                    put(image, one, out)
-                else:
-                    put_planes(crop(image, one), out)
-                    self._draws[view, row] = one
+            index, image = self._readable(self.indices[row]) if self.replaces else self._load(self.indices[row])
+            if image is None:
+                continue
+            self.index[row], self.is_read[row] = index, True
+            self._put(row, index, image)
+            if self.plan.partners is not None:
+                partner = choose_partner(self.plan.partners, seed=self.plan.seed, epoch=self.epoch, index=index)
+                self._put(row, index, self._readable(partner)[1], partner=True)
 
-    def finishes(self) -> list[on_device.Finishes]:
-        """What is still to be done to the views."""
-        rows = range(len(self))
-        return [on_device.stack([self._draws[view, row] for row in rows]) for view in range(len(self.views))]
+    def _put(self, row: int, index: int, image: Pixels, *, partner: bool = False) -> None:
+        plan, first = self.plan, self.count if partner else 0
+        draws = draws_of(
+            plan.views, image, self.sizes[: self.count], seed=plan.seed, epoch=self.epoch, index=index, partner=partner
+        )
+        for view, (one, out) in enumerate(zip(draws, self.row(row)[first : first + self.count], strict=True), first):
+            if plan.leaves_finish and isinstance(one, PhotoDraw):
+                put_planes(crop(image, one), out)
+                self._draws[view, row] = one
+            else:
+                put(image, one, out)
+
+    def drawn(self) -> Batch | Unfinished:
+        """Return the batch, and what is still to be done to its views where that is left to the device."""
+        if not self.plan.leaves_finish:
+            return self.batch()
+        draws = [[self._draws.get((view, row)) for row in self._rows()] for view in range(len(self.views))]
+        stacks = [[one for one in of_view if one is not None] for of_view in draws]
+        return Unfinished(self.batch(), [on_device.stack(one) if one else None for one in stacks])
 
     def batch(self) -> Batch:
-        places, labels = torch.from_numpy(self.places), self.plan.source.labels
-        label = torch.full_like(places, -1) if labels is None else torch.from_numpy(labels[self.places])
-        return Batch(self.views, places, label)
+        """Return the rows that were read."""
+        rows = self._rows()
+        views = self.views if len(rows) == len(self) else [view[rows] for view in self.views]
+        index, labels = self.index[rows], self.plan.source.labels
+        label = np.full_like(index, -1) if labels is None else labels[index]
+        return Batch(views[: self.count], torch.from_numpy(index), torch.from_numpy(label), views[self.count :])
+
+    def _rows(self) -> list[int]:
+        return np.flatnonzero(self.is_read).tolist()
 
     def _readable(self, wanted: int) -> tuple[int, Pixels]:
         source, count = self.plan.source, len(self.plan.source)
         for offset in range(count):
-            index = (wanted + offset) % count
-            if index in self.rejected:  # of the same batch: not read once more
-                continue
-            try:
-                return index, self.kept.load(index)
-            except Unreadable as error:
-                self.rejected[index] = error.reason
+            index, image = self._load((wanted + offset) % count)
+            if image is not None:
+                return index, image
         first = self.rejected[wanted]
         raise UserError(f"none of the {count} images of {printable(source.name)} can be read; the first: {first}")
 
-
-class _Crops(Rows):
-    def __init__(self, source: Source, indices: NDArray[np.int64], size: int, *, glyph: bool) -> None:
-        super().__init__(len(indices), [size])
-        self.source, self.indices, self.size, self.glyph = source, indices, size, glyph
-        self.is_read = np.zeros(len(indices), bool)
-
-    def fill(self, rows: range) -> None:
-        for row in rows:
-            index = int(self.indices[row])
-            try:
-                image = load(self.source, index)
-            except Unreadable as error:
-                self.rejected[index] = error.reason
-                continue
-            put_planes(center(image, self.size, glyph=self.glyph), self.row(row)[0])
-            self.is_read[row] = True
-
-    def read(self) -> tuple[Tensor, Tensor]:
-        """The crops of the readable images, and their places."""
-        crops, places = self.views[0], torch.from_numpy(self.indices.copy())
-        if self.is_read.all():
-            return crops, places
-        rows = torch.from_numpy(self.is_read)
-        return crops[rows], places[rows]
+    def _load(self, index: int) -> tuple[int, Pixels | None]:
+        if index in self.rejected:  # of the same batch: not read once more
+            return index, None
+        try:
+            return index, self.cache.load(index)
+        except Unreadable as error:
+            self.rejected[index] = error.reason
+            return index, None
 
 
 def is_glyph(views: Views) -> bool:
-    """Whether images are taken as a whole (glyphs) or by their middle (photos) at inference."""
+    """Return whether images are taken as a whole (glyphs) or by their middle (photos) at inference."""
     return isinstance(views, GlyphViews)

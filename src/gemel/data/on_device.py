@@ -1,6 +1,7 @@
 """Flip, jitter, grey, blur and solarise of a batch of crops, on the device of its tensors; as `photometric.py` of one.
 
-So a worker can leave everything after the resize to a GPU. It is also what is done where numba is missing.
+So a worker can leave everything after the resize to a GPU. It is also what is done where numba is missing. Which steps
+occur, and on which images, is known on the CPU when draws are stacked: nothing here waits for the device.
 """
 
 from collections.abc import Sequence
@@ -8,48 +9,96 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gemel.data.photometric import BOXES, BRIGHTNESS, CODES, CONTRAST, HUE, LUMA, SATURATION, blur_weights, steps_of
+from gemel.data.photometric import BOXES, BRIGHTNESS, CONTRAST, GRAY, HUE, LUMA, SATURATION, blur_weights, steps_of
 from gemel.data.views import PhotoDraw
+
+_SHARES = {BRIGHTNESS: (0, 0), CONTRAST: (0, 1), SATURATION: (1, 0), GRAY: (1, 0)}
+"""of a pixel's luma, and of the image's mean luma, in what a step blends into an image"""
+
+
+class Step(NamedTuple):
+    """What one position in the images' orders of steps needs; plain numbers, on whatever device the tensors are."""
+
+    blends: bool
+    """any brightness, contrast, saturation or grey"""
+    grays: bool
+    """any of them but brightness"""
+    hues: int
+    """images whose hue is turned"""
 
 
 class Finishes(NamedTuple):
     """The draws of a batch of crops as tensors; a NamedTuple, so that loaders pin it and trainers move it."""
 
+    steps: tuple[Step, ...]
+    """of the jitter and grey, N of them"""
     flip: Tensor
     """(B,) bool"""
-    codes: Tensor
-    """(B, N) steps of the jitter and grey in their order, -1 where there is none"""
-    factors: Tensor
-    """(B, N) theirs"""
+    blends: Tensor
+    """(N, 3, B) factor of the image in each step, then the shares of its luma and of its mean luma in the rest"""
+    hued: Tensor
+    """(H,) rows of the images whose hue is turned, step by step"""
+    turns: Tensor
+    """(H,) by which share of the colour circle"""
+    blurred: Tensor
+    """(b,) rows of the images that are blurred"""
     weights: Tensor
-    """(B, K) half boxes of the blur, from the centre outwards"""
+    """(b, K) half boxes of the blur, from the centre outwards"""
     solarize: Tensor
     """(B,) bool"""
 
 
 def stack(draws: Sequence[PhotoDraw]) -> Finishes:
-    """The draws of one view number of several images."""
-    steps = [steps_of(draw) for draw in draws]
-    kernels = [blur_weights(draw.sigma) for draw in draws]
-    codes = np.full((len(draws), max((len(one) for one, _ in steps), default=0)), -1, np.int64)
-    factors = np.ones(codes.shape, np.float32)
-    weights = np.zeros((len(draws), max((len(one) for one in kernels), default=1)), np.float32)
-    for row, ((code, factor), kernel) in enumerate(zip(steps, kernels, strict=True)):
-        codes[row, : len(code)], factors[row, : len(code)], weights[row, : len(kernel)] = code, factor, kernel
+    """Turn the draws of one view number of several images into tensors."""
+    blurred = [row for row, draw in enumerate(draws) if draw.sigma > 0]
+    kernels = [blur_weights(draws[row].sigma) for row in blurred]
+    weights = np.zeros((len(blurred), max((len(kernel) for kernel in kernels), default=1)), np.float32)
+    for row, kernel in enumerate(kernels):
+        weights[row, : len(kernel)] = kernel
+    steps, blends, hued, turns = _stack_steps(draws)
     return Finishes(
+        steps=steps,
         flip=torch.tensor([draw.flip for draw in draws], dtype=torch.bool),
-        codes=torch.from_numpy(codes),
-        factors=torch.from_numpy(factors),
+        blends=torch.from_numpy(blends),
+        hued=torch.tensor(hued, dtype=torch.int64),
+        turns=torch.tensor(turns, dtype=torch.float32),
+        blurred=torch.tensor(blurred, dtype=torch.int64),
         weights=torch.from_numpy(weights),
         solarize=torch.tensor([draw.solarize for draw in draws], dtype=torch.bool),
     )
 
 
+def _stack_steps(
+    draws: Sequence[PhotoDraw],
+) -> tuple[tuple[Step, ...], NDArray[np.float32], list[int], list[float]]:
+    pairs = [list(zip(*(part.tolist() for part in steps_of(draw)), strict=True)) for draw in draws]
+    count = max((len(one) for one in pairs), default=0)
+    blends = np.zeros((count, 3, len(draws)), np.float32)
+    blends[:, 0] = 1
+    steps: list[Step] = []
+    hued: list[int] = []
+    turns: list[float] = []
+    for position in range(count):
+        codes: list[int] = []
+        before = len(hued)
+        for row, one in enumerate(pairs):
+            code, factor = one[position] if position < len(one) else (-1, 1.0)
+            if code == HUE:
+                hued.append(row)
+                turns.append(factor)
+            elif code in _SHARES:
+                codes.append(code)
+                blends[position, :, row] = (0.0 if code == GRAY else factor, *_SHARES[code])
+        steps.append(Step(bool(codes), bool(set(codes) - {BRIGHTNESS}), len(hued) - before))
+    return tuple(steps), blends, hued, turns
+
+
 def finish(crops: Tensor, finishes: Finishes) -> Tensor:
-    """Everything that is done to views after their resize.
+    """Do everything that is done to views after their resize.
 
     Args:
         crops: (B, C, H, W) uint8, C 1 or 3.
@@ -65,55 +114,49 @@ def finish(crops: Tensor, finishes: Finishes) -> Tensor:
 
 def _finish(values: Tensor, finishes: Finishes) -> Tensor:
     values = torch.where(finishes.flip.view(-1, 1, 1, 1), values.flip(-1), values)
-    for codes, factors in zip(finishes.codes.T, finishes.factors.T, strict=True):
-        for code in CODES.values():
-            chosen = codes == code
-            if chosen.any():
-                values[chosen] = _step(values[chosen], code, factors[chosen].view(-1, 1, 1, 1))
-    values = _blur(values, finishes.weights)
+    end = 0
+    for step, blend in zip(finishes.steps, finishes.blends, strict=True):
+        if step.blends:
+            values = _blend(values, *blend.view(3, -1, 1, 1, 1), grays=step.grays)
+        start, end = end, end + step.hues
+        if step.hues and values.shape[1] == 3:  # one channel has no hue
+            rows, turns = finishes.hued[start:end], finishes.turns[start:end].view(-1, 1, 1, 1)
+            values.index_copy_(0, rows, _turn(values.index_select(0, rows), 6 * turns))
+    if len(finishes.blurred):
+        blurred = _blur(values.index_select(0, finishes.blurred), finishes.weights)
+        values.index_copy_(0, finishes.blurred, blurred)
     rounded = (values + 0.5).to(torch.uint8)
     rounded = torch.where(finishes.solarize.view(-1, 1, 1, 1) & (rounded >= 128), 255 - rounded, rounded)
     return rounded.expand(-1, 3, -1, -1).contiguous()
 
 
-def _step(values: Tensor, code: int, factor: Tensor) -> Tensor:
-    if code == BRIGHTNESS:
-        return (values * factor).clamp(0, 255)
-    if code == CONTRAST:
-        mean = _luma(values).mean((1, 2, 3), keepdim=True)
-        return (values * factor + (1 - factor) * mean).clamp(0, 255)
-    if values.shape[1] == 1:  # one channel has neither saturation nor hue, and is grey
-        return values
-    if code == SATURATION:
-        return (values * factor + (1 - factor) * _luma(values)).clamp(0, 255)
-    if code == HUE:
-        return _turned(values, 6 * factor)
-    return _luma(values).expand_as(values)
+def _blend(values: Tensor, factor: Tensor, luma_share: Tensor, mean_share: Tensor, *, grays: bool) -> Tensor:
+    """Return factor · values + (1 - factor) · grey, where grey is black, the pixel's luma or the image's mean luma."""
+    if not grays:
+        return (values * factor).clamp_(0, 255)
+    if values.shape[1] == 1:  # one channel is grey: saturation changes nothing
+        luma, factor = values, torch.where(luma_share > 0, 1.0, factor)
+    else:
+        red, green, blue = values.split(1, 1)
+        luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    gray = luma_share * luma + mean_share * luma.mean((1, 2, 3), keepdim=True)
+    return (values * factor).add_((1 - factor) * gray).clamp_(0, 255)
 
 
-def _luma(values: Tensor) -> Tensor:
-    if values.shape[1] == 1:
-        return values
-    red, green, blue = values.split(1, 1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
-
-
-def _turned(values: Tensor, turn: Tensor) -> Tensor:
-    """The equation stands at `photometric._turn`."""
+def _turn(values: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue; the equation stands at `photometric._turn`."""
     red, green, blue = values.split(1, 1)
     value = values.amax(1, keepdim=True)
     chroma = value - values.amin(1, keepdim=True)
     inverse = 1 / torch.where(chroma > 0, chroma, 1.0)
     hue = torch.where(value == green, (blue - red) * inverse + 2, (red - green) * inverse + 4)
     hue = torch.where(value == red, (green - blue) * inverse, hue) + turn
-    places = (hue + torch.tensor([5.0, 3.0, 1.0], device=values.device).view(1, 3, 1, 1)) % 6
-    return value - chroma * torch.minimum(places, 4 - places).clamp(0, 1)
+    k = (hue + torch.arange(5, 0, -2, device=values.device).view(1, 3, 1, 1)) % 6
+    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
 def _blur(values: Tensor, weights: Tensor) -> Tensor:
     half = weights.shape[1] - 1
-    if half == 0:
-        return values
     kernels = torch.cat([weights.flip(1), weights[:, 1:]], 1).repeat_interleave(values.shape[1], 0)  # (B C, 2 K - 1)
     # One group of the convolution for each plane: every image has a kernel of its own.
     planes = values.flatten(0, 1)[None]

@@ -20,24 +20,34 @@ Given = str | PathLike[str] | bytes | bytearray | memoryview | Pixels
 def views_of(
     images: Sequence[Given], views: Views, size: int, *, seed: int, epoch: int, index: Sequence[int] | None
 ) -> list[Tensor]:
-    """The views that training would see of images at these places of a data set:
-    V tensors (B, 3, side, side), uint8; side is `size` for the global ones.
+    """Return the views that training would see of images with these indices in a dataset.
+
+    Args:
+        images: files, encoded bytes, or uint8 arrays (H, W) or (H, W, 3).
+        views: the recipe, of which all kinds of views and any number of them are drawn.
+        size: side of a global view, pixels.
+        seed: of the run, at least 0.
+        epoch: at least 0.
+        index: of each image, at least 0; None: 0, 1, 2, ...
+
+    Returns:
+        V tensors (B, 3, side, side), uint8.
 
     Raises:
-        UserError: an image can't be read, or there are more or fewer places than images.
+        UserError: an image can't be read, or there are more or fewer indices than images.
     """
     if isinstance(images, str | bytes | Path):
         raise UserError("images must be a list: of files, of bytes, or of arrays")
     if isinstance(index, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UserError(f"index must be a list of places, one for each image, not {index}")
-    places = range(len(images)) if index is None else index
-    if len(places) != len(images):
-        raise UserError(f"{len(images)} images and {len(places)} places in index; give one place for each image")
-    if min([seed, epoch, *places], default=0) < 0:
-        raise UserError(f"seed {seed}, epoch {epoch} and the places in index must be at least 0")
+        raise UserError(f"index must be a list of indices, one for each image, not {index}")
+    indices = range(len(images)) if index is None else index
+    if len(indices) != len(images):
+        raise UserError(f"{len(images)} images and {len(indices)} numbers in index; give one for each image")
+    if min([seed, epoch, *indices], default=0) < 0:
+        raise UserError(f"seed {seed}, epoch {epoch} and the numbers in index must be at least 0")
     out = [np.empty((len(images), 3, side, side), np.uint8) for side in views.sizes(size)]
-    for row, (given, place) in enumerate(zip(images, places, strict=True)):
-        put_views(views, _pixels(given), [view[row] for view in out], seed=seed, epoch=epoch, index=int(place))
+    for row, (given, number) in enumerate(zip(images, indices, strict=True)):
+        put_views(views, _pixels(given), [view[row] for view in out], seed=seed, epoch=epoch, index=int(number))
     return [torch.from_numpy(one) for one in out]
 
 

@@ -1,8 +1,8 @@
-"""Batches assembled in threads ahead of their use: each is allocated once, and its rows are filled where they lie.
+"""Batches assembled in threads ahead of their use: each is allocated once, and its rows are filled in place.
 
-Threads and not processes: decoding, resizing and the loop over pixels all let go of the interpreter, so that threads
-run side by side. They start at once, share the decoded images, copy nothing, need no /dev/shm, and no fork of a process
-that has threads of its own.
+Threads and not processes: decoding, resizing and the loop over pixels all release the interpreter's lock, so that
+threads run in parallel. They start at once, share the decoded images, copy nothing, need no /dev/shm, and no fork of a
+process that has threads of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from gemel.data.augment import Pixels
-from gemel.data.decode import pillow_warns_nobody
+from gemel.data.decode import quiet_pillow
+from gemel.device import device
 
 PREFETCHED = 2
-"""batches under way beside the one in use"""
+"""batches prepared ahead of the one in use"""
 
 
 class Rows(ABC):
@@ -33,7 +34,7 @@ class Rows(ABC):
 
     def __init__(self, count: int, sizes: Iterable[int]) -> None:
         self.sizes = list(sizes)
-        pinned = torch.cuda.is_available()  # the copy to a GPU then runs beside its work
+        pinned = device().type == "cuda"  # the copy to a GPU then runs beside its work
         self.views: list[Tensor] = [
             torch.empty((count, 3, size, size), dtype=torch.uint8, pin_memory=pinned) for size in self.sizes
         ]
@@ -44,7 +45,7 @@ class Rows(ABC):
         return len(self.views[0])
 
     def row(self, number: int) -> list[Pixels]:
-        """One row of each view, (3, size, size)."""
+        """Return one row of each view, (3, size, size), to be written into."""
         return [view[number] for view in self._pixels]
 
     @abstractmethod
@@ -56,7 +57,7 @@ Filled = TypeVar("Filled", bound=Rows)
 
 
 def assembled(begin: Callable[[int], Filled], numbers: Iterable[int], workers: int) -> Iterator[Filled]:
-    """The batches of these numbers, in order.
+    """Yield the batches of these numbers, in order.
 
     Args:
         begin: makes the empty batch of a number.
@@ -70,8 +71,8 @@ def assembled(begin: Callable[[int], Filled], numbers: Iterable[int], workers: i
             yield batch
         return
     waiting: deque[tuple[Filled, list[Future[None]]]] = deque()
-    # Here, once: the list of filters belongs to the process, and must not change under whoever takes the batches.
-    with pillow_warns_nobody(), ThreadPoolExecutor(workers, "views") as pool:
+    # Here, once: the list of warning filters belongs to the process, and must not change while batches are used.
+    with quiet_pillow(), ThreadPoolExecutor(workers, "views") as pool:
         try:
             for number in numbers:
                 batch = begin(number)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, Views
+from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, Views, by_view
 
 GRID = 4
 """points along a side of the grid that bends a glyph"""
@@ -20,8 +20,35 @@ GRID = 4
 TRIES = 10
 """crops that are tried before the centred one is taken, as in torchvision"""
 
+CENTER = 224 / 256
+"""side of the inference crop, as a share of the image's shorter side"""
+
+OPERATIONS = {
+    "identity": (0.0, 1.0),
+    "autocontrast": (0.0, 1.0),
+    "equalize": (0.0, 1.0),
+    "rotate": (-30.0, 30.0),
+    "solarize": (0.0, 256.0),
+    "color": (0.05, 0.95),
+    "contrast": (0.05, 0.95),
+    "brightness": (0.05, 0.95),
+    "sharpness": (0.05, 0.95),
+    "shear_x": (-0.1, 0.1),
+    "translate_x": (-0.1, 0.1),
+    "translate_y": (-0.1, 0.1),
+    "posterize": (4.0, 8.0),
+    "shear_y": (-0.1, 0.1),
+}
+"""SCAN's list for strong views, after RandAugment (arXiv 1909.13719): range of each operation's strength"""
+
 _ORDER_STREAM = 2**63
 """counter word of an epoch's order: no view number reaches it"""
+
+_PARTNER_STREAM = 2**63 + 1
+"""counter word of the choice of an image's partner"""
+
+_PARTNER_VIEWS = 2**32
+"""added to the view number for the views of a partner, which are drawn by the index of the image that it is with"""
 
 
 class PhotoDraw(NamedTuple):
@@ -44,7 +71,7 @@ class PhotoDraw(NamedTuple):
 
 
 class GlyphDraw(NamedTuple):
-    """One sampling: from a place in the view to one in the image, both in half sides from the centre."""
+    """One sampling: from a position in the view to one in the image, both in half sides from the centre."""
 
     size: int
     """side of the view, pixels"""
@@ -58,34 +85,84 @@ class GlyphDraw(NamedTuple):
     """shares of the way from background to black or white that the background moves on, and the strokes come back"""
 
 
-Draw = PhotoDraw | GlyphDraw
+class PlainDraw(NamedTuple):
+    """The inference crop of a photograph."""
+
+    size: int
+    """side of the view, pixels"""
 
 
-def draw(views: Views, *, seed: int, epoch: int, index: int, view: int, height: int, width: int, size: int) -> Draw:
+class StrongDraw(NamedTuple):
+    """What is done to one photograph, in this order: crop, flip, operations, cutout."""
+
+    size: int
+    """side of the view, pixels"""
+    left: float
+    top: float
+    side: float
+    """of the square crop, pixels of the image"""
+    flip: bool
+    operations: tuple[tuple[str, float], ...]
+    """names and strengths"""
+    cutout: tuple[int, int, int, int]
+    """left, top, right and bottom of what is cut out, pixels of the view; empty where right is left"""
+    fill: tuple[int, int, int]
+    """colour that is put there: the mean, which is 0 after normalisation"""
+
+
+WHOLE = GlyphDraw(0, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+"""the inference view of a glyph, but for its size: the whole image"""
+
+Draw = PhotoDraw | GlyphDraw | PlainDraw | StrongDraw
+
+
+def draw(
+    views: Views,
+    *,
+    seed: int,
+    epoch: int,
+    index: int,
+    view: int,
+    height: int,
+    width: int,
+    size: int,
+    partner: bool = False,
+) -> Draw:
     """Draw the numbers of one view.
 
     Args:
         views: the recipe.
         seed: of the run.
         epoch: from 0.
-        index: the image's place in the data set.
+        index: of the image in the dataset; for the views of a partner, of the image that it is with.
         view: number of the view, from 0.
         height: of the image, pixels.
         width: of the image, pixels.
         size: side of the view, pixels.
+        partner: the view is one of a partner.
     """
-    generator = _generator(seed, epoch, view, index)
+    kind = "random" if view >= views.global_count else by_view(views.kinds, view)
+    if kind == "plain":
+        return PlainDraw(size) if isinstance(views, PhotoViews) else WHOLE._replace(size=size)
+    generator = _generator(seed, epoch, view + _PARTNER_VIEWS if partner else view, index)
     if isinstance(views, GlyphViews):
         return _draw_glyph(views, generator, size)
+    if kind == "strong":
+        return _draw_strong(views, generator, height, width, size)
     return _draw_photo(views, generator.random(64), view, height, width, size)
 
 
 @lru_cache(maxsize=2)
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The permutation of an epoch, drawn from (seed, epoch); kept, since every step of the epoch asks for it."""
+    """Return the permutation of an epoch, drawn from (seed, epoch); cached, since every step asks for it."""
     permutation = _generator(seed, epoch, _ORDER_STREAM, 0).permutation(count)
     permutation.flags.writeable = False
     return permutation
+
+
+def choose_partner(partners: NDArray[np.int64], *, seed: int, epoch: int, index: int) -> int:
+    """Draw one of an image's partners, a row of (N, k), from (seed, epoch, index)."""
+    return int(partners[index, _generator(seed, epoch, _PARTNER_STREAM, index).integers(partners.shape[1])])
 
 
 class _Generators(threading.local):
@@ -110,18 +187,14 @@ def _generator(seed: int, epoch: int, view: int, index: int) -> np.random.Genera
 def _draw_photo(
     views: PhotoViews, numbers: NDArray[np.float64], view: int, height: int, width: int, size: int
 ) -> PhotoDraw:
-    local = view >= 2
-    scale = views.local_scale if local else views.scale
-    blur, solarize = (views.local_blur, views.local_solarize) if local else (views.blur[view], views.solarize[view])
+    if view >= views.global_count:
+        scale, blur, solarize = views.local_scale, views.local_blur, views.local_solarize
+    else:
+        scale, blur, solarize = by_view(views.scales, view), by_view(views.blur, view), by_view(views.solarize, view)
     left, top, crop_width, crop_height = _crop(scale, views.ratio, numbers[: 4 * TRIES].tolist(), height, width)
     u: list[float] = numbers[4 * TRIES :].tolist()
-    jitter: tuple[tuple[str, float], ...] = ()
-    if u[0] < views.jitter:
-        strengths = {"brightness": views.brightness, "contrast": views.contrast, "saturation": views.saturation}
-        parts = [(name, 1.0 + _between(u[1 + i], -x, x)) for i, (name, x) in enumerate(strengths.items())]
-        parts.append(("hue", _between(u[4], -views.hue, views.hue)))
-        jitter = tuple(parts[i] for i in sorted(range(4), key=lambda i: u[5 + i]))
-    gray = u[10] < views.gray
+    jitter = _draw_jitter(views, u, by_view(views.strength, view)) if u[0] < by_view(views.jitter, view) else ()
+    gray = u[10] < by_view(views.gray, view)
     if gray and views.gray_first:
         jitter = (("gray", 1.0), *jitter)
     low, high = views.blur_sigma
@@ -132,7 +205,7 @@ def _draw_photo(
         width=crop_width,
         height=crop_height,
         bicubic=views.interpolation == "bicubic",
-        flip=u[9] < views.flip,
+        flip=u[9] < by_view(views.flip, view),
         jitter=jitter,
         gray=gray and not views.gray_first,
         sigma=_between(u[12], low, high) if u[11] < blur else 0.0,
@@ -140,8 +213,38 @@ def _draw_photo(
     )
 
 
+def _draw_jitter(views: PhotoViews, u: list[float], strength: float) -> tuple[tuple[str, float], ...]:
+    ranges = {"brightness": views.brightness, "contrast": views.contrast, "saturation": views.saturation}
+    parts = [
+        (name, 1.0 + _between(u[1 + i], max(-1.0, -strength * x), strength * x))
+        for i, (name, x) in enumerate(ranges.items())
+    ]
+    parts.append(("hue", _between(u[4], -strength * views.hue, strength * views.hue)))
+    return tuple(parts[i] for i in sorted(range(4), key=lambda i: u[5 + i]))
+
+
+def _draw_strong(views: PhotoViews, generator: np.random.Generator, height: int, width: int, size: int) -> StrongDraw:
+    u: list[float] = generator.random(6 + 2 * views.operations).tolist()
+    names = list(OPERATIONS)
+    chosen = [names[int(one * len(names))] for one in u[6::2]]
+    side = CENTER * min(height, width)
+    half = (1 + int(u[3] * round(views.cutout * size))) // 2  # a side of 1 to the longest, rounded down to an even one
+    across, down = int(u[4] * size), int(u[5] * size)
+    red, green, blue = (round(255 * share) for share in views.mean)
+    return StrongDraw(
+        size=size,
+        left=u[0] * (width - side),
+        top=u[1] * (height - side),
+        side=side,
+        flip=u[2] < 0.5,
+        operations=tuple((name, _between(one, *OPERATIONS[name])) for name, one in zip(chosen, u[7::2], strict=True)),
+        cutout=(max(across - half, 0), max(down - half, 0), min(across + half, size), min(down + half, size)),
+        fill=(red, green, blue),
+    )
+
+
 def _crop(scale: Ordered, ratios: Ordered, u: list[float], height: int, width: int) -> tuple[int, int, int, int]:
-    """Random resized crop: area uniform, ratio log-uniform; after ten misses the largest centred crop allowed."""
+    """Draw a random resized crop: area uniform, ratio log-uniform; after ten misses the largest centred one allowed."""
     area = height * width
     low, high = (log(ratio) for ratio in ratios)
     for i in range(TRIES):

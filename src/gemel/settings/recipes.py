@@ -3,15 +3,20 @@
 A field's default, range and meaning are written once, here: flags, YAML, help and documents are made from them.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    GetPydanticSchema,
     NonNegativeFloat,
     NonNegativeInt,
+    PlainSerializer,
     PositiveFloat,
     model_validator,
 )
@@ -22,6 +27,60 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Side = Annotated[int, Field(ge=4, le=4096)]
 Ordered = tuple[PositiveFloat, PositiveFloat]
 Colour = tuple[Probability, Probability, Probability]
+GlobalCount = Annotated[int, Field(ge=1, le=64)]
+_T = TypeVar("_T")
+
+
+def _values(value: Any) -> Any:
+    values = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
+    if not 1 <= len(values) <= 64:
+        raise ValueError(f"takes one value, or one for each of at most 64 views, not {len(values)}")
+    return values
+
+
+def _pairs(value: Any) -> Any:
+    """Take `0.2, 1, 0.1, 0.4` for two pairs, since the command line knows no nested lists."""
+    values = _values(value)
+    if any(isinstance(one, list | tuple) for one in values):
+        return values
+    if len(values) % 2:
+        raise ValueError(f"takes pairs of the smallest and the largest, not {len(values)} numbers")
+    return [values[i : i + 2] for i in range(0, len(values), 2)]
+
+
+def _by_view(item: Any, listed: Callable[[Any], Any] = _values) -> GetPydanticSchema:
+    """One item for all views, kept as it is, or a tuple with one for each."""
+    several = Annotated[
+        tuple[item, ...],
+        BeforeValidator(listed),
+        AfterValidator(lambda values: values[0] if len(values) == 1 else values),
+        PlainSerializer(lambda value: value),
+    ]
+
+    def one_or_several(schema: Any, handler: Any) -> dict[str, Any]:
+        array = handler(schema)
+        return {"anyOf": [array["items"], array]}
+
+    return GetPydanticSchema(lambda _, handler: handler.generate_schema(several), one_or_several)
+
+
+def by_view(value: _T | tuple[_T, ...], view: int) -> _T:
+    """Return the value of one view, where the last of several is repeated.
+
+    >>> by_view((1.0, 0.1), 5), by_view(0.5, 5)
+    (0.1, 0.5)
+    """
+    if not isinstance(value, tuple):
+        return value
+    values = cast("tuple[_T, ...]", value)
+    return values[min(view, len(values) - 1)]
+
+
+Chances = Annotated[float | tuple[float, ...], _by_view(Probability)]
+Scales = Annotated[Ordered | tuple[Ordered, ...], _by_view(Ordered, _pairs)]
+Strengths = Annotated[float | tuple[float, ...], _by_view(Annotated[float, Field(ge=0.0, le=10.0)])]
+PhotoKind = Literal["random", "plain", "strong"]
+GlyphKind = Literal["random", "plain"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,19 +94,26 @@ class Description(BaseModel):
 
 
 class PhotoViews(Description):
-    """Crop, flip, colour jitter, grey, blur, solarise: the papers' pipelines (defaults: BYOL's pair T, T')."""
+    """Crop, flip, colour jitter, grey, blur, solarise: the papers' pipelines (defaults: BYOL's pair T, T').
+
+    A setting "by view" is one value for all views, or one for each global view, of which the last is repeated.
+    """
 
     name: Literal["photo"] = "photo"
-    scale: Ordered = (0.08, 1.0)
-    """smallest and largest share of the image's area in a crop"""
+    global_count: GlobalCount = 2
+    """views of the whole image size"""
+    kinds: Annotated[PhotoKind | tuple[PhotoKind, ...], _by_view(PhotoKind)] = "random"
+    """by view; random: as below; plain: the inference crop; strong: flip, crop, RandAugment's operations and cutout"""
+    scale: Scales = (0.08, 1.0)
+    """smallest and largest share of the image's area in a crop; by view"""
     ratio: Ordered = (0.75, 4 / 3)
     """smallest and largest width / height of a crop, drawn log-uniformly"""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """how a crop is resized, with antialias"""
-    flip: Probability = 0.5
-    """chance of a horizontal flip"""
-    jitter: Probability = 0.8
-    """chance of a colour jitter; its four parts come in random order"""
+    flip: Chances = 0.5
+    """probability of a horizontal flip; by view"""
+    jitter: Chances = 0.8
+    """probability of a colour jitter, whose four parts come in random order; by view"""
     brightness: Probability = 0.4
     """brightness is multiplied by 1 ± this"""
     contrast: Probability = 0.4
@@ -56,26 +122,32 @@ class PhotoViews(Description):
     """saturation is multiplied by 1 ± this"""
     hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
     """hue is turned by ± this share of the colour circle"""
-    gray: Probability = 0.2
-    """chance of a grey view"""
+    strength: Strengths = 1.0
+    """brightness, contrast, saturation and hue are multiplied by this; by view"""
+    gray: Chances = 0.2
+    """probability of a grey view; by view"""
     gray_first: bool = False
     """grey before the colour jitter, not after it"""
-    blur: tuple[Probability, Probability] = (1.0, 0.1)
-    """chance of a Gaussian blur in the first and in the second view"""
+    blur: Chances = (1.0, 0.1)
+    """probability of a Gaussian blur; by view"""
     blur_sigma: Ordered = (0.1, 2.0)
     """smallest and largest sigma of the blur, pixels"""
-    solarize: tuple[Probability, Probability] = (0.0, 0.2)
-    """chance of solarisation in the first and in the second view: v >= 128 becomes 255 - v"""
+    solarize: Chances = (0.0, 0.2)
+    """probability of solarisation, v >= 128 becomes 255 - v; by view"""
+    operations: Annotated[int, Field(ge=0, le=16)] = 4
+    """operations on a strong view, drawn with replacement from 14"""
+    cutout: Probability = 1 / 3
+    """longest side of the square cut out of a strong view, as a share of the view's side"""
     local_count: Annotated[int, Field(ge=0, le=64)] = 0
-    """small views after the first two (multi-crop)"""
+    """small views after the global ones (multi-crop)"""
     local_size: Side | None = None
     """side of a local view, pixels; none: 3/7 of the image size, to a multiple of 4"""
     local_scale: Ordered = (0.05, 0.4)
     """smallest and largest share of the image's area in a local crop"""
     local_blur: Probability = 0.5
-    """chance of a Gaussian blur in a local view"""
+    """probability of a Gaussian blur in a local view"""
     local_solarize: Probability = 0.0
-    """chance of solarisation in a local view"""
+    """probability of solarisation in a local view"""
     mean: Colour = IMAGENET_MEAN
     """subtracted from the channels, as shares of 255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
@@ -83,24 +155,38 @@ class PhotoViews(Description):
 
     @property
     def count(self) -> int:
-        """Views of an image: two global ones, then the local ones."""
-        return 2 + self.local_count
+        """Number of views of an image: global ones, then local ones."""
+        return self.global_count + self.local_count
 
     def sizes(self, size: int) -> tuple[int, ...]:
-        """Side of each view in pixels, where that of the global ones is `size`: 224 -> 224, 224, 96, 96, ..."""
+        """Return the side of each view in pixels, where that of global ones is `size`: 224 -> 224, 224, 96, 96, ..."""
         local = self.local_size or max(4, 4 * round(size * 3 / 28))
-        return (size, size, *[local] * self.local_count)
+        return (*[size] * self.global_count, *[local] * self.local_count)
+
+    @property
+    def scales(self) -> tuple[Ordered, ...]:
+        """`scale` as pairs: one for all views, or one for each."""
+        return cast("tuple[Ordered, ...]", self.scale if isinstance(self.scale[0], tuple) else (self.scale,))
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        limits = {"scale": 1.0, "local_scale": 1.0}
-        return _check_pairs(self, "scale", "ratio", "blur_sigma", "local_scale", limits=limits)
+        wrong = [line for pair in self.scales for line in _pair_mistakes("scale", pair, 1.0)]
+        wrong += _pair_mistakes("local_scale", self.local_scale, 1.0)
+        wrong += [*_pair_mistakes("ratio", self.ratio), *_pair_mistakes("blur_sigma", self.blur_sigma)]
+        strength = max(self.strength) if isinstance(self.strength, tuple) else self.strength
+        if self.hue * strength > 0.5:
+            wrong.append(f"hue {self.hue:g} times strength {strength:g} is above 0.5, half of the colour circle")
+        return _right(self, wrong)
 
 
 class GlyphViews(Description):
     """One sampling: rotate, scale, shear, shift, bend; then the weight of the strokes. No flip, no colour."""
 
     name: Literal["glyph"] = "glyph"
+    global_count: GlobalCount = 2
+    """views of an image"""
+    kinds: Annotated[GlyphKind | tuple[GlyphKind, ...], _by_view(GlyphKind)] = "random"
+    """one for all views or one for each, of which the last is repeated; random: as below; plain: the whole image"""
     rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
     """turned by ± this, degrees"""
     scale: Ordered = (0.8, 1.2)
@@ -114,7 +200,7 @@ class GlyphViews(Description):
     gamma: Annotated[float, Field(ge=0.0, le=3.0)] = 0.7
     """thin and bold strokes: shares s of the way from background to black or white become s^γ, log γ within ± this"""
     levels: Annotated[float, Field(ge=0.0, le=0.45)] = 0.0
-    """background and strokes each moved towards the other by up to this share of the way: grey levels tell no kind"""
+    """background and strokes each moved towards the other by up to this share of the way, where grey levels vary"""
     mean: Colour = (0.5, 0.5, 0.5)
     """subtracted from the channels, as shares of 255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
@@ -122,16 +208,16 @@ class GlyphViews(Description):
 
     @property
     def count(self) -> int:
-        """Views of an image."""
-        return 2
+        """Number of views of an image."""
+        return self.global_count
 
     def sizes(self, size: int) -> tuple[int, ...]:
-        """Side of each view in pixels."""
-        return (size, size)
+        """Return the side of each view in pixels."""
+        return (size,) * self.global_count
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _check_pairs(self, "scale")
+        return _right(self, _pair_mistakes("scale", self.scale))
 
 
 Views = PhotoViews | GlyphViews
@@ -175,7 +261,7 @@ class LarsOptimizer(_Optimizer):
     trust: PositiveFloat = 1e-3
     """trust coefficient η"""
     flavour: Literal["L1", "L2", "L3", "L4", "L5"] = "L1"
-    """L1: η|w| / |g + βw|, as Barlow Twins; L2: η|w| / (|g| + β|w|), as TWIST; L3: as SimCLR; L4: SwAV; L5: solo-learn"""
+    """L1: η|w| / |g + βw|, of Barlow Twins; L2: η|w| / (|g| + β|w|), TWIST; L3: SimCLR; L4: SwAV; L5: solo-learn"""
 
 
 class _Adam(_Optimizer):
@@ -270,12 +356,13 @@ def split_name(words: str) -> tuple[str, str]:
     return name, wanted
 
 
-def _check_pairs(description: Any, *names: str, limits: Mapping[str, float] | None = None) -> Any:
-    for name in names:
-        low, high = getattr(description, name)
-        if low > high:
-            raise ValueError(f"{name}: the smallest, {low}, is above the largest, {high}")
-        limit = (limits or {}).get(name)
-        if limit is not None and high > limit:
-            raise ValueError(f"{name}: the largest, {high}, is above {limit}")
+def _pair_mistakes(name: str, pair: Ordered, limit: float = inf) -> list[str]:
+    low, high = pair
+    wrong = [f"{name}: the smallest, {low}, is above the largest, {high}"] if low > high else []
+    return [*wrong, f"{name}: the largest, {high}, is above {limit}"] if high > limit else wrong
+
+
+def _right(description: _T, mistakes: list[str]) -> _T:
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
     return description
