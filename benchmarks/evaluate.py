@@ -1,6 +1,6 @@
 """The costly parts of evaluations beside what others offer, in one process: one JSON line each.
 
-    python benchmarks/evaluate.py [knn] [logistic] [clustering] [silhouette] [--threads 2] [--rounds 3]
+    python benchmarks/evaluate.py [knn] [logistic] [clustering] [--threads 2] [--rounds 3]
 
 Peers are measured in turns with gemel's functions, so that a busy machine slows both; ratios are of the best rounds.
 """
@@ -18,7 +18,6 @@ from torch.nn.functional import cross_entropy, normalize
 
 from gemel.metrics.clustering import clustering_scores
 from gemel.metrics.neighbours import knn_accuracies, nearest
-from gemel.metrics.silhouette import silhouette
 from gemel.supervised.logistic import fit_path
 
 
@@ -101,25 +100,6 @@ def clustering(rounds: int) -> dict[str, Any]:
     }
 
 
-def silhouettes(rounds: int) -> dict[str, Any]:
-    """10,000 x 512 in 1,000 classes."""
-    from sklearn.metrics import silhouette_score
-
-    random = torch.Generator().manual_seed(0)
-    features, classes = torch.randn(10_000, 512, generator=random), torch.arange(10_000).numpy() % 1000
-    exact = features.double().numpy()
-    seconds = in_turns(
-        rounds,
-        gemel=lambda: silhouette(features, classes),
-        sklearn=lambda: silhouette_score(exact, classes),
-    )
-    return {
-        "case": "silhouette 10,000 x 512, 1,000 classes",
-        **{f"{name}_seconds": round(value, 2) for name, value in seconds.items()},
-        "differs_by": abs(silhouette(features, classes) - float(silhouette_score(exact, classes))),
-    }
-
-
 def logistic(rounds: int) -> dict[str, Any]:
     """45 strengths on 10,000 x 512, 20 classes, beside scikit-learn value by value (some of the values)."""
     from sklearn.linear_model import LogisticRegression
@@ -154,7 +134,7 @@ def logistic(rounds: int) -> dict[str, Any]:
     }
 
 
-CASES = {"knn": knn, "logistic": logistic, "clustering": clustering, "silhouette": silhouettes}
+CASES = {"knn": knn, "logistic": logistic, "clustering": clustering}
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from conftest import write_photos
 from gemel.backbones.convnet import convnet
-from gemel.data.downstream.parts import Joined
 from gemel.data.sources import ArraySource, Source, open_source
+from gemel.data.sources.parts import Joined
 from gemel.errors import UserError
 from gemel.evaluations import features
 from gemel.evaluations.base import Subject

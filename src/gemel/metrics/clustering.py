@@ -1,9 +1,11 @@
-"""How well classes that were found agree with labels that were given: NMI, AMI, ARI, F, accuracy, purity.
+"""How well discovered classes agree with labels (NMI, AMI, ARI, F, accuracy, purity) and how well they are separated.
 
-Definitions as in scikit-learn, which TWIST's evaluation calls (`evaluate_cluster.py`). n_kl counts the images of
-class k with label l; a_k and b_l are its sums over labels and over classes, n is their total; logarithms are natural.
+scikit-learn's numbers, which TWIST's evaluation uses too (`evaluate_cluster.py`); AMI and the matching of classes are
+our own, for speed. n_kl counts the images of class k with label l; a_k and b_l are its sums over labels and over
+classes, n is their total; logarithms are natural.
 """
 
+import warnings
 from math import log
 from typing import Any, NamedTuple
 
@@ -46,23 +48,27 @@ def clustering_scores(labels: ArrayLike, classes: ArrayLike) -> dict[str, float]
     >>> {name: round(score, 4) for name, score in scores.items() if name in ("nmi", "ari", "acc", "purity")}
     {'nmi': 0.9119, 'ari': 0.84, 'acc': 0.8889, 'purity': 1.0}
     """
+    from sklearn import metrics  # a second to import
+
     counts = _count(labels, classes)
-    of_classes, of_labels = _entropy(counts.class_sizes), _entropy(counts.label_sizes)
-    shared = _mutual_information(counts)
-    expected = _expected_information(counts)
-    mean, largest = (of_classes + of_labels) / 2, max(of_classes, of_labels)
-    rand, fowlkes_mallows = _pair_scores(counts)
+    partitions = counts.label_of, counts.class_of
+    mean, largest = _adjusted_information(counts)
     table = counts.table()
     rows, columns = _hungarian(table)
-    return {
-        "nmi": _ratio(shared, mean, counts),
-        "nmi_max": _ratio(shared, largest, counts),
-        "ami": _ratio(shared - expected, mean - expected, counts),
-        "ami_max": _ratio(shared - expected, largest - expected, counts),
-        "ari": rand,
+    with warnings.catch_warnings():
+        # with few images to a class it asks whether they are classes at all
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        of_library = {
+            "nmi": metrics.normalized_mutual_info_score(*partitions),
+            "nmi_max": metrics.normalized_mutual_info_score(*partitions, average_method="max"),
+            "ari": metrics.adjusted_rand_score(*partitions),
+            "f": metrics.fowlkes_mallows_score(*partitions),
+        }
+    return {name: float(value) for name, value in of_library.items()} | {
+        "ami": mean,
+        "ami_max": largest,
         "acc": float(table[rows, columns].sum() / counts.total),
         "purity": float(table.max(axis=1).sum() / counts.total),
-        "f": fowlkes_mallows,
         "classes_used": float(len(counts.classes)),
     }
 
@@ -95,9 +101,44 @@ def match_classes(labels: ArrayLike, classes: ArrayLike, *, one_to_one: bool = T
     return {int(counts.classes[row]): int(counts.labels[column]) for row, column in zip(rows, columns, strict=True)}
 
 
+def silhouette(features: ArrayLike, classes: ArrayLike) -> float:
+    """Return the mean over images of s(i) = (b - a) / max(a, b), by Euclidean distances (Rousseeuw, 1987).
+
+    a is the mean distance to the other images of i's class, b the smallest mean distance to another class;
+    s(i) = 0 for an image alone in its class. O(n²) time: draw a sample of many images before.
+
+    Args:
+        features: (n, D) numbers.
+        classes: n integers, at least two different ones.
+
+    Returns:
+        -1..1; near 0 classes overlap.
+
+    Raises:
+        UserError: lengths that differ, or one class alone.
+
+    >>> round(silhouette([[0.0], [1.0], [10.0], [11.0], [30.0]], [0, 0, 1, 1, 2]), 4)
+    0.7198
+    """
+    from sklearn import config_context, metrics
+
+    rows, found = np.asarray(features, np.float64), np.asarray(classes)
+    if rows.ndim != 2 or found.shape != (len(rows),):
+        raise UserError(f"{found.shape} classes for features of shape {rows.shape}; give one class for each row")
+    number = len(np.unique(found))
+    if number < 2:
+        raise UserError("one class alone has no silhouette; give two or more")
+    if number == len(rows):
+        return 0.0  # each image alone in its class, which scikit-learn refuses
+    with config_context(working_memory=64):  # MB of distances at a time
+        return float(metrics.silhouette_score(rows - rows.mean(0), found))  # an offset costs the distances digits
+
+
 class _Counts(NamedTuple):
     classes: NDArray[np.integer[Any]]  # (K,) the values that occur, sorted
     labels: NDArray[np.integer[Any]]  # (L,)
+    class_of: NDArray[np.int64]  # (n,) number of each image's class among them
+    label_of: NDArray[np.int64]  # (n,)
     row: NDArray[np.int64]  # (M,) class number of each pair that occurs
     column: NDArray[np.int64]  # (M,) label number
     shared: NDArray[np.int64]  # (M,) n_kl
@@ -123,9 +164,8 @@ def _count(labels: ArrayLike, classes: ArrayLike) -> _Counts:
     class_values, class_of = np.unique(found[known], return_inverse=True)
     pairs, shared = np.unique(class_of * len(label_values) + label_of, return_counts=True)
     row, column = np.divmod(pairs, len(label_values))
-    return _Counts(
-        class_values, label_values, row, column, shared, np.bincount(class_of), np.bincount(label_of), int(known.sum())
-    )
+    sizes = np.bincount(class_of), np.bincount(label_of)
+    return _Counts(class_values, label_values, class_of, label_of, row, column, shared, *sizes, int(known.sum()))
 
 
 def _whole_numbers(values: Any, name: str) -> NDArray[np.integer[Any]]:
@@ -150,16 +190,21 @@ def _hungarian(table: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.i
     return linear_sum_assignment(table, maximize=True)
 
 
-def _entropy(sizes: NDArray[np.int64]) -> float:
-    share = sizes / sizes.sum()
-    return float(-(share * np.log(share)).sum())
-
-
-def _mutual_information(counts: _Counts) -> float:
-    share = counts.shared / counts.total  # (M,)
+def _adjusted_information(counts: _Counts) -> tuple[float, float]:
+    """AMI by the mean and by the larger of the entropies, with scikit-learn's answers where it is 0 / 0."""
+    sizes = len(counts.classes), len(counts.labels)
+    if sizes in ((1, 1), (counts.total, counts.total)):
+        return 1.0, 1.0  # all images together in both, or each for itself in both: the same partition
+    if 1 in sizes:
+        return 0.0, 0.0
+    shares = counts.class_sizes / counts.total, counts.label_sizes / counts.total
+    of_classes, of_labels = (float(-(share * np.log(share)).sum()) for share in shares)
     # logarithms apart: the product of two sizes may overflow
     by_chance = np.log(counts.class_sizes)[counts.row] + np.log(counts.label_sizes)[counts.column]
-    return max(0.0, float((share * (np.log(counts.shared) + log(counts.total) - by_chance)).sum()))
+    terms = counts.shared / counts.total * (np.log(counts.shared) + log(counts.total) - by_chance)  # (M,)
+    shared, expected = max(0.0, float(terms.sum())), _expected_information(counts)
+    gain = shared - expected
+    return gain / ((of_classes + of_labels) / 2 - expected), gain / (max(of_classes, of_labels) - expected)
 
 
 def _expected_information(counts: _Counts) -> float:
@@ -197,27 +242,3 @@ def _hypergeometric(m: _Floats, a: _Floats, b: _Floats, total: float) -> _Floats
     above = sum(gammaln(one + 1) for one in (a, b, total - a, total - b))
     below = sum(gammaln(one + 1) for one in (total, m, a - m, b - m, total - a - b + m))
     return np.exp(above - below)
-
-
-def _ratio(above: float, below: float, counts: _Counts) -> float:
-    """A score of information, with scikit-learn's answers where it is 0 / 0."""
-    sizes = len(counts.classes), len(counts.labels)
-    if sizes in ((1, 1), (counts.total, counts.total)):
-        return 1.0  # all images together in both, or each for itself in both: the same partition
-    return 0.0 if 1 in sizes else above / below
-
-
-def _pair_scores(counts: _Counts) -> tuple[float, float]:
-    """ARI and Fowlkes-Mallows, from ordered pairs of images in exact integers: products overflow 64 bits."""
-    together = int((counts.shared**2).sum()) - counts.total  # same class, same label
-    in_class = int((counts.class_sizes**2).sum()) - counts.total  # same class
-    in_label = int((counts.label_sizes**2).sum()) - counts.total  # same label
-    pairs = counts.total * (counts.total - 1)
-    if together == in_class == in_label:
-        rand = 1.0  # the same partition
-    else:
-        # (TP - E) / ((TP + FP + TP + FN) / 2 - E), E = (TP + FP)(TP + FN) / pairs, times 2 pairs
-        chance = 2 * in_class * in_label
-        rand = (2 * pairs * together - chance) / (pairs * (in_class + in_label) - chance)
-    fowlkes_mallows = (together / in_class) ** 0.5 * (together / in_label) ** 0.5 if together else 0.0
-    return rand, fowlkes_mallows

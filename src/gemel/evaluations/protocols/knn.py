@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from gemel.data.sources import Source
+from gemel.engine.processes import by_the_first
 from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.feature_cache import images_key
-from gemel.evaluations.features import labelled, rejected_in, see
+from gemel.evaluations.features import Seen, labelled, rejected_in, see
 from gemel.metrics.neighbours import knn_accuracies
 
 
@@ -28,11 +29,15 @@ class Knn(Evaluation):
     Args:
         k: neighbours that vote; several (10,20,100,200) are answered by one search
         temperature: T
+        sample: without a test set, images that judge each other; of more a sample is drawn, by seed 0; 0: all
     """
 
-    def __init__(self, *, k: Counts = (20,), temperature: PositiveFloat = 0.07) -> None:
+    def __init__(
+        self, *, k: Counts = (20,), temperature: PositiveFloat = 0.07, sample: NonNegativeInt = 50_000
+    ) -> None:
         self.k = k
         self.temperature = temperature
+        self.sample = sample
 
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
@@ -45,27 +50,29 @@ class Knn(Evaluation):
             )
         seen = see(subject, train, tell=tell)
         tested = None if test is None else see(subject, test, tell=tell)
-        bank, bank_labels = labelled(seen)
+        return by_the_first(lambda: self._judge(seen, tested))
+
+    def _judge(self, seen: Seen, tested: Seen | None) -> tuple[dict[str, float], dict[str, Any]]:
+        bank, bank_labels = labelled(seen, sample=self.sample if tested is None else 0)
         queries, query_labels = (bank, bank_labels) if tested is None else labelled(tested, classes=1)
-        each = self.k
         found = knn_accuracies(
             queries,
             bank,
             query_labels,
             bank_labels,
-            ks=each,
+            ks=self.k,
             temperature=self.temperature,
             leave_one_out=tested is None,
         )
-        if len(each) == 1:
-            metrics = found[each[0]]
-        else:
+        metrics = found[self.k[0]]
+        if len(self.k) > 1:
             metrics = {f"{name}_k{k}": value for k, scores in found.items() for name, value in scores.items()}
         return metrics, {
-            "k": each[0] if len(each) == 1 else list(each),
+            "k": self.k[0] if len(self.k) == 1 else list(self.k),
             "temperature": self.temperature,
             "similarity": "cosine",
-            "split": "leave one out" if test is None else f"test set {test.name}",
+            **({"sample": self.sample, "seed": 0} if tested is None else {}),
+            "split": "leave one out" if tested is None else f"test set {tested.source.name}",
             "bank": len(bank),
             "queries": len(queries),
             "rejected": rejected_in(seen, tested),
