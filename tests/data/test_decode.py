@@ -1,4 +1,5 @@
 import io
+import logging
 import os
 import pickle
 import threading
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 from sklearn.datasets import load_sample_images
 
@@ -72,7 +72,8 @@ def test_as_pillow(name: str) -> None:
     with Image.open(io.BytesIO(FILES[name])) as image:
         upright = ImageOps.exif_transpose(image)
     mode = "L" if upright.mode in ("1", "L", "F") else "RGB"
-    upright.info.pop("transparency", None)  # or Pillow warns
+    if "transparency" in upright.info:
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
     expected = np.asarray(upright.convert(mode))
     tolerance = 1 if name == "float" else 0  # Pillow cuts, we round
     assert np.abs(pixels.astype(int) - expected).max() <= tolerance
@@ -98,36 +99,6 @@ def test_a_broken_exif_block_does_not_spoil_the_picture() -> None:
     np.testing.assert_array_equal(decode(strange), np.asarray(PHOTOGRAPH))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_grey_of_16_bits_loses_its_lower_byte(kind: str) -> None:
-    wide = np.asarray(GREY).astype(np.uint16) * 256 + 77
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(wide), kind)), np.asarray(GREY))
-
-
-def test_grey_of_12_bits_that_says_so() -> None:
-    levels = np.array([0, 2047, 4095], ">u2")
-    np.testing.assert_array_equal(decode(b"P5 3 1 4095\n" + levels.tobytes()), [[0, 127, 255]])
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (np.array([[0, 100, 255]], np.int32), [[0, 100, 255]]),
-        (np.array([[0, 257, 65535]], np.int32), [[0, 1, 255]]),
-        (np.array([[0, 10**6, 2 * 10**6]], np.int32), [[0, 128, 255]]),
-        (np.array([[-5, -5, -5]], np.int32), [[0, 0, 0]]),
-        (np.array([[0, 0.5, 1]], np.float32), [[0, 128, 255]]),
-        (np.array([[0, 100, 255]], np.float32), [[0, 100, 255]]),
-        (np.array([[-1, 0, 1]], np.float32), [[0, 128, 255]]),
-        (np.array([[np.nan, np.inf, 1]], np.float32), [[0, 0, 255]]),
-        (np.array([[0x7F800001, 0x3F800000, 0]], np.uint32).view(np.float32), [[0, 255, 0]]),  # a signalling NaN
-        (np.array([[-3e38, 0, 3e38]], np.float32), [[0, 128, 255]]),
-    ],
-)
-def test_grey_of_32_bits_can_be_seen(values: NDArray[np.float32], expected: list[list[int]]) -> None:
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(values), "TIFF")), expected)
-
-
 def test_shapes_of_modes() -> None:
     for mode, kind in (("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("L", "JPEG"), ("I;16", "PNG"), ("LA", "TIFF")):
         assert decode(encoded(Image.new(mode, (5, 3)), kind)).shape == (3, 5)
@@ -140,14 +111,6 @@ def test_shapes_of_modes() -> None:
         ("P", "GIF"),
     ):
         assert decode(encoded(Image.new(mode, (5, 3)), kind)).shape == (3, 5, 3)
-    grey_and_alpha = Image.merge("LA", [GREY, GREY.point(lambda _: 0)])
-    np.testing.assert_array_equal(decode(encoded(grey_and_alpha, "PNG")), np.asarray(GREY))
-
-
-def test_transparency_given_in_bytes_is_no_warning() -> None:
-    palette = PHOTOGRAPH.convert("P")
-    data = encoded(palette, "PNG", transparency=bytes(range(256)))
-    np.testing.assert_array_equal(decode(data), np.asarray(palette.convert("RGB")))
 
 
 def test_reasons() -> None:
@@ -159,6 +122,7 @@ def test_reasons() -> None:
     assert reason(FILES["jpeg"][:200]).startswith("truncated")
     assert reason(FILES["jpeg"][:4]).startswith("broken: starts as a JPEG")
     assert reason(FILES["png"][:-200]).startswith("truncated")
+    assert reason(b"II*\0\x08\0\0\0\1\0").startswith("broken: starts as a TIFF")
     assert reason(encoded(PHOTOGRAPH, "ICO")).startswith("not an image")  # Pillow knows it, we don't
     assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "text, not an image"
 
@@ -210,7 +174,7 @@ def test_any_bytes(data: bytes, start: bytes) -> None:
 
 
 def test_warnings_of_others_stay_as_they_were() -> None:
-    before = list(warnings.filters)
+    before, handlers = list(warnings.filters), list(logging.getLogger("PIL").handlers)
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -227,6 +191,7 @@ def test_warnings_of_others_stay_as_they_were() -> None:
         thread.join()
     assert not failures
     assert warnings.filters == before
+    assert logging.getLogger("PIL").handlers == handlers
     with pytest.raises(UserWarning, match="ours"):
         warnings.warn("ours", stacklevel=1)
 

@@ -1,29 +1,35 @@
-"""Bytes of an image file to pixels: one array, or one exception with a reason in plain words."""
+"""Bytes of an image file to 8-bit pixels: one array, or one exception that says why not."""
 
+import logging
 import os
-import struct
 import threading
 import warnings
-import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from gemel.data.jpeg import jpeg_pixels
+from gemel.data.pixel_values import Decoding, Pixels, levels_of, over, to_bytes
+from gemel.data.reasons import BROKEN, FORMATS, reason_of_broken, reason_of_system, reason_of_unidentified
+from gemel.data.wide import Wide, rawmode_of, wide_values
+from gemel.settings.colours import COLOURS, Rgb
 
 if TYPE_CHECKING:
     from gemel.data.sources import Source
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What is read, by Pillow's names; anything else that Pillow knows (EPS would start Ghostscript) stays closed."""
-
 PIXEL_LIMIT = 100_000_000
 """Images whose header promises more pixels are not decoded."""
+
+SAMPLED_VALUES = 16_384
+"""values of an image that a sample keeps at most"""
+
+
+Found = TypeVar("Found")
 
 
 class Unreadable(Exception):
@@ -38,11 +44,20 @@ class Unreadable(Exception):
         self.reason = reason
 
 
-def load(source: "Source", index: int) -> NDArray[np.uint8]:
-    """Read and decode one image of a source.
+class Inspection(NamedTuple):
+    """What a file tells about the meaning of its numbers."""
+
+    has_alpha: bool
+    values: NDArray[Any] | None
+    """(n,) sample of its visible values of more than 8 bits; None where there are none, or the file declares its
+    white"""
+
+
+def load(source: "Source", index: int) -> Pixels:
+    """Read and decode one image of a source, by the source's `decoding`.
 
     Returns:
-        uint8, (H, W) for grey or (H, W, 3) for colour; what the source hands over as pixels passes unchanged.
+        uint8, (H, W) for grey or (H, W, 3) for colour; pixels that the source holds are returned unchanged.
 
     Raises:
         Unreadable: the file has vanished, may not be read, or `decode` refuses it.
@@ -50,19 +65,22 @@ def load(source: "Source", index: int) -> NDArray[np.uint8]:
     try:
         data = source.read(index)
     except OSError as error:
-        raise Unreadable(_reason_of_system(error)) from error
+        raise Unreadable(reason_of_system(error)) from error
     except MemoryError as error:
         raise Unreadable("not enough memory to read it") from error
-    return decode(data) if isinstance(data, bytes) else data
+    return decode(data, source.decoding) if isinstance(data, bytes) else data
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """The pixels of an image file as a viewer shows them: first frame, upright by its EXIF orientation.
+def decode(data: bytes, decoding: Decoding | None = None) -> Pixels:
+    """Return the pixels of an image file as a viewer shows them: first frame, upright by its EXIF orientation.
 
-    Grey stays grey, with or without alpha: 1 bit becomes 0 and 255; 16 bits lose their lower byte, because
-    Pillow's own `convert("L")` clips at 255 and turns almost every such picture white; for 32 bits see
-    `_visible`. Palette, CMYK, YCbCr, Lab and alpha become RGB as Pillow's `convert("RGB")` does: what lies
-    under transparent pixels shows.
+    Grey stays grey, with or without alpha (over a grey background); 1 bit becomes 0 and 255. Palette, CMYK, YCbCr, Lab
+    and alpha become RGB. Transparent pixels show the background. More than 8 bits are scaled from black and white to
+    0 and 255; full 16 bits lose their lower byte.
+
+    Args:
+        data: the file.
+        decoding: of the dataset that the image belongs to; None: the image is taken for a dataset of its own.
 
     Returns:
         uint8, writable and contiguous: (H, W) for grey, (H, W, 3) for colour.
@@ -71,37 +89,39 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         Unreadable: empty, not an image, an unknown format, truncated or broken, or more pixels promised
             than `PIXEL_LIMIT`; never any other exception, whatever the bytes are.
     """
+    return _opened(data, lambda image: _pixels(image, data, decoding))
+
+
+def inspect(data: bytes) -> Inspection:
+    """Look at what `decode` needs to know of a dataset: whether there is an alpha channel, and values beyond 8 bits.
+
+    Raises:
+        Unreadable: as `decode`.
+    """
+    return _opened(data, lambda image: _inspection(image, data))
+
+
+def _opened(data: bytes, read: Callable[[ImageFile.ImageFile], Found]) -> Found:
     if not data:
         raise Unreadable("empty file (0 bytes)")
-    try:
-        with pillow_warns_nobody(), Image.open(BytesIO(data), formats=FORMATS) as image:
-            return _pixels(image, data)
-    except UnidentifiedImageError as error:
-        raise Unreadable(_reason_of_unidentified(data)) from error
-    except Image.DecompressionBombError as error:
-        raise Unreadable(f"promises more than {PIXEL_LIMIT:,} pixels") from error
-    except MemoryError as error:
-        raise Unreadable("not enough memory to decode it") from error
-    except _BROKEN as error:
-        raise Unreadable(_reason_of_broken(error)) from error
+    with quiet_pillow():
+        try:
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > PIXEL_LIMIT:
+                    raise Unreadable(f"promises {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
+                if not width or not height:
+                    raise Unreadable(f"has no pixels ({width} x {height})")
+                return read(image)
+        except UnidentifiedImageError as error:
+            raise Unreadable(reason_of_unidentified(data)) from error
+        except Image.DecompressionBombError as error:
+            raise Unreadable(f"promises more than {PIXEL_LIMIT:,} pixels") from error
+        except MemoryError as error:
+            raise Unreadable("not enough memory to decode it") from error
+        except BROKEN as error:
+            raise Unreadable(reason_of_broken(error)) from error
 
-
-# What bad bytes raise in Pillow. The first four are what 2.7 million mutated files of all formats above raised in
-# Pillow 13 (beside DecompressionBombError); the others stand in its source, or were met in older releases.
-_BROKEN = (
-    OSError,  # truncated or broken streams, of every decoder
-    ValueError,  # headers: PPM numbers, palettes, text chunks that grow too large, unsupported conversions
-    SyntaxError,  # broken PNG chunks, EXIF blocks that are no TIFF
-    TypeError,  # TIFF tags of the wrong type
-    AttributeError,  # likewise
-    LookupError,  # TIFF and EXIF: a tag that is not there, a list that is too short
-    ArithmeticError,  # rationals with a zero denominator, sizes that overflow a C integer
-    AssertionError,  # what Pillow takes for certain and a broken header makes false
-    RuntimeError,  # the WebP decoder, nested EXIF blocks
-    EOFError,  # a frame that is not there
-    struct.error,  # values that are cut short
-    zlib.error,  # compressed chunks outside the pixels
-)
 
 _TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -113,73 +133,102 @@ _TURNS: dict[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 
-
-def _pixels(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
-    width, height = image.size
-    if width * height > PIXEL_LIMIT:
-        raise Unreadable(f"promises {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
-    if not width or not height:
-        raise Unreadable(f"has no pixels ({width} x {height})")
-    declares_16_bits = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")
+def _pixels(image: ImageFile.ImageFile, data: bytes, decoding: Decoding | None) -> Pixels:
     pixels = jpeg_pixels(data, image.mode) if image.format == "JPEG" else None
-    if pixels is not None:
-        turn = _TURNS.get(_orientation(image))
-        return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
-    image.load()
-    image.info.pop("transparency", None)  # convert would look for its colour in the new palette, and may fail
+    if pixels is None:
+        narrow = decoding is not None and (decoding.black or 0, decoding.white or 65535) == (0, 65535)
+        wide = wide_values(image, data, narrow=narrow)
+        background = decoding.background if decoding else None
+        pixels = _narrow(image, background or COLOURS["white"]) if wide is None else _scaled(wide, decoding)
     turn = _TURNS.get(_orientation(image))
-    upright = image if turn is None else image.transpose(turn)
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        values = np.array(upright)  # (H, W)
-        return (values >> 8).astype(np.uint8) if declares_16_bits and values.dtype.kind != "f" else _visible(values)
-    mode = "L" if upright.mode in ("1", "L", "LA") else "RGB"
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
+def _inspection(image: ImageFile.ImageFile, data: bytes) -> Inspection:
+    has_alpha = image.has_transparency_data
+    wide = wide_values(image, data, narrow=False)
+    if wide is None or wide.declares_white:
+        return Inspection(has_alpha, None)
+    return Inspection(has_alpha, wide.visible[:: wide.visible.size // SAMPLED_VALUES + 1])
+
+
+def _narrow(image: ImageFile.ImageFile, background: Rgb) -> Pixels:
+    """Return the 8 bits of each channel that Pillow decodes, over the background where there is transparency."""
+    rawmode = rawmode_of(image)
+    image.load()
+    if image.has_transparency_data and image.mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa"):
+        if image.format == "PNG" and image.mode in ("L", "RGB"):
+            image.info["transparency"] = _transparency(image.info["transparency"], rawmode)
+        return np.array(_composited(image, background))
+    image.info.pop("transparency", None)  # convert would look for its colour in the new palette, and may fail
+    mode = "L" if image.mode in ("1", "L") else "RGB"
     # array and not asarray: the latter is read-only, of which torch warns
-    return np.array(upright if upright.mode == mode else upright.convert(mode))
+    return np.array(image if image.mode == mode else image.convert(mode))
+
+
+def _transparency(value: int | tuple[int, ...], rawmode: str) -> int | tuple[int, ...]:
+    """Return a PNG's transparent grey or colour, which Pillow hands over as it stands in the file, in 8 bits."""
+    if isinstance(value, tuple):
+        return tuple(channel & 255 for channel in value)
+    return (value * {"L;2": 85, "L;4": 17}.get(rawmode, 1)) & 255
+
+
+def _composited(image: ImageFile.ImageFile, background: Rgb) -> Image.Image:
+    is_grey = image.mode in ("1", "L", "LA", "La") and len(set(background)) == 1
+    straight = image.convert("LA") if image.mode == "La" else image
+    straight = straight.convert("LA" if is_grey else "RGBA")
+    opaque, opacity = straight.convert("L" if is_grey else "RGB"), straight.getchannel("A")
+    if image.format == "BMP" and opacity.getextrema() == (0, 0):
+        return opaque  # many programs write zeros where bitmaps have no alpha channel
+    canvas = Image.new(opaque.mode, image.size, background[0] if is_grey else background)
+    canvas.paste(opaque, mask=opacity)
+    return canvas
+
+
+def _scaled(wide: Wide, decoding: Decoding | None) -> Pixels:
+    if wide.declares_white:
+        decoding = Decoding(65535.0, 0.0, decoding.background if decoding else None)
+    elif decoding is None:
+        black, white = levels_of(wide.visible)
+        decoding = Decoding(white, black)
+    pixels = to_bytes(wide.values, decoding)
+    if wide.white_is_zero:
+        pixels = 255 - pixels
+    if wide.opacity is None:
+        return pixels
+    return over(pixels, wide.opacity, decoding.background, premultiplied=wide.premultiplied)
 
 
 def _orientation(image: Image.Image) -> object:
-    """EXIF's tag, asked after `load`: Pillow applies TIFF's own tag itself while loading, and then removes it."""
+    """Return EXIF's tag; asked after `load`: Pillow applies a TIFF's own tag while loading, and then removes it."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
-    except _BROKEN:
+    except BROKEN:
         return None  # a broken EXIF block does not spoil the picture
-
-
-def _visible(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Grey of 32 bits to 8 bits so that the picture can be seen.
-
-    Such files declare no white, so it is the lowest customary one that holds every pixel: 1 (floats), 255 or
-    65,535. Pictures outside of that (negative, or brighter) are stretched from their darkest to their brightest pixel.
-    """
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        exact = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    black, white = float(exact.min()), float(exact.max())
-    if black >= 0 and white <= 65535:
-        black = 0.0
-        white = 1.0 if white <= 1 and values.dtype.kind == "f" else 255.0 if white <= 255 else 65535.0
-    return np.rint((exact - black) / ((white - black) or 1.0) * 255).astype(np.uint8)
 
 
 _PILLOW = r"PIL\."
 _lock = threading.Lock()
 _decoding = 0
 _filters: list[Any] = []
+_logger = logging.getLogger("PIL")
+_no_lines = logging.NullHandler()
 
 
 @contextmanager
-def pillow_warns_nobody() -> Generator[None]:
-    """Keep Pillow's warnings of odd files (large images, EXIF, palettes) from the user, who gets an image or a reason.
+def quiet_pillow() -> Generator[None]:
+    """Keep Pillow's warnings and log lines of odd files from the user, who gets an image or a reason.
 
-    The list of warning filters belongs to the process, and others may save and restore it meanwhile. So the first
-    one to enter adds one rule, and the last one to leave takes that rule away, and nothing else.
+    Filters and handlers belong to the process, and others may save and restore them meanwhile. So the first one to
+    enter adds one of each, and the last one to leave removes these, and nothing else.
     """
     global _decoding, _filters
     with _lock:
         if not _decoding:
             warnings.filterwarnings("ignore", module=_PILLOW)
             _filters = _warning_filters()
+            _logger.addHandler(_no_lines)  # with a handler Python prints nothing on its own
         _decoding += 1
     try:
         yield
@@ -187,6 +236,7 @@ def pillow_warns_nobody() -> Generator[None]:
         with _lock:
             _decoding -= 1
             if not _decoding:
+                _logger.removeHandler(_no_lines)
                 for filters in (_filters, _warning_filters()):
                     filters[:] = [one for one in filters if getattr(one[3], "pattern", None) != _PILLOW]
 
@@ -195,39 +245,10 @@ def _warning_filters() -> list[Any]:
     return cast(list[Any], warnings.filters)
 
 
-def _start_anew() -> None:
+def _reset_after_fork() -> None:
     global _lock, _decoding
     _lock, _decoding = threading.Lock(), 0
 
 
 if hasattr(os, "register_at_fork"):  # a worker forked while another thread held the lock would wait for ever
-    os.register_at_fork(after_in_child=_start_anew)
-
-
-def _reason_of_system(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "vanished: no such file"
-    return (error.strerror or str(error) or type(error).__name__).lower()
-
-
-def _reason_of_unidentified(data: bytes) -> str:
-    if not any(data):
-        return f"nothing but zero bytes ({len(data):,} of them)"
-    started = next((name for start, name in _STARTS.items() if data.startswith(start)), None)
-    if started:
-        return f"broken: starts as a {started} file, but its header cannot be read"
-    if _is_text(data[:512]):
-        return "text, not an image"
-    return f"not an image, or of an unknown format; known: {', '.join(FORMATS)}"
-
-
-def _is_text(start: bytes) -> bool:
-    text = start.decode("utf-8", errors="ignore")  # a character may be cut in two at the end
-    return len(text.encode()) >= len(start) - 3 and all(letter.isprintable() or letter.isspace() for letter in text)
-
-
-def _reason_of_broken(error: BaseException) -> str:
-    message = " ".join(str(error).split())[:100] or type(error).__name__
-    printable = "".join(letter if letter.isprintable() else "?" for letter in message)
-    is_short = any(word in message.lower() for word in ("truncated", "eof", "not enough"))
-    return f"{'truncated' if is_short else 'broken'}: {printable}"
+    os.register_at_fork(after_in_child=_reset_after_fork)
