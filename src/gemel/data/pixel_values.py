@@ -48,10 +48,10 @@ class Decoding(NamedTuple):
         Raises:
             UserError: white is not greater than black.
         """
-        colour = settings.get("background")
-        white, black = settings.get("white"), settings.get("black")
+        white, black = (None if settings.get(key) is None else float(settings[key]) for key in ("white", "black"))
         if white is not None and white <= (black or 0):
             raise UserError(f"white {white:g} must be greater than black {black or 0:g}")
+        colour = settings.get("background")
         return cls(white, black, None if colour is None else rgb_of(colour))
 
 

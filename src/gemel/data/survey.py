@@ -1,6 +1,6 @@
 """How a dataset's images are decoded: found from a sample, once for all of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,12 @@ class Survey(NamedTuple):
     is_wide: bool
     """sampled images hold more than 8 bits"""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The decoding as a run's settings spell it."""
+        colour = next((name for name, rgb in COLOURS.items() if rgb == self.decoding.background), None)
+        return self.decoding._asdict() | {"background": colour}
+
 
 def sample_of(source: "Source") -> list[int]:
     """Return the indices of up to `SAMPLE` images, evenly spread."""
@@ -47,6 +53,12 @@ def survey_source(source: "Source", given: Decoding = OPEN) -> Survey:
         return read
 
     return survey([reader(index) for index in sample_of(source)], given)
+
+
+def decoded(source: "Source", settings: Mapping[str, Any]) -> "Source":
+    """Return the source, decoded as a run's settings say; what they leave open is found from its own images."""
+    source.decoding = survey_source(source, Decoding.of(settings)).decoding
+    return source
 
 
 def survey(files: Iterable[Callable[[], bytes]], given: Decoding = OPEN) -> Survey:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,21 +11,24 @@ from numpy.typing import NDArray
 
 from gemel.data.augment import background
 from gemel.data.decode import Unreadable, load
+from gemel.data.listing import printable
+from gemel.data.pixel_values import Decoding, is_nearly_one_colour
 from gemel.data.sources import Source
+from gemel.data.survey import Survey, sample_of, survey_source
 from gemel.errors import UserError
 from gemel.launcher import cores, launched
 from gemel.methods import find, find_recipe
 from gemel.settings.recipes import VIEWS, GlyphViews, Recipe
 from gemel.settings.tree import merge
 
-SAMPLE = 64
-"""images that are looked at"""
-
 GLYPH_SIDE = 64
 """grey images up to this side are taken for glyphs"""
 
 SAME_GREYS = 8
 """greys (of 255) that are no more apart than this are the same to a network"""
+
+DARK = 64
+"""mean pixel below which a nearly uniform image is called black"""
 
 LEVELS = 0.4
 """how far greys are moved where they are not the same"""
@@ -42,6 +46,14 @@ Seconds = Callable[[Mapping[str, Any], int], float]
 """(backbone, image size) -> seconds that an image takes, forward and backward"""
 
 
+class Choice(NamedTuple):
+    """A setting that was chosen, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
 class Facts(NamedTuple):
     """What a glance at the images and the machine tells."""
 
@@ -56,32 +68,30 @@ class Facts(NamedTuple):
     """for this process"""
     greys: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (255, 255))
     """from where to where nine tenths of the backgrounds are, and of the strokes' greys; of grey images only"""
+    pixel_values: tuple[Choice, ...] = ()
+    """white, black and background, where the images depend on them and the user did not say"""
+    warnings: tuple[str, ...] = ()
 
 
-class Choice(NamedTuple):
-    """A setting that was chosen, and why."""
-
-    key: str
-    value: Any
-    reason: str
-
-
-def look(source: Source) -> Facts:
-    """Read up to 64 images, evenly spread.
+def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Facts:
+    """Choose how the images are decoded, which becomes the source's, and read up to 64 of them, evenly spread.
 
     Raises:
-        UserError: none of them can be read.
+        UserError: none of them can be read, or the given white is not greater than black.
     """
-    places = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
+    found = survey_source(source, Decoding.of(given))
+    source.decoding = found.decoding
+    indices = sample_of(source)
     sides: list[int] = []
     gray: list[bool] = []
     greys: list[tuple[int, int]] = []
+    blank: dict[int, float] = {}
     reasons: list[str] = []
     in_memory = False
-    for place in places:
+    for index in indices:
         try:
-            image = load(source, place)
-            in_memory = not isinstance(source.read(place), bytes)
+            image = load(source, index)
+            in_memory = not isinstance(source.read(index), bytes)
         except (Unreadable, OSError) as error:
             reasons.append(str(error))
             continue
@@ -90,8 +100,10 @@ def look(source: Source) -> Facts:
         ground, far = _grey_levels(image if image.ndim == 2 else image[..., 0])
         if gray[-1] and abs(far - ground) > SAME_GREYS:  # a blank page has no strokes
             greys.append((ground, far))
+        if is_nearly_one_colour(image):
+            blank[index] = float(image.mean())
     if not sides:
-        raise UserError(f"none of {len(places)} sampled images of {source.name} can be read; the first: {reasons[0]}")
+        raise UserError(f"none of {len(indices)} sampled images of {source.name} can be read; the first: {reasons[0]}")
     return Facts(
         images=len(source),
         side=int(np.median(sides)),
@@ -101,7 +113,23 @@ def look(source: Source) -> Facts:
         gpu=torch.cuda.is_available(),
         cores=max(1, cores() // launched().local_processes),
         **({"greys": _ranges(greys)} if greys else {}),
+        pixel_values=tuple(Choice(key, found.settings[key], reason) for key, reason in found.reasons.items()),
+        warnings=_warnings(source, blank, len(sides), found),
     )
+
+
+def _warnings(source: Source, blank: Mapping[int, float], readable: int, found: Survey) -> tuple[str, ...]:
+    """Tell that most of the sampled images show nothing; `blank` holds the mean of each."""
+    if len(blank) <= readable / 2:
+        return ()
+    mean = float(np.median(list(blank.values())))
+    colour = "black" if mean < DARK else "white" if mean > 255 - DARK else "one colour"
+    check = [
+        *(["--white, the value that is shown as white"] if found.is_wide else []),
+        *(["--background, which shows through transparent pixels"] if found.has_alpha else []),
+        f"files such as {printable(source.path(next(iter(blank))))}",
+    ]
+    return (f"{len(blank)} of {readable} sampled images are nearly {colour}; check {' and '.join(check)}",)
 
 
 def _grey_levels(plane: NDArray[np.uint8]) -> tuple[int, int]:
@@ -149,7 +177,7 @@ def fill(
     options = {key: value for key, value in recipe.method.items() if key != "classes"}
     base["method"] = {"name": given["method"]["name"], **options}
     base["then"] = _then(given, recipe, facts, fitted=fitted)
-    choices: list[Choice] = []
+    choices: list[Choice] = list(facts.pixel_values)
     if fitted:
         family = (given.get("views") or {}).get("name")
         choices += _family(family, facts)

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from gemel import backbones, methods
 from gemel.data.batches import Loader
+from gemel.data.pixel_values import Decoding
 from gemel.data.sources import open_source
 from gemel.data.sources.identity import fingerprint
 from gemel.engine import checkpoints
@@ -26,7 +27,7 @@ from gemel.settings.tree import Settings, merge, render
 from gemel.training.build import build_method
 from gemel.training.prepared import Prepared
 
-MAY_BE_EMPTY = ("minutes", "weights", "classes")
+MAY_BE_EMPTY = ("minutes", "weights", "classes", "white", "black", "background")
 """settings of a run that may say: none"""
 
 TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
@@ -48,7 +49,7 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     recipe_name = given["method"].get("recipe")
     if len(source) < 2:
         raise UserError(f"{source.name} holds one image; two at least are needed to learn from")
-    facts = look(source)
+    facts = look(source, given)
     recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts)
     schema = schema_of(method)
     has_classes = "classes" in schema.model_fields
@@ -64,6 +65,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     for choice in (*choices, *more):
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
+    for warning in facts.warnings:
+        say(f"warning: {warning}")
     prepared = Prepared(settings, source, _built(settings, len(source)), asked.claim)
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
@@ -90,6 +93,7 @@ def follow(settings: Mapping[str, Any], images: str) -> Prepared:
             f"{source.name} holds {len(source)} images for process {launched().rank}, and others for the first one; "
             "all machines must see the same files at the same place"
         )
+    source.decoding = Decoding.of(settings)
     return Prepared(chosen, source, _built(chosen, len(source)))
 
 
@@ -100,6 +104,7 @@ def continued(run: Run) -> Prepared:
     if gaps:
         raise UserError(f"{run.path / 'run.yaml'} leaves {', '.join(gaps)} open; it was changed since the run began")
     source = open_source(settings.images, labels=settings.labels)
+    source.decoding = Decoding.of(run.settings)
     if launched().rank == 0:
         run.clear()
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
