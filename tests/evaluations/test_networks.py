@@ -111,23 +111,6 @@ def test_a_library_s_network_by_a_protocol(tmp_path: Path, photos: Path) -> None
     assert (tmp_path / "evaluations" / f"{result.file_name}.json").is_file()
 
 
-@pytest.mark.parametrize(
-    ("name", "width"),
-    [
-        ("resnet50", 2048),
-        ("vit_b_32", 768),
-        ("convnext_tiny", 768),
-        ("mobilenet_v3_small", 1024),
-        ("densenet121", 1024),
-    ],
-)
-def test_torchvision_s_networks_lose_their_last_layer(name: str, width: int) -> None:
-    backbone = torchvision_backbone(name).eval()
-    assert backbone.width == width
-    with torch.inference_mode():
-        assert backbone(torch.zeros(1, 3, 224, 224)).shape == (1, width)
-
-
 def test_a_run_without_its_heads(digits_run: Run, tmp_path: Path) -> None:
     for name in ("run.yaml", "backbone.json", "backbone.safetensors"):
         (tmp_path / name).write_bytes((digits_run.path / name).read_bytes())
@@ -184,7 +167,7 @@ def test_images_by_two_paths_are_one_file(digits_run: Run, tmp_path: Path, monke
 
 def test_two_networks_of_a_library_are_two_files() -> None:
     def name(network: str, backbone: str = "timm:resnet18") -> str:
-        return Result("knn", {}, {"network": network, "backbone": backbone}).file_name
+        return Result("knn", {}, {"network": network, "backbone": backbone}, {}).file_name
 
     assert name("timm resnet18 (weights a.pt)") != name("timm resnet18 (weights b.pt)")
     assert name("a/run (twist, resnet18)", "resnet18") == name("/b/run (twist, resnet18)", "resnet18")

@@ -16,12 +16,16 @@ _NOT_NETWORKS = ("__init__", "base", "timm", "torchvision")
 
 
 def available() -> list[str]:
-    """Names of gemel's own networks; timm's come on top."""
+    """Return the names of gemel's own networks; timm's are found too."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in _NOT_NETWORKS)
 
 
-def find(name: str) -> "Callable[..., Backbone]":
-    """The constructor of a network; its keyword-only arguments are its settings.
+def find(name: str, size: int | None = None) -> "Callable[..., Backbone]":
+    """Return the constructor of a network; its keyword-only arguments are its settings.
+
+    Args:
+        name: of gemel's own networks or of timm's.
+        size: side of the images that it will see, for networks that are made for one size.
 
     Raises:
         UserError: neither gemel nor timm has it.
@@ -33,4 +37,4 @@ def find(name: str) -> "Callable[..., Backbone]":
         near = get_close_matches(name, [*available(), *module.names()], n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UserError(f"--backbone {name!r} is unknown; gemel has {', '.join(available())}, timm has its own{hint}")
-    return partial(module.timm_backbone, name)
+    return partial(module.timm_backbone, name, size)

@@ -5,11 +5,11 @@ from typing import Any
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from gemel.backbones.base import Backbone
+from gemel.backbones.base import Backbone, Channels
 
 
 class _Doubled(ResNet):
-    """torchvision's network, the stem and each stage made twice as wide as it is told; the names of tensors stay."""
+    """torchvision's network with the stem and every stage twice as wide; names of tensors stay."""
 
     def _make_layer(self, block: Any, planes: int, *given: Any, **options: Any) -> nn.Sequential:
         if planes == 64:
@@ -19,12 +19,16 @@ class _Doubled(ResNet):
         return super()._make_layer(block, 2 * planes, *given, **options)
 
 
-def resnet50w2(*, zero_init: bool = False) -> Backbone:
-    """ResNet-50x2: stem of 128 channels, 4096 features; not `wide_resnet50_2`, whose inner layers alone are wider.
+def resnet50w2(*, zero_init: bool = False, in_channels: Channels = 3) -> Backbone:
+    """Return ResNet-50x2: stem of 128 channels, 4096 features; in `wide_resnet50_2` the inner layers alone are wider.
 
     Args:
         zero_init: branches start at zero (TWIST: no)
+        in_channels: channels of the images; gemel's own views have 3
     """
     network = _Doubled(Bottleneck, [3, 4, 6, 3], zero_init_residual=zero_init)
     network.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    return Backbone(network, 4096)
+    if in_channels != 3:
+        network.conv1 = nn.Conv2d(in_channels, 128, 7, 2, 3, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return Backbone(network, 4096, in_channels=in_channels)

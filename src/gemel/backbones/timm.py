@@ -1,26 +1,27 @@
 """timm's networks, by their names; the only file that imports timm."""
 
-from functools import cache
-from typing import Annotated, Any, Literal, cast
+from functools import cache, partial
+from typing import Annotated, Any, Literal
 
 import timm
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gemel.backbones.base import Backbone
+from gemel.backbones.base import REFUSALS, Backbone, Channels, first_line, measured, near
 from gemel.errors import UserError
 from gemel.settings.recipes import Side
 
 
 @cache
 def names() -> frozenset[str]:
-    """All networks of timm, with the tags of pretrained weights too."""
+    """Return the names of all networks of timm, with the tags of pretrained weights too."""
     return frozenset(timm.list_models()) | frozenset(timm.list_pretrained())
 
 
 def timm_backbone(
     name: str,
+    size: int | None = None,
     /,
     *,
     stem: Literal["standard", "small"] = "standard",
@@ -28,46 +29,96 @@ def timm_backbone(
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     image_size: Side | None = None,
     patch_size: Annotated[int, Field(ge=1, le=128)] | None = None,
+    in_channels: Channels = 3,
     pretrained: bool = False,
 ) -> Backbone:
-    """A network of timm without its classifier, in training mode.
+    """Return a network of timm without its classifier, in training mode.
 
     Args:
         name: timm's name, with or without the tag of its weights
+        size: side of the images that it will see; None: the one that it was made for
         stem: small: a residual network's first layer 3 x 3, stride 1, no pooling: for images up to 64 pixels
         zero_init: a residual network's branches start at zero (Barlow Twins: yes; TWIST: no)
         drop_path: chance of skipping a branch
-        image_size: side for which a transformer's places are made; other sides are interpolated
+        image_size: side for which position embeddings and windows are made; none: that of the images
         patch_size: side of a transformer's patches, for small images; none: the one in its name
+        in_channels: channels of the images; gemel's own views have 3
         pretrained: with timm's weights
+
+    Raises:
+        UserError: timm refuses the options, or the network does not take images of this size.
     """
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
-    if drop_path:
-        options["drop_path_rate"] = drop_path
+    options |= {"in_chans": in_channels} if in_channels != 3 else {}
+    options |= {"drop_path_rate": drop_path} if drop_path else {}
     residual = _is_resnet(name)
     if residual:
         options["zero_init_last"] = zero_init
     elif name.startswith(("vit", "deit", "test_vit")):
-        sizes = {"img_size": image_size, "patch_size": patch_size}
-        options |= {"dynamic_img_size": True} | {key: value for key, value in sizes.items() if value}
+        options |= {"dynamic_img_size": True} | ({"patch_size": patch_size} if patch_size else {})
     if patch_size and "patch_size" not in options:
         raise UserError(f"--backbone.patch_size is for timm's vision transformers (vit_*, deit_*), not {name}")
-    try:
-        network: Any = timm.create_model(name, **options)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"timm can't make {name} with {options}: {error}") from error
-    if stem == "small":
-        if not residual:
-            raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
-        width = cast(nn.Conv2d, network.conv1).out_channels
-        network.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-        network.maxpool = nn.Identity()
-    return Backbone(network, network.num_features)
+    if stem == "small" and not residual:
+        raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
+    create = partial(_created, name, stem, in_channels)
+    if (found := create(options, size, image_size))[0]:
+        return found[0]
+    if image_size and "img_size" in found[1]:
+        words = f"--backbone.image_size is for networks that are made for one size, which {name} is not"
+        raise UserError(f"{words}; --image-size sets that of the images")
+    side = size or image_size or _own_size(name)
+    options["pretrained"] = False
+    others = (one for one in (*near(side)[:3], _own_size(name)) if create(options, one, image_size)[0])
+    works = next(others, None)
+    raise UserError(
+        f"{name} takes no images of {side} pixels ({found[1]}); choose "
+        + (f"{works} pixels" if works else "another network")
+    )
+
+
+def _created(
+    name: str, stem: str, in_channels: int, options: dict[str, Any], size: int | None, image_size: int | None
+) -> tuple[Backbone | None, str]:
+    """Return a network that takes images of a size; where there is none, the reason instead.
+
+    It is made for that size where timm's constructor takes one, else as it is.
+    """
+    own, reason = _own_size(name), ""
+    # The width alone is cheapest to find with small images.
+    sizes = [size or image_size or min(64, own), *(() if size or image_size else (own,))]
+    for side in [image_size] if image_size else [size, None] if size not in (None, own) else [None]:
+        try:
+            more: dict[str, Any] = {"img_size": side} if side else {}
+            network: Any = timm.create_model(name, **options, **more)
+        except (OSError, TypeError, *REFUSALS) as error:
+            if side is None:
+                raise UserError(f"timm can't make {name} with {options}: {first_line(error)}") from error
+            reason = first_line(error)
+            continue
+        if stem == "small":
+            _make_stem_small(network, in_channels)
+        for one in sizes:
+            try:
+                return measured(network, one, in_channels=in_channels), ""
+            except REFUSALS as error:
+                reason = first_line(error)
+    return None, reason
+
+
+def _make_stem_small(network: Any, in_channels: int) -> None:
+    network.conv1 = nn.Conv2d(in_channels, network.conv1.out_channels, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+
+
+def _own_size(name: str) -> int:
+    """Return the side of the images that a network was made for."""
+    facts = timm.get_pretrained_cfg(name)
+    return 224 if facts is None else facts.input_size[-1]
 
 
 class LastBlocks(nn.Module):
-    """A vision transformer by the class tokens of its last n blocks, each through the final norm, block after block.
+    """Concatenate the class tokens of a vision transformer's last n blocks, each through the final norm.
 
     TWIST: n = 4, (B, 4·width). DINO: n = 4 for S; n = 1 and the mean of the last block's patch tokens for B.
 
@@ -90,7 +141,7 @@ class LastBlocks(nn.Module):
         self.network, self.blocks, self.patches = inner, blocks, patches
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) to features (B, blocks · width), or one width more with `patches`."""
+        """Return features, (B, blocks · width), of normalised images (B, 3, H, W); one width more with `patches`."""
         layers = self.network.get_intermediate_layers(images, n=self.blocks, return_prefix_tokens=True, norm=True)
         parts = [prefix[:, 0] for _, prefix in layers]
         return torch.cat([*parts, layers[-1][0].mean(1)] if self.patches else parts, 1)

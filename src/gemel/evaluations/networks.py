@@ -71,18 +71,18 @@ def is_library(words: Run | str | Path) -> bool:
     return isinstance(words, str) and words.partition(":")[0] in LIBRARIES and ":" in words
 
 
-def fresh_backbone(name: str, options: dict[str, Any], seed: int) -> Backbone:
+def fresh_backbone(name: str, options: dict[str, Any], seed: int, size: int | None = None) -> Backbone:
     """A run's backbone as it would be before training, of a seed, in evaluation mode; nothing else is drawn."""
     plain = options | ({"pretrained": False} if "pretrained" in options else {})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return backbones.find(name)(**plain).eval()
+        return backbones.find(name, size)(**plain).eval()
 
 
 def _of_run(run: Run, network: str, seed: int) -> Subject:
     facts = run.backbone_facts
     if network == "random":
-        backbone = fresh_backbone(facts["name"], facts["options"], seed)
+        backbone = fresh_backbone(facts["name"], facts["options"], seed, facts["size"])
         return Subject(
             backbone,
             facts,
@@ -119,7 +119,7 @@ def _of_library(
     published = network == "trained" and weights is None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        backbone = _build(library, name, published)
+        backbone = _build(library, name, published, size)
     if weights is not None:
         start_from(backbone, str(weights))
     made_for: dict[str, Any] = getattr(backbone.network, "pretrained_cfg", None) or {}
@@ -136,15 +136,15 @@ def _of_library(
     return Subject(backbone.eval(), facts, f"{library} {name} ({origin})", out, is_random=network == "random")
 
 
-def _build(library: str, name: str, published: bool) -> Backbone:
+def _build(library: str, name: str, published: bool, size: int | None) -> Backbone:
     if library == "torchvision":
         from gemel.backbones.torchvision import torchvision_backbone
 
-        return torchvision_backbone(name, pretrained=published)
+        return torchvision_backbone(name, size, pretrained=published)
     from gemel.backbones.timm import names, timm_backbone
 
     if name not in names():
         from gemel.settings.schema import nearest
 
         raise UserError(f"timm has no network {name!r}{nearest(name, names())}")
-    return timm_backbone(name, pretrained=published)
+    return timm_backbone(name, size, pretrained=published)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gemel import backbones, methods
-from gemel.backbones.base import Backbone
+from gemel.backbones.base import Backbone, check_size
 from gemel.device import device
 from gemel.engine import checkpoints
 from gemel.errors import UserError, is_out_of_memory
@@ -37,18 +37,25 @@ def build_method(settings: Settings, images: int) -> Method:
 
 
 def build_backbone(settings: Settings) -> Backbone:
-    """The network of `settings.backbone`, as it is before training."""
+    """Return the network of `settings.backbone` for the sizes of its views, as it is before training.
+
+    Raises:
+        UserError: it does not take views of these sizes.
+    """
     assert settings.backbone is not None
+    name, size = settings.backbone["name"], settings.image_size
     options = {key: value for key, value in settings.backbone.items() if key != "name"}
-    constructor = backbones.find(settings.backbone["name"])
+    constructor = backbones.find(name, size)
     options = convert(schema_of(constructor), options, "backbone")
-    if "image_size" in options and options["image_size"] is None:
-        options["image_size"] = settings.image_size
     if settings.weights == "timm":
         if "pretrained" not in options:
-            raise UserError(f"--weights timm needs one of timm's networks, not {settings.backbone['name']}")
+            raise UserError(f"--weights timm needs one of timm's networks, not {name}")
         options["pretrained"] = True
-    return constructor(**options)
+    backbone = constructor(**options)
+    if settings.views is not None and size is not None:
+        for local_size in {*settings.views.sizes(size)} - {size}:
+            check_size(backbone, name, local_size, "--views.local_size")
+    return backbone
 
 
 def load_tensors(method: Method, tensors: Mapping[str, Tensor], origin: str) -> None:
@@ -91,4 +98,7 @@ def facts_of(settings: Settings, width: int) -> dict[str, Any]:
         "mean": list(settings.views.mean),
         "std": list(settings.views.std),
         "views": settings.views.name,
+        "white": settings.white,
+        "black": settings.black,
+        "background": settings.background,
     }
