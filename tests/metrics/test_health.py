@@ -1,12 +1,12 @@
 import subprocess
 import sys
-from math import log, nan
+from math import exp, nan
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gemel.metrics.health import Finding, health
+from gemel.metrics.health import ADVICE, Finding, health
 
 STEPS = 50
 WELL = {
@@ -20,7 +20,7 @@ def columns(**last: float | None) -> dict[str, list[float | None]]:
     table: dict[str, list[float | None]] = {"loss": [-2 * step / STEPS for step in range(STEPS)]}
     for name, value in (WELL | last).items():
         table[name] = [0.0] + [None] * (STEPS - 3) + [value, None]
-    table |= {name: [value] * STEPS for name, value in last.items() if name in ("sharpness", "diversity", "loss")}
+    table |= {name: [value] * STEPS for name, value in last.items() if name == "loss"}
     return table
 
 
@@ -32,9 +32,20 @@ def only(found: list[Finding]) -> Finding:
 
 
 def test_a_healthy_run() -> None:
-    finding = only(health(columns(sharpness=0.1, diversity=2.2)))
+    finding = only(health(columns(classes_per_image=1.3)))
     assert finding.level == "good"
-    for number in ("0.83 of 1", "123 of 512", "10 of 10 classes", "9.8", "92%", "95%", "0.981", "0.970", "0.940"):
+    for number in (
+        "0.83 of 1",
+        "123 of 512",
+        "10 of 10 classes",
+        "9.8",
+        "of one image 1.3",
+        "92%",
+        "95%",
+        "0.981",
+        "0.970",
+        "0.940",
+    ):
         assert number in finding.message
     assert "from -0.08 to -1.88" in finding.message
 
@@ -48,7 +59,7 @@ def test_a_healthy_run() -> None:
         ({"classes_used": 1, "class_entropy": 1.02}, "bad", ["All images land in 1 of 10", "1.02"]),
         ({"classes_used": 2, "class_entropy": 1.2}, "bad", ["Almost all images land in 1 of 10", "1.2"]),
         ({"classes_used": 3, "class_entropy": 2.9}, "warning", ["Only 3 of 10", "2.9"]),
-        ({"sharpness": 2.29, "diversity": 2.3}, "bad", ["nearly the same probability for each of 10", "2.29"]),
+        ({"classes_per_image": 9.9}, "bad", ["nearly the same probability for each of 10", "9.9"]),
         ({"agreement": 0.004}, "warning", ["hardly find each other", "0.4%"]),
         ({"agreement": 0.004, "pairs": 256}, "warning", ["hardly find each other", "chance is 0.4%"]),
         ({"rankme": nan}, "bad", ["rankme is not finite", "diverged"]),
@@ -62,11 +73,22 @@ def test_one_thing_is_wrong(last: dict[str, float], level: str, words: list[str]
         assert word in finding.message
 
 
-def test_uniform_collapse_as_table_8_prints_it() -> None:
-    """Without sharpness 4,096 classes end at 8.28, which is -log(1/4096 + 1e-5) and less than log 4096."""
-    last = {"sharpness": 8.27, "diversity": 8.28, "classes": 4096, "classes_used": 1}
-    assert "4096 classes (sharpness 8.27 of at most 8.28)" in only(health(columns(**last))).message
-    assert only(health(columns(**(last | {"sharpness": 1.51, "classes_used": 4000})))).level == "good"
+def test_uniform_collapse_of_many_classes() -> None:
+    """Without TWIST's sharpness 4,096 classes end at an entropy of 8.27 of at most 8.32."""
+    last = {"classes_per_image": exp(8.27), "classes": 4096, "classes_used": 1}
+    assert "4096 classes (effective number of classes of one image 3.9e+03)" in only(health(columns(**last))).message
+    assert only(health(columns(**(last | {"classes_per_image": 4.5, "classes_used": 4000})))).level == "good"
+
+
+def test_a_methods_own_advice_goes_before_the_general_one() -> None:
+    collapsed = columns(classes_used=1, class_entropy=1.02)
+    assert only(health(collapsed)).advice == ADVICE["one_class"]
+    assert only(health(collapsed, {"one_class": "raise --method.beta"})).advice == "raise --method.beta"
+    assert only(health(collapsed, {"few_classes": "raise --method.beta"})).advice == ADVICE["one_class"]
+
+
+def test_general_advice_names_no_methods_option() -> None:
+    assert not [advice for advice in ADVICE.values() if "--method" in advice or "--classes" in advice]
 
 
 @pytest.mark.parametrize("value", [nan, float("inf")])
@@ -123,10 +145,6 @@ def test_nothing_was_logged(table: dict[str, list[float | None]]) -> None:
     finding = only(health(table))
     assert finding.level == "warning"
     assert "No loss" in finding.message
-
-
-def test_uniform_is_a_matter_of_both_entropies() -> None:
-    assert only(health(columns(sharpness=log(10), diversity=1.0))).level == "good"
 
 
 def test_without_torch() -> None:

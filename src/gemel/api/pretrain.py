@@ -151,7 +151,7 @@ def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:
     if launched().rank != 0:
         return run
     path = build_report([run], None)
-    for finding in health(run.metrics().to_pydict()):
+    for finding in health(run.metrics().to_pydict(), prepared.method.advice):
         say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")
     for result in run.evaluations():
         say(f"{result['protocol']}: " + ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()))

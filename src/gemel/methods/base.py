@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gemel.data.batches import Batch
 from gemel.errors import UserError
+from gemel.metrics.health import ADVICE
 from gemel.settings.recipes import Recipe
 
 
@@ -75,7 +76,7 @@ class Method(nn.Module, ABC):
     terms: ClassVar[Mapping[str, str]] = {}
     """how to read each term of the loss, for the report"""
     advice: ClassVar[Mapping[str, str]] = {}
-    """what to try for each finding of the health verdict, in this method's own options"""
+    """what to try by kind of finding of the health verdict (`metrics.health.ADVICE`), in this method's own options"""
     protocols: ClassVar[Mapping[str, str]] = {}
     """evaluation -> recipe of it, where the names differ from the method's own"""
     small: ClassVar[Mapping[str, Any]] = {}
@@ -95,6 +96,9 @@ class Method(nn.Module, ABC):
             raise TypeError(f"{cls.__name__}: options must be keyword-only, not {', '.join(positional)}")
         if not cls.__doc__ or not cls.recipes:
             raise TypeError(f"{cls.__name__}: a method needs a docstring and at least one recipe")
+        unknown = sorted(set(cls.advice) - set(ADVICE))
+        if unknown:
+            raise TypeError(f"{cls.__name__}: advice for {', '.join(unknown)}; there are {', '.join(ADVICE)}")
 
     def __init__(self, backbone: Any) -> None:
         super().__init__()
@@ -104,6 +108,12 @@ class Method(nn.Module, ABC):
         self.register_buffer("partners", None)
         self.partners: Tensor | None
         """(N, k) rows of the dataset from which each image's partner is drawn; set in `before_stage`"""
+
+    @classmethod
+    def described(cls) -> dict[str, Any]:
+        """Return what a report says of the method: it reads the run's folder alone, and imports no method."""
+        title = cls.title or cls.__name__
+        return {"title": title, "terms": cls.terms, "advice": cls.advice, "protocols": cls.protocols}
 
     @abstractmethod
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -140,7 +150,7 @@ class Method(nn.Module, ABC):
         return None
 
     def renewed(self) -> list[nn.Parameter]:
-        """Return parameters that the last `before_epoch` or `before_step` made anew: their optimiser state is dropped."""
+        """Return parameters that the last `before_epoch` or `before_step` made anew, to drop their optimiser state."""
         return []
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:

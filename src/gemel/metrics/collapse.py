@@ -157,7 +157,7 @@ def spread(features: Tensor) -> float:
 
 
 def column_and_row_std(logits: Tensor) -> tuple[float, float]:
-    """TWIST's Table 7, of the logits before or after the last batch norm.
+    """Return the spread of logits over images and over classes (Table 7 of arXiv 2110.07402).
 
     Args:
         logits: (n, C).
@@ -201,6 +201,22 @@ def class_entropy(probabilities: Tensor) -> float:
     """
     mean = checked_rows(probabilities).mean(dim=0)  # (C,)
     return (-torch.xlogy(mean, mean).sum()).exp().item()
+
+
+def classes_per_image(probabilities: Tensor) -> float:
+    """Return the effective number of classes of one image: exp(mean_i H(p_i)), H as in `class_entropy`.
+
+    Args:
+        probabilities: (n, C), rows of sum 1.
+
+    Returns:
+        1 (every image belongs to one class for certain) to C (all classes equally likely for every image).
+
+    >>> classes_per_image(torch.eye(4)), round(classes_per_image(torch.full((2, 4), 0.25)), 3)
+    (1.0, 4.0)
+    """
+    rows = checked_rows(probabilities)
+    return (-torch.xlogy(rows, rows).sum(dim=1).mean()).exp().item()
 
 
 def pair_agreement(one: Tensor, two: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Is a run well? What its metrics.csv shows, in plain words, with the number that shows it and what to try."""
+"""Health of a run: what its metrics.csv shows, in plain words, with the number that shows it and what to try."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,22 @@ UNIFORM = 0.98  # of the largest entropy possible
 CHANCES_LOW = 5  # times the agreement that chance gives
 STEPS_TO_FALL = 20  # logged losses before a loss is asked to have fallen
 
-_EPSILON = 1e-5  # TWIST's, inside the logarithm: the entropy of uniform probabilities ends a little below log C
+_COLLAPSE = "lower the learning rate, take gentler views or a larger batch, and check that batch norm is on"
+
+ADVICE: Mapping[str, str] = {
+    "no_loss": "train longer",
+    "loss_not_finite": "lower the learning rate, warm it up longer, or train in float32 (--precision 32)",
+    "loss_flat": "train longer, or try a learning rate three times smaller or larger",
+    "diverged": "lower the learning rate, or train in float32 (--precision 32)",
+    "same_embeddings": _COLLAPSE,
+    "embeddings_on_a_line": _COLLAPSE,
+    "low_rank": "train longer, or lower the learning rate; a wider head may help",
+    "uniform_classes": "train longer, or raise the learning rate",
+    "one_class": "take larger batches, or lower the learning rate",
+    "few_classes": "train longer, or ask for fewer classes",
+    "views_disagree": "take gentler views (less cropping, less colour), or train longer",
+}
+"""What to try by kind of finding; a method's own `advice` goes before it."""
 
 
 class Finding(NamedTuple):
@@ -27,13 +42,15 @@ class Finding(NamedTuple):
 
     level: str
     """`bad`: the run has failed; `warning`: look at it; `good`"""
+    kind: str
+    """key of `ADVICE`; `good` for a good one"""
     message: str
     """plain words, with numbers"""
-    advice: str
+    advice: str = ""
     """what to try; empty for `good`"""
 
 
-def health(columns: Columns) -> list[Finding]:
+def health(columns: Columns, advice: Mapping[str, str] = {}) -> list[Finding]:
     """Judge a run by the last values that were measured, worst first; a loss that is not finite counts anywhere.
 
     Args:
@@ -41,6 +58,7 @@ def health(columns: Columns) -> list[Finding]:
             `classes` the number of classes there are. Two more are optional: `probe_images`, how many images
             `classes_used` counts (1,024 images cannot use 4,096 classes), and `pairs`, how many pairs of views
             `agreement` compares (chance is one in that).
+        advice: the method's own, by kind of finding.
 
     Returns:
         What is wrong, or one `good` finding with the numbers that speak for it.
@@ -51,12 +69,16 @@ def health(columns: Columns) -> list[Finding]:
     """
     last = {name: _last(columns[name]) for name in _JUDGED if name in columns}
     if last.get("loss") is None:
-        return [Finding("warning", "No loss was logged: the run ended before its first step", "train longer")]
-    measured = {name: value for name, value in last.items() if value is not None and isfinite(value)}
-    broken = [name for name, value in last.items() if value is not None and not isfinite(value) and name != "loss"]
-    checks = (_loss(columns), _numbers(broken), _embeddings(measured), _classes(measured), _views(measured))
-    found = [finding for findings in checks for finding in findings]
-    return sorted(found, key=lambda finding: finding.level != "bad") or [_good(columns, measured)]
+        found = [Finding("warning", "no_loss", "No loss was logged: the run ended before its first step")]
+    else:
+        measured = {name: value for name, value in last.items() if value is not None and isfinite(value)}
+        broken = [name for name, value in last.items() if value is not None and not isfinite(value) and name != "loss"]
+        checks = (_loss(columns), _numbers(broken), _embeddings(measured), _classes(measured), _views(measured))
+        found = [finding for findings in checks for finding in findings]
+        if not found:
+            return [_good(columns, measured)]
+    advised = [finding._replace(advice={**ADVICE, **advice}[finding.kind]) for finding in found]
+    return sorted(advised, key=lambda finding: finding.level != "bad")
 
 
 _PROBES = (
@@ -64,57 +86,48 @@ _PROBES = (
     "rankme",
     "classes_used",
     "class_entropy",
+    "classes_per_image",
     "agreement",
     "class_agreement",
     "knn",
     "acc",
     "nmi",
 )
-_JUDGED = ("loss", "sharpness", "diversity", "rankme_limit", "classes", "probe_images", "pairs", *_PROBES)
+_JUDGED = ("loss", "rankme_limit", "classes", "probe_images", "pairs", *_PROBES)
 
 
 def _loss(columns: Columns) -> list[Finding]:
-    steps = [step for step, value in enumerate(columns["loss"]) if value is not None and not isfinite(value)]
-    if steps:
-        return [
-            Finding(
-                "bad",
-                f"The loss is not a finite number in {len(steps)} rows of metrics.csv, first in row {steps[0] + 1}",
-                "lower the learning rate, warm it up longer, or train in float32 (--precision 32)",
-            )
-        ]
+    rows = [row for row, value in enumerate(columns["loss"], 1) if value is not None and not isfinite(value)]
+    if rows:
+        message = f"The loss is not a finite number in {len(rows)} rows of metrics.csv, first in row {rows[0]}"
+        return [Finding("bad", "loss_not_finite", message)]
     first, last, count = _first_and_last_loss(columns)
     if count < STEPS_TO_FALL or last < first:
         return []
-    return [
-        Finding(
-            "warning",
-            f"The loss does not fall: {_number(first)} in the first tenth of the steps, {_number(last)} in the last",
-            "train longer, or try a learning rate three times smaller or larger",
-        )
-    ]
+    message = f"The loss does not fall: {_number(first)} in the first tenth of the steps, {_number(last)} in the last"
+    return [Finding("warning", "loss_flat", message)]
 
 
 def _numbers(broken: Sequence[str]) -> list[Finding]:
     if not broken:
         return []
     message = f"The last {', '.join(broken)} {'is' if len(broken) == 1 else 'are'} not finite: the encoder has diverged"
-    return [Finding("bad", message, "lower the learning rate, or train in float32 (--precision 32)")]
+    return [Finding("bad", "diverged", message)]
 
 
 def _embeddings(measured: Mapping[str, float]) -> list[Finding]:
     found: list[Finding] = []
     spread, rank, limit = (measured.get(name) for name in ("embedding_std", "rankme", "rankme_limit"))
-    advice = "lower the learning rate, take gentler views or a larger batch, and check that batch norm is on"
     if spread is not None and spread < SPREAD_COLLAPSED:
         message = f"The embeddings of all images are nearly the same (spread {_number(spread)}, from 0 to 1)"
-        found.append(Finding("bad", message, advice))
+        found.append(Finding("bad", "same_embeddings", message))
     of = _of(limit)
     if rank is not None and rank < RANK_COLLAPSED and (limit is None or limit > RANK_COLLAPSED):
-        found.append(Finding("bad", f"The embeddings lie on a line (effective rank {_number(rank)}{of})", advice))
+        message = f"The embeddings lie on a line (effective rank {_number(rank)}{of})"
+        found.append(Finding("bad", "embeddings_on_a_line", message))
     elif rank is not None and limit is not None and rank < _low_rank(limit, measured.get("classes")):
         message = f"The embeddings fill few of their dimensions (effective rank {_number(rank)}{of})"
-        found.append(Finding("warning", message, "train longer, or lower the learning rate; a wider head may help"))
+        found.append(Finding("warning", "low_rank", message))
     return found
 
 
@@ -127,43 +140,20 @@ def _classes(measured: Mapping[str, float]) -> list[Finding]:
     classes, used, effective = (measured.get(name) for name in ("classes", "classes_used", "class_entropy"))
     if classes is None or classes < 2:
         return []
-    uniform = _uniform(measured, classes)
-    if uniform:
-        return [uniform]
-    if used == 1 or (effective is not None and effective < CLASSES_COLLAPSED):
-        number = "" if effective is None else f" (effective number {_number(effective)})"
-        return [
-            Finding(
-                "bad",
-                f"{'All' if used in (1, None) else 'Almost all'} images land in 1 of {classes:.0f} classes{number}",
-                "raise --method.beta (the weight of diversity), keep batch norm before the softmax, use larger batches",
-            )
-        ]
-    possible = _possible_classes(classes, measured.get("probe_images"))
-    if used is None or used >= CLASS_SHARE_LOW * possible:
-        return []
-    number = "" if effective is None else f" (effective number {_number(effective)})"
-    return [
-        Finding(
-            "warning",
-            f"Only {used:.0f} of {classes:.0f} classes are used{number}",
-            "train longer, raise --method.beta (the weight of diversity) or ask for fewer --classes",
+    per_image = measured.get("classes_per_image", 1.0)
+    if log(max(per_image, 1.0)) >= UNIFORM * log(classes):
+        message = (
+            f"Every image is given nearly the same probability for each of {classes:.0f} classes "
+            f"(effective number of classes of one image {_number(per_image)})"
         )
-    ]
-
-
-def _uniform(measured: Mapping[str, float], classes: float) -> Finding | None:
-    """TWIST without sharpness: mean entropy and entropy of the mean both at their largest."""
-    sharpness, diversity = measured.get("sharpness"), measured.get("diversity")
-    limit = -log(1 / classes + _EPSILON)
-    if sharpness is None or sharpness < UNIFORM * limit or (diversity or limit) < UNIFORM * limit:
-        return None
-    return Finding(
-        "bad",
-        f"Every image is given nearly the same probability for each of {classes:.0f} classes "
-        f"(sharpness {_number(sharpness)} of at most {_number(limit)})",
-        "raise --method.alpha (the weight of sharpness), keep batch norm before the softmax on, or train longer",
-    )
+        return [Finding("bad", "uniform_classes", message)]
+    number = "" if effective is None else f" (effective number {_number(effective)})"
+    if used == 1 or (effective is not None and effective < CLASSES_COLLAPSED):
+        images = "All" if used in (1, None) else "Almost all"
+        return [Finding("bad", "one_class", f"{images} images land in 1 of {classes:.0f} classes{number}")]
+    if used is None or used >= CLASS_SHARE_LOW * _possible_classes(classes, measured.get("probe_images")):
+        return []
+    return [Finding("warning", "few_classes", f"Only {used:.0f} of {classes:.0f} classes are used{number}")]
 
 
 def _possible_classes(classes: float, images: float | None) -> float:
@@ -177,13 +167,8 @@ def _views(measured: Mapping[str, float]) -> list[Finding]:
     if agreement is None or count is None or agreement >= min(0.5, CHANCES_LOW / count):
         return []
     chance = "" if pairs is None else f"; chance is {1 / pairs:.1%}"
-    return [
-        Finding(
-            "warning",
-            f"Two views of one image hardly find each other ({agreement:.1%} of images{chance})",
-            "take gentler views (less cropping, less colour), or train longer",
-        )
-    ]
+    message = f"Two views of one image hardly find each other ({agreement:.1%} of images{chance})"
+    return [Finding("warning", "views_disagree", message)]
 
 
 def _good(columns: Columns, measured: Mapping[str, float]) -> Finding:
@@ -194,6 +179,7 @@ def _good(columns: Columns, measured: Mapping[str, float]) -> Finding:
         "effective rank {:.0f}" + _of(measured.get("rankme_limit")),
         "{:.0f}" + _of(measured.get("classes")) + " classes used",
         "effective number of classes {:.1f}",
+        "of one image {:.1f}",
         "two views of an image find each other for {:.0%} of images",
         "and share a class for {:.0%}",
         "k-NN accuracy {:.3f}",
@@ -202,13 +188,13 @@ def _good(columns: Columns, measured: Mapping[str, float]) -> Finding:
     )
     parts += [saying.format(measured[name]) for name, saying in zip(_PROBES, sayings, strict=True) if name in measured]
     text = ", ".join(parts)
-    return Finding("good", text[0].upper() + text[1:], "")
+    return Finding("good", "good", text[0].upper() + text[1:])
 
 
 def _first_and_last_loss(columns: Columns) -> tuple[float, float, int]:
     """Mean of the first and of the last tenth of the losses, and how many there are.
 
-    In the stage with the most rows: another stage may have another loss (TWIST's self-labeling).
+    In the stage with the most rows: another stage may have another loss (a second stage's).
     """
     stages = columns.get("stage", [None] * len(columns["loss"]))
     logged = [(stage, loss) for stage, loss in zip(stages, columns["loss"], strict=True) if loss is not None]

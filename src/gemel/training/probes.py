@@ -62,6 +62,7 @@ class Probe:
                 "classes_used": collapse.classes_used(probabilities),
                 "classes": probabilities.shape[1],
                 "class_entropy": collapse.class_entropy(probabilities),
+                "classes_per_image": collapse.classes_per_image(probabilities),
                 "class_agreement": collapse.class_agreement(one[1], two[1]),
             }
         return columns | self._scores(features, probabilities)

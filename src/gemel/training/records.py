@@ -94,7 +94,7 @@ class Recorder:
 
     def _alarm(self) -> None:
         """Report that the run has failed while there is time to stop it."""
-        for finding in health(self.run.metrics().to_pydict()):
+        for finding in health(self.run.metrics().to_pydict(), self.task.method.advice):
             if finding.level == "bad" and self.task.step > 1:
                 self._alarmed = True
                 self.say(f"warning at step {self.task.step}: {finding.message}; to try: {finding.advice}")
