@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ _OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "autocontrast": lambda image, _: ImageOps.autocontrast(image),
     "equalize": lambda image, _: ImageOps.equalize(image),
     "rotate": lambda image, strength: image.rotate(strength),
-    "solarize": lambda image, strength: ImageOps.solarize(image, int(strength)),
+    "solarize": lambda image, strength: ImageOps.solarize(image, ceil(strength)),
     "color": lambda image, strength: ImageEnhance.Color(image).enhance(strength),
     "contrast": lambda image, strength: ImageEnhance.Contrast(image).enhance(strength),
     "brightness": lambda image, strength: ImageEnhance.Brightness(image).enhance(strength),

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gemel.data.photometric import BOXES, BRIGHTNESS, CONTRAST, GRAY, HUE, LUMA, SATURATION, blur_weights, steps_of
+from gemel.data.photometric import BOXES, LUMA, blur_weights
 from gemel.data.views import PhotoDraw
 
-_SHARES = {BRIGHTNESS: (0, 0), CONTRAST: (0, 1), SATURATION: (1, 0), GRAY: (1, 0)}
+_SHARES = {"brightness": (0, 0), "contrast": (0, 1), "saturation": (1, 0), "gray": (1, 0)}
 """of a pixel's luma, and of the image's mean luma, in what a step blends into an image"""
 
 
@@ -75,25 +75,22 @@ def stack(draws: Sequence[PhotoDraw]) -> Finishes:
 def _stack_steps(
     draws: Sequence[PhotoDraw],
 ) -> tuple[tuple[Step, ...], NDArray[np.float32], list[int], list[float]]:
-    pairs = [list(zip(*(part.tolist() for part in steps_of(draw)), strict=True)) for draw in draws]
-    count = max((len(one) for one in pairs), default=0)
-    blends = np.zeros((count, 3, len(draws)), np.float32)
+    named = [(*draw.jitter, ("gray", 1.0)) if draw.gray else draw.jitter for draw in draws]
+    blends = np.zeros((max((len(one) for one in named), default=0), 3, len(draws)), np.float32)
     blends[:, 0] = 1
     steps: list[Step] = []
     hued: list[int] = []
     turns: list[float] = []
-    for position in range(count):
-        codes: list[int] = []
-        before = len(hued)
-        for row, one in enumerate(pairs):
-            code, factor = one[position] if position < len(one) else (-1, 1.0)
-            if code == HUE:
-                hued.append(row)
-                turns.append(factor)
-            elif code in _SHARES:
-                codes.append(code)
-                blends[position, :, row] = (0.0 if code == GRAY else factor, *_SHARES[code])
-        steps.append(Step(bool(codes), bool(set(codes) - {BRIGHTNESS}), len(hued) - before))
+    for position, blend in enumerate(blends):
+        at = [(row, *one[position]) for row, one in enumerate(named) if position < len(one)]
+        hues = [(row, factor) for row, name, factor in at if name == "hue"]
+        mixed = [(row, 0.0 if name == "gray" else factor, *_SHARES[name]) for row, name, factor in at if name != "hue"]
+        if mixed:
+            rows, *shares = zip(*mixed, strict=True)
+            blend[:, rows] = shares
+        hued += [row for row, _ in hues]
+        turns += [factor for _, factor in hues]
+        steps.append(Step(bool(mixed), any(name not in ("hue", "brightness") for _, name, _ in at), len(hues)))
     return tuple(steps), blends, hued, turns
 
 
