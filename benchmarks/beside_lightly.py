@@ -2,7 +2,8 @@
 
     python benchmarks/beside_lightly.py gemel --steps 20 [--folder JPEGS]
 
-Both: ResNet-18, a projector of three layers, LARS, float32, Lightning's trainer. Views are random tensors, of uint8 for
+Both: ResNet-18, a projector of three layers, LARS, float32; gemel's loop, and Lightning's trainer for lightly. Views are
+random tensors, of uint8 for
 gemel, which normalises them in the step, and floats for lightly; or drawn from a folder of images by each library's
 own loader, BYOL's pair. images_per_second: over the steps after the first few; peak_gb: resident memory at its highest
 (Linux). `step.py --only whole|files` runs the sides in turn.
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 WARM = 3
@@ -27,16 +28,6 @@ WARM = 3
 
 LR, BIAS_LR, WEIGHT_DECAY = 0.2, 0.0048, 1e-6
 LAMBDA = 0.0051
-
-
-class Clock(Callback):
-    """When each step ended."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, trainer: Trainer, *given: Any, **options: Any) -> None:
-        self.ends.append(time.perf_counter())
 
 
 class Repeated:
@@ -52,24 +43,34 @@ class Repeated:
         return repeat(self.batch, self.steps)
 
 
-def gemel_side(asked: argparse.Namespace) -> tuple[LightningModule, Iterable[Any]]:
+def gemel_side(asked: argparse.Namespace) -> list[float]:
+    """When each step ended."""
     from gemel import backbones, methods
-    from gemel.data.batches import Batch, Loader, Plan
+    from gemel.data.batches import Batch, Plan
     from gemel.data.sources import open_source
+    from gemel.engine.devices import Devices
+    from gemel.engine.loop import Loop
     from gemel.settings.recipes import LarsOptimizer, PhotoViews
-    from gemel.training.task import Pretrainer
+    from gemel.training.stages import Stage
+    from gemel.training.task import Pretraining
 
     method = methods.find("barlow_twins")(
         backbones.find("resnet18")(), projector=tuple(asked.projector), lambda_param=LAMBDA
     )
     optimizer = LarsOptimizer(lr=LR, bias_lr=BIAS_LR, weight_decay=WEIGHT_DECAY)
-    module = Pretrainer(method, optimizer, PhotoViews(), batch_size=asked.batch, steps=asked.steps, warmup=0.1)
+    plan = Plan(open_source(asked.folder or "digits"), PhotoViews(), asked.size, 0, asked.batch)
+    task = Pretraining(method, Stage(0, "pretrain", PhotoViews(), optimizer, 100, 0), plan, workers=asked.workers)
+    batches = task.batches()
     if asked.folder is None:
         shape = (asked.batch, 3, asked.size, asked.size)
         views = [torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2)]
-        return module, Repeated(Batch(views, torch.arange(asked.batch), torch.zeros(asked.batch)), asked.steps)
-    plan = Plan(open_source(asked.folder), PhotoViews(), asked.size, 0, asked.batch)
-    return module, Loader(plan, range(asked.steps), workers=asked.workers)
+        batches = repeat(Batch(views, torch.arange(asked.batch), torch.zeros(asked.batch)))
+    loop = Loop(task, Devices(), save=lambda state: None, seconds=1e9)
+    ends: list[float] = []
+    for _ in range(asked.steps):
+        loop.step(batches)
+        ends.append(time.perf_counter())
+    return ends
 
 
 class Lightly(LightningModule):
@@ -102,11 +103,36 @@ class Lightly(LightningModule):
         return LARS(groups, lr=LR * scale, momentum=0.9, weight_decay=WEIGHT_DECAY)
 
 
-def lightly_side(asked: argparse.Namespace) -> tuple[LightningModule, Iterable[Any]]:
-    module = Lightly(asked.projector, asked.batch)
+def lightly_side(asked: argparse.Namespace) -> list[float]:
+    """When each step ended."""
+    ends: list[float] = []
+
+    class Clock(Callback):
+        def on_train_batch_end(self, *given: Any, **options: Any) -> None:
+            ends.append(time.perf_counter())
+
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    trainer = Trainer(
+        max_steps=asked.steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        callbacks=[Clock()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(Lightly(asked.projector, asked.batch), train_dataloaders=lightly_loader(asked))
+    return ends
+
+
+def lightly_loader(asked: argparse.Namespace) -> Iterable[Any]:
     if asked.folder is None:
         views = [torch.randn(asked.batch, 3, asked.size, asked.size) for _ in range(2)]
-        return module, Repeated((views,), asked.steps)
+        return Repeated((views,), asked.steps)
     from lightly.data import LightlyDataset
     from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
     from torch.utils.data import DataLoader
@@ -115,9 +141,8 @@ def lightly_side(asked: argparse.Namespace) -> tuple[LightningModule, Iterable[A
         view_1_transform=BYOLView1Transform(input_size=asked.size),
         view_2_transform=BYOLView2Transform(input_size=asked.size),
     )
-    data = LightlyDataset(asked.folder, transform=transform)
-    return module, DataLoader(
-        data,
+    return DataLoader(
+        LightlyDataset(asked.folder, transform=transform),
         batch_size=asked.batch,
         shuffle=True,
         drop_last=True,
@@ -143,25 +168,9 @@ def main() -> None:
     asked = parser().parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
-    warnings.filterwarnings("ignore", module="lightning")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    module, loader = (gemel_side if asked.side == "gemel" else lightly_side)(asked)
-    clock = Clock()
-    trainer = Trainer(
-        max_steps=asked.steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        callbacks=[clock],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(module, train_dataloaders=loader)
-    assert len(clock.ends) == asked.steps > WARM
-    seconds = (clock.ends[-1] - clock.ends[WARM - 1]) / (asked.steps - WARM)
+    ends = (gemel_side if asked.side == "gemel" else lightly_side)(asked)
+    assert len(ends) == asked.steps > WARM
+    seconds = (ends[-1] - ends[WARM - 1]) / (asked.steps - WARM)
     # not getrusage, whose highest includes the process that started this one
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     peak = int(line.split()[1]) / 2**20

@@ -31,10 +31,13 @@ from sklearn.datasets import load_sample_images
 from torch.utils.flop_counter import FlopCounterMode
 
 from gemel import backbones, methods
-from gemel.data.batches import Plan, draw_views
+from gemel.data.batches import Batch, Plan, draw_views
 from gemel.data.sources import open_source
+from gemel.engine.devices import Devices
+from gemel.engine.loop import Loop
 from gemel.settings.recipes import AdamWOptimizer, GlyphViews, PhotoViews
-from gemel.training.task import Pretrainer
+from gemel.training.stages import Stage
+from gemel.training.task import Pretraining
 
 CASES: list[tuple[str, dict[str, Any], str, int, int]] = [
     ("convnet", {}, "glyph", 16, 128),
@@ -69,13 +72,12 @@ def measure(name: str, case: tuple[str, dict[str, Any], str, int, int], rate: fl
     method = methods.find(name)(backbones.find(network)(**options), **OPTIONS[name])
     views = GlyphViews() if family == "glyph" else PhotoViews()
     plan = Plan(open_source("digits"), views, size, 0, batch_size)
-    module = Pretrainer(method, AdamWOptimizer(), views, batch_size=batch_size, steps=100, warmup=0.1)
+    task = Pretraining(method, Stage(0, "pretrain", views, AdamWOptimizer(), 100, 0), plan)
+    loop = Loop(task, Devices(), save=lambda state: None, seconds=1e9)
     ready = draw_views(plan, 0, plan.rows(0).tolist()).batch
 
-    def step(batch: Any) -> None:
-        module.training_step(batch, 0).backward()
-        module.optimizer.step()
-        module.optimizer.zero_grad()
+    def step(batch: Batch) -> None:
+        loop.step(iter([batch]))
 
     with FlopCounterMode(display=False) as counter:
         step(ready)

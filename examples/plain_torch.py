@@ -14,7 +14,7 @@ from gemel.settings.recipes import GlyphViews
 torch.manual_seed(0)
 method = BarlowTwins(convnet(), projector=(128, 128))
 optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
-loader = Loader(Plan(open_source("digits"), GlyphViews(), size=16, seed=0, batch_size=128), epochs=1)
+loader = Loader(Plan(open_source("digits"), GlyphViews(), size=16, seed=0, batch_size=128))
 
 for step, batch in enumerate(loader):
     views = [(view.float() / 255 - 0.5) / 0.5 for view in batch.views]

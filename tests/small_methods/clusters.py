@@ -1,7 +1,9 @@
 """k-means before each epoch, labels in a buffer, a top layer made anew, and an order of its own."""
 
+from typing import ClassVar
+
 import torch
-from recipes import recipe
+from shared_recipe import recipe
 from torch.nn.functional import cross_entropy
 
 from gemel.distributed import mean_over_processes
@@ -15,7 +17,7 @@ class Clusters(Method):
         clusters: K
     """
 
-    recipes = {"mine": recipe(views={"global_count": 1})}
+    recipes: ClassVar = {"mine": recipe(views={"global_count": 1})}
 
     def __init__(self, backbone, *, clusters: int = 3) -> None:
         super().__init__(backbone)

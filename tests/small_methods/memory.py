@@ -1,11 +1,12 @@
 """A memory as long as the dataset, filled when the stage begins and written after each step."""
 
+from typing import ClassVar
+
 import torch
-from recipes import recipe
+from shared_recipe import recipe
 from torch.nn.functional import normalize
 
-from gemel.distributed import mean_over_processes
-from gemel.distributed import joined_rows
+from gemel.distributed import joined_rows, mean_over_processes
 from gemel.methods.base import Method
 
 
@@ -16,7 +17,7 @@ class Memory(Method):
         width: of the embeddings
     """
 
-    recipes = {"mine": recipe(views={"global_count": 1})}
+    recipes: ClassVar = {"mine": recipe(views={"global_count": 1})}
 
     def __init__(self, backbone, *, width: int = 4) -> None:
         super().__init__(backbone)

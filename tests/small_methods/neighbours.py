@@ -1,7 +1,9 @@
 """Partners among the nearest neighbours, found once; a predictor that starts late, and one of a constant rate."""
 
+from typing import ClassVar
+
 import torch
-from recipes import recipe
+from shared_recipe import recipe
 from torch import nn
 
 from gemel.distributed import mean_over_processes
@@ -15,7 +17,7 @@ class Neighbours(Method):
         k: neighbours
     """
 
-    recipes = {"mine": recipe(views={"global_count": 1})}
+    recipes: ClassVar = {"mine": recipe(views={"global_count": 1})}
 
     def __init__(self, backbone, *, k: int = 3) -> None:
         super().__init__(backbone)

@@ -1,8 +1,9 @@
 """What a method may ask of the engine, shown by small methods: broken off, resumed, and over several processes."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,14 @@ from gemel.engine.devices import Devices
 from gemel.engine.loop import Loop
 from gemel.errors import Interrupted
 from gemel.launcher import launched
-from gemel.runs.run import Run
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
 
 FOLDER = Path(__file__).parent.parent / "small_methods"
 NAMES = ["memory", "clusters", "neighbours"]
 IMAGES, BATCH, EPOCHS = 36, 12, 3
+
+sys.path.insert(0, str(FOLDER))  # their files share a recipe
 
 
 @pytest.fixture(scope="module")
@@ -40,75 +42,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _recipes_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-
-def tensors(run: Run) -> dict[str, Tensor]:
-    state = checkpoints.load(run)
-    assert state is not None
-    return state["method"]
-
-
-def options(name: str, workers: int) -> dict[str, Any]:
-    found = {**TINY, "method": str(FOLDER / f"{name}.py"), "epochs": EPOCHS, "batch_size": BATCH, "image_size": 16}
-    return {**found, "views": {"name": "photo", "global_count": 1}, "workers": workers}
-
-
-@pytest.fixture(scope="module")
-def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
-    folder, known = tmp_path_factory.mktemp("unbroken"), dict[str, Run]()
-
-    def run(name: str) -> Run:
-        if name not in known:
-            known[name] = gemel.pretrain(images, out=folder / name, **options(name, 0))
-        return known[name]
-
-    return run
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("after", [1, 3, 5, 6], ids=["first step", "epoch's border", "within", "second border"])
-@pytest.mark.parametrize("name", NAMES)
-def test_broken_off_and_resumed(
-    name: str, after: int, workers: int, images: Path, unbroken: Callable[[str], Run], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    whole, steps, follow = unbroken(name), count(1), Pretraining.after_step
-
-    def interrupted(self: Pretraining, progress: float) -> None:
-        follow(self, progress)
-        # the estimate's steps have no checkpoint to write: only the run's count
-        if type(self) is Pretraining and next(steps) == after:
-            os.kill(os.getpid(), 15)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Pretraining, "after_step", interrupted)
-        with pytest.raises(Interrupted, match=f"after step {after} of 9;"):
-            gemel.pretrain(images, out=tmp_path / "run", **options(name, workers))
-    resumed = gemel.resume(tmp_path / "run", quiet=True)
-    one, two = tensors(whole), tensors(resumed)
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    kept = [run.metrics().drop_columns("images_per_second") for run in (whole, resumed)]
-    assert kept[0].equals(kept[1])
-
-
-def test_what_the_small_methods_did(unbroken: Callable[[str], Run]) -> None:
-    memory = tensors(unbroken("memory"))["memory"]
-    assert memory.shape == (IMAGES, 4)
-    assert bool((memory.abs().sum(1) > 0).all())
-    assert tensors(unbroken("clusters"))["labels"].unique().numel() > 1
-    neighbours = tensors(unbroken("neighbours"))
-    assert int(neighbours["steps"]) == 9
-    partners = neighbours["partners"]
-    assert partners.shape == (IMAGES, 3)
-    assert not bool((partners == torch.arange(IMAGES)[:, None]).any())
-
-
-def task_of(name: str, folder: Path) -> Pretraining:
-    """The first steps of a small method, in float64 and without a run's folder."""
+def task_of(name: str, folder: Path, workers: int = 0) -> Pretraining:
+    """A small method's task, without a run's folder."""
     method = methods.find(str(FOLDER / f"{name}.py"))
     recipe = method.recipes["mine"]
     torch.manual_seed(0)
@@ -116,12 +51,109 @@ def task_of(name: str, folder: Path) -> Pretraining:
     made.attach(IMAGES)
     here = launched()
     plan = Plan(open_source(str(folder)), recipe.views, 16, 0, BATCH, rank=here.rank, processes=here.processes)
-    return Pretraining(made.double(), Stage(0, "pretrain", recipe.views, recipe.optimizer, EPOCHS, 0), plan)
+    stage = Stage(0, "pretrain", recipe.views, recipe.optimizer, EPOCHS, 0)
+    return Pretraining(made, stage, plan, workers=workers)
+
+
+def trained(name: str, folder: Path, file: Path, *, workers: int = 0, stop: int = 0) -> tuple[Pretraining, list[float]]:
+    """A task taken from its checkpoint, if there is one, to its end, or to the step at which a signal comes."""
+    task, losses = task_of(name, folder, workers), list[float]()
+    if file.is_file():
+        state = checkpoints.read_tensors(file)
+        task.done = state["step"]
+        task.load(state)
+    else:
+        task.begin()
+
+    def observed(terms: Mapping[str, Tensor]) -> bool:
+        losses.append(float(terms["loss"]))
+        if task.done == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    Loop(task, Devices(), save=lambda state: torch.save(state, file), seconds=1e9, observers=[observed]).run()
+    return task, losses
+
+
+@pytest.fixture(scope="module")
+def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pretraining, list[float]]]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    return {name: trained(name, images, folder / name) for name in NAMES}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("after", [1, 3, 5, 6], ids=["first step", "epoch's border", "within", "second border"])
+@pytest.mark.parametrize("name", NAMES)
+def test_broken_off_and_resumed(
+    name: str, after: int, workers: int, images: Path, unbroken: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted, match=f"after step {after} of 9;"):
+        trained(name, images, tmp_path / "state", workers=workers, stop=after)
+    resumed, losses = trained(name, images, tmp_path / "state", workers=workers)
+    whole, expected = unbroken[name]
+    one, two = whole.method.state_dict(), resumed.method.state_dict()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert losses == expected[after:]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_as_runs(name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole command: the estimate's hooks see stand-ins, a resumed run loads what `attach` made."""
+    out, steps, follow = tmp_path / "run", count(1), Pretraining.after_step
+    options = {**TINY, "method": str(FOLDER / f"{name}.py"), "epochs": EPOCHS, "batch_size": BATCH, "image_size": 16}
+    options["views"] = {"name": "photo", "global_count": 1}
+
+    def interrupted(self: Pretraining, progress: float) -> None:
+        follow(self, progress)
+        if type(self) is Pretraining and next(steps) == 4:  # the estimate steps on a task of its own kind
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "after_step", interrupted)
+        with pytest.raises(Interrupted, match="after step 4 of 9; gemel resume"):
+            gemel.pretrain(images, out=out, **options)
+    state = checkpoints.load(gemel.resume(out, quiet=True))
+    assert state is not None
+    assert state["step"] == 9
+
+
+def test_what_the_small_methods_did(unbroken: dict[str, tuple[Pretraining, list[float]]]) -> None:
+    found = {name: task.method.state_dict() for name, (task, _) in unbroken.items()}
+    memory = found["memory"]["memory"]
+    assert memory.shape == (IMAGES, 4)
+    assert bool((memory.abs().sum(1) > 0).all())
+    assert found["clusters"]["labels"].unique().numel() > 1
+    assert int(found["neighbours"]["steps"]) == 9
+    partners = found["neighbours"]["partners"]
+    assert partners.shape == (IMAGES, 3)
+    assert not bool((partners == torch.arange(IMAGES)[:, None]).any())
+
+
+def test_groups_have_their_own_rate_and_start(images: Path) -> None:
+    task = task_of("neighbours", images)
+    backbone, late, steady = (group["params"][0].detach().clone() for group in task.optimizer.param_groups)
+    rates: list[list[float]] = []
+
+    def observed(terms: Mapping[str, Tensor]) -> bool:
+        rates.append([group["lr"] for group in task.optimizer.param_groups])
+        moved = not torch.equal(late, task.optimizer.param_groups[1]["params"][0])
+        assert moved == (task.done / 9 > 0.5 + 1 / 18), "the first step whose progress is 0.5 or more is the sixth"
+        return False
+
+    task.begin()
+    Loop(task, Devices(), save=lambda state: None, seconds=1e9, observers=[observed]).run()
+    assert not torch.equal(backbone, task.optimizer.param_groups[0]["params"][0])
+    assert not torch.equal(steady, task.optimizer.param_groups[2]["params"][0])
+    assert len({row[2] for row in rates}) == 1, "constant"
+    assert [row[0] for row in rates] == pytest.approx([0.5 * row[1] for row in rates])
+    assert len({row[1] for row in rates}) > 5, "the recipe's schedule"
 
 
 def facts(name: str, folder: Path) -> dict[str, Tensor]:
     """Terms, first gradient, and everything after all the steps."""
     task = task_of(name, folder)
+    task.method.double()
     task.normalise = task.normalise.double()
     found: dict[str, Tensor] = {}
     adjust = task.adjust
@@ -145,7 +177,6 @@ def facts(name: str, folder: Path) -> dict[str, Tensor]:
 
 def work(rank: int, processes: int, meeting: str, folder: Path) -> None:
     torch.set_num_threads(1)
-    sys.path.insert(0, str(FOLDER))
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
     os.environ["LOCAL_WORLD_SIZE"] = str(processes)
     dist.init_process_group("gloo", init_method=f"file://{meeting}/meet", rank=rank, world_size=processes)
@@ -161,4 +192,4 @@ def test_several_processes_equal_one(processes: int, images: Path, tmp_path: Pat
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name in NAMES:
             for key, value in alone[name].items():
-                torch.testing.assert_close(found[name][key], value, rtol=1e-10, atol=1e-10, msg=lambda m, k=(name, key): f"{k}: {m}")
+                torch.testing.assert_close(found[name][key], value, rtol=1e-10, atol=1e-10, msg=f"{name} {key}")

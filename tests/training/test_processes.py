@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,21 +18,23 @@ import torch.multiprocessing as mp
 from pyarrow import parquet
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 import gemel
 from conftest import write_photos
 from gemel import methods
 from gemel.backbones.timm import timm_backbone
-from gemel.data.batches import Plan, draw_views
+from gemel.data.batches import Plan
 from gemel.data.sources import open_source
 from gemel.engine import checkpoints
+from gemel.engine.devices import Devices, Precision
+from gemel.engine.loop import Loop
 from gemel.engine.sync_batch_norm import synchronise
 from gemel.errors import UserError
 from gemel.launcher import Launched, launched
 from gemel.runs.run import Run
 from gemel.settings.recipes import PhotoViews
-from gemel.training.task import Pretrainer
+from gemel.training.stages import Stage
+from gemel.training.task import Pretraining
 
 BATCH, STEPS = 24, 5
 
@@ -85,34 +88,42 @@ def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
     here = launched()
     torch.manual_seed(0)
     recipes = methods.find(name).recipes
-    recipe = recipes.get("small") or next(iter(recipes.values()))
+    optimizer = (recipes.get("small") or next(iter(recipes.values()))).optimizer
     method = methods.find(name)(timm_backbone("resnet18"), **OPTIONS.get(name, {}))
     views = PhotoViews()
     plan = Plan(open_source(str(folder)), views, 32, 0, BATCH, rank=here.rank, processes=here.processes)
-    module = Pretrainer(method, recipe.optimizer, views, batch_size=BATCH, steps=100, warmup=0.0).double()
-    step = DistributedDataParallel(method) if here.processes > 1 else method
-    facts: dict[str, Tensor] = {}
-    for number in range(STEPS):
-        found = gradient_facts(module, step, plan, number)
-        facts |= {f"{key} float64": value for key, value in found.items()} if number == 0 else {}
-        module.optimizer.step()
-    facts["weights float64"] = torch.cat([one.detach().flatten() for one in method.state_dict().values()])
-    module.float()
-    step = DistributedDataParallel(method) if here.processes > 1 else method
-    return facts | {f"{key} float32": value for key, value in gradient_facts(module, step, plan, STEPS).items()}
+    stage = Stage(0, "pretrain", views, optimizer.model_copy(update={"warmup_epochs": 0}), 50, 0)
+    task = Pretraining(method.double(), stage, plan)
+    task.begin()
+    batches = task.batches()
+    found = [step_facts(task, "64", batches) for _ in range(STEPS)]
+    weights = torch.cat([one.detach().flatten() for one in method.state_dict().values()])
+    method.float()
+    return {
+        **{f"{key} float64": value for key, value in found[0].items()},
+        "weights float64": weights,
+        **{f"{key} float32": value for key, value in step_facts(task, "32", batches).items()},
+    }
 
 
-def gradient_facts(module: Pretrainer, step: nn.Module, plan: Plan, number: int) -> dict[str, Tensor]:
-    drawn = draw_views(plan, 0, plan.rows(number).tolist()).batch
-    dtype = next(module.method.parameters()).dtype
-    batch = drawn._replace(views=[module.normalise(view).to(dtype) for view in drawn.views])
-    module.optimizer.zero_grad()
-    terms = step(batch, 0.0)
-    terms["loss"].backward()
-    gradient = torch.cat([cast(Tensor, one.grad).flatten() for one in module.method.parameters()])
+def step_facts(task: Pretraining, precision: Precision, batches: Iterator[Any]) -> dict[str, Tensor]:
+    """A step of the loop: its terms, and the gradient that the optimiser is given."""
+    found: list[Tensor] = []
+    task.normalise.to(torch.float64 if precision == "64" else torch.float32)
+    adjust = task.adjust
+
+    def watched(progress: float) -> None:
+        found.append(torch.cat([cast(Tensor, one.grad).flatten() for one in task.method.parameters()]))
+        adjust(progress)
+
+    task.adjust = watched
+    _, terms = Loop(task, Devices(precision), save=lambda state: None, seconds=1e9).step(batches)
+    task.adjust = adjust
     # deviations (std_) and sizes of gradients are of a process's own rows, as the released code logs them
-    loss = torch.stack([value.detach() for key, value in terms.items() if not key.startswith(("std_", "gradient_"))])
-    return {"loss": loss, "gradient": gradient}
+    return {
+        "loss": torch.stack([value for key, value in terms.items() if not key.startswith(("std_", "gradient_"))]),
+        "gradient": found[0],
+    }
 
 
 def everything(folder: Path) -> dict[str, dict[str, Tensor]]:

@@ -132,14 +132,9 @@ class Loop:
             batches = task.batches()
             try:
                 while task.done < task.steps:
-                    batch, terms = self.step(batches)
-                    if self._save_or_stop(self._observed(batch, terms)):
+                    if self._save_or_stop(self._observed(*self.step(batches))):
                         where = f"step {task.done} of {task.steps}{self._part}"
                         raise Interrupted(f"interrupted after {where}; {self._continues}")
-            except UserError:
-                if task.done > 0 and task.done != self._saved_step:
-                    self.save()
-                raise
             finally:
                 close = getattr(batches, "close", None)
                 if close is not None:
@@ -171,7 +166,11 @@ class Loop:
         self._finite.note(terms, self.task.done)
         if self.devices.device.type == "cpu" or self._looks(self.task.done):
             self._finite.check(self.name, lambda: self.task.describe(batch), self._advice)
-        asks = [observer(terms) for observer in self._observers]  # each must be called
+        try:
+            asks = [observer(terms) for observer in self._observers]  # each must be called
+        except UserError:  # on every process, as observers agree: what was learned is kept
+            self.save()
+            raise
         return any(asks)
 
     def save(self) -> None:
