@@ -1,4 +1,4 @@
-"""The information-bottleneck reading of a run of Barlow Twins: from its embeddings to its report."""
+"""Embeddings read as an information bottleneck: from a run to its report."""
 
 import json
 from math import log
@@ -10,11 +10,11 @@ import torch
 
 import gemel
 from gemel.data.sources import open_source
-from gemel.evaluations.bottleneck import information
+from gemel.evaluations.bottleneck import bottleneck
 from gemel.evaluations.networks import open_subject
 from gemel.evaluations.view_features import see_views
 from gemel.methods.barlow_twins import barlow_twins_loss
-from gemel.reports.information import information_of
+from gemel.reports.bottleneck_section import bottleneck_section
 from gemel.settings.recipes import VIEWS, Views
 
 
@@ -23,8 +23,8 @@ def recipe_of(run: gemel.Run) -> Views:
     return VIEWS[views["name"]].model_validate(views)
 
 
-def test_a_run_of_barlow_twins_has_it(photos_run: gemel.Run, photos: Path) -> None:
-    found = photos_run.information()
+def test_a_method_with_embeddings_has_it(photos_run: gemel.Run, photos: Path) -> None:
+    found = photos_run.bottleneck()
     assert found is not None
     assert (found["images"], found["width"], found["rankme_limit"]) == (40, 32, 32)
     assert len(found["spectrum"]) == 32
@@ -35,7 +35,7 @@ def test_a_run_of_barlow_twins_has_it(photos_run: gemel.Run, photos: Path) -> No
     assert found["redundancy_share"] == pytest.approx(1 - found["invariance"] / total)
     assert "Spectrum of C" in photos_run.report_path.read_text(encoding="utf-8")
     subject = open_subject(photos_run)
-    again = information(subject, open_source(photos), np.arange(40), recipe_of(photos_run))
+    again = bottleneck(subject, open_source(photos), np.arange(40), recipe_of(photos_run))
     assert again is not None
     assert again.pop("spectrum") == pytest.approx(found.pop("spectrum"))
     assert again == pytest.approx(found)
@@ -43,7 +43,7 @@ def test_a_run_of_barlow_twins_has_it(photos_run: gemel.Run, photos: Path) -> No
 
 def test_its_terms_are_the_loss(photos_run: gemel.Run, photos: Path) -> None:
     subject, source = open_subject(photos_run), open_source(photos)
-    found = photos_run.information()
+    found = photos_run.bottleneck()
     assert found is not None
     views = see_views(
         subject, source, np.arange(40), recipe_of(photos_run), views=2, seed=0, method=subject.method
@@ -56,24 +56,24 @@ def test_its_terms_are_the_loss(photos_run: gemel.Run, photos: Path) -> None:
 def test_other_methods_and_broken_networks_have_none(
     digits_run: gemel.Run, photos_run: gemel.Run, photos: Path
 ) -> None:
-    assert digits_run.information() is None
+    assert digits_run.bottleneck() is None
     assert "Spectrum of C" not in digits_run.report_path.read_text(encoding="utf-8")
     subject, source = open_subject(photos_run), open_source(photos)
     recipe = recipe_of(photos_run)
-    assert information(subject, source, np.arange(1), recipe) is None
+    assert bottleneck(subject, source, np.arange(1), recipe) is None
     assert subject.method is not None
     with torch.no_grad():
         next(subject.method.parameters()).fill_(torch.nan)
-    assert information(subject, source, np.arange(8), recipe) is None
+    assert bottleneck(subject, source, np.arange(8), recipe) is None
 
 
 def test_the_report_says_when_images_are_few(photos_run: gemel.Run) -> None:
-    found = photos_run.information()
+    found = photos_run.bottleneck()
     assert found is not None
-    said = information_of(found)
+    said = bottleneck_section(found)
     assert said is not None
     assert "Fewer views than dimensions" not in said.about
-    few = information_of(json.loads(json.dumps(found)) | {"images": 16})
+    few = bottleneck_section(json.loads(json.dumps(found)) | {"images": 16})
     assert few is not None
     assert "Fewer views than dimensions" in few.about
-    assert information_of(None) is None
+    assert bottleneck_section(None) is None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gemel.data.batches import Plan, draw_views
 from gemel.data.normalise import Normalise
 from gemel.data.sources import Source
+from gemel.device import device
 from gemel.evaluations.base import Progress, Subject
 from gemel.evaluations.features import judging
 from gemel.methods.base import Method
@@ -22,7 +23,7 @@ AT_A_TIME = 256
 def see_views(
     subject: Subject,
     source: Source,
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     recipe: Views,
     *,
     views: int,
@@ -30,31 +31,30 @@ def see_views(
     method: Method | None = None,
     tell: Progress | None = None,
 ) -> Tensor:
-    """(images, views, width) on the CPU: features, or a method's embeddings of them.
+    """Return features of views, or a method's embeddings of them, (images, views, width) on the CPU.
 
     Args:
-        subject: the network, in evaluation mode while it looks.
+        subject: the network; it is in evaluation mode meanwhile.
         source: the images.
-        places: of readable ones.
-        recipe: how views are drawn, two and its local ones an epoch; local ones are left out.
+        indices: of readable ones.
+        recipe: how views are drawn: its global ones of as many epochs as it takes; local ones are left out.
         views: of each image.
         seed: of the views.
         method: whose embeddings are wanted; None: features.
         tell: told after each batch.
     """
-    plan = Plan(source, recipe, int(subject.facts["size"]), seed, max(1, len(places)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device)
+    plan = Plan(source, recipe, int(subject.facts["size"]), seed, max(1, len(indices)))
+    normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
     embed: Any = nn.Identity() if method is None else method.embed
     parts: list[Tensor] = []
-    with judging(subject, device), torch.inference_mode():
-        for start in range(0, len(places), AT_A_TIME):
-            chosen = places[start : start + AT_A_TIME].tolist()
+    with judging(subject, device()), torch.inference_mode():
+        for start in range(0, len(indices), AT_A_TIME):
+            chosen = indices[start : start + AT_A_TIME].tolist()
             found: list[Tensor] = []
-            for epoch in range((views + 1) // 2):
-                drawn = draw_views(plan, epoch, chosen).batch.views[: min(2, views - len(found))]
-                found += [embed(subject.network(normalise(images.to(device)))).float().cpu() for images in drawn]
+            for epoch in range(-(-views // recipe.global_count)):
+                drawn = draw_views(plan, epoch, chosen).batch.views[: min(recipe.global_count, views - len(found))]
+                found += [embed(subject.network(normalise(images.to(device())))).float().cpu() for images in drawn]
             parts.append(torch.stack(found, 1))
             if tell is not None:
-                tell(min(start + AT_A_TIME, len(places)), len(places))
+                tell(min(start + AT_A_TIME, len(indices)), len(indices))
     return torch.cat(parts)

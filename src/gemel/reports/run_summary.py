@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from gemel.metrics.health import Finding, health
+from gemel.reports.bottleneck_section import Bottleneck, bottleneck_section
 from gemel.reports.charts.curves import Chart, Log, charts, read_log
 from gemel.reports.class_gallery import Classes, Neighbourhood, classes_of, neighbourhoods_of
 from gemel.reports.formatting import method_name, number, percent, score, score_name, sentence, words
-from gemel.reports.information import Information, information_of
 from gemel.runs.class_names import read_names
 from gemel.runs.run import Run
 
@@ -76,7 +76,7 @@ class Story(NamedTuple):
     log: Log
     charts: tuple[Chart, ...]
     evaluations: tuple[Scores, ...]
-    information: Information | None
+    bottleneck: Bottleneck | None
     classes: Classes | None
     neighbours: tuple[Neighbourhood, ...]
     rejected_count: int
@@ -110,7 +110,7 @@ def story(run: Run, name: str, index: int) -> Story:
         log=log,
         charts=tuple(charts([log])),
         evaluations=tuple(_scores(evaluation) for evaluation in evaluations),
-        information=information_of(run.information()),
+        bottleneck=bottleneck_section(run.bottleneck()),
         classes=classes,
         neighbours=tuple(neighbourhoods_of(gallery)),
         rejected_count=rejected.num_rows,

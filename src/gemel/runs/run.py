@@ -201,9 +201,9 @@ class Run:
         """Pictures for the report: of each class, and of the neighbours of a few images."""
         return self._json(GALLERY)
 
-    def information(self) -> dict[str, Any] | None:
-        """Barlow Twins' embeddings read as an information bottleneck, for the report."""
-        return self._json("evaluations/information.json")
+    def bottleneck(self) -> dict[str, Any] | None:
+        """Return embeddings read as an information bottleneck, for the report."""
+        return self._json("evaluations/bottleneck.json")
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gemel.errors import UserError
-from gemel.metrics import information
+from gemel.metrics import shared_information as information
 
 
 def normal(seed: int, *shape: int) -> Tensor:

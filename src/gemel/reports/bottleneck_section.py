@@ -1,4 +1,4 @@
-"""Barlow Twins' embeddings as an information bottleneck: a table with a reading of each number, the spectrum of C."""
+"""Embeddings as an information bottleneck: a table with a reading of each number, and the spectrum of C."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from gemel.reports.charts.svg_charts import Series, line_chart
 from gemel.reports.formatting import number, percent
 
 
-class Information(NamedTuple):
+class Bottleneck(NamedTuple):
     """What was measured, and how to read it."""
 
     about: str
@@ -20,40 +20,42 @@ class Information(NamedTuple):
     spectrum: Chart
 
 
-def information_of(found: Mapping[str, Any] | None) -> Information | None:
-    """Say the numbers of evaluations/information.json; None where there are none."""
+def bottleneck_section(found: Mapping[str, Any] | None) -> Bottleneck | None:
+    """Return the numbers of evaluations/bottleneck.json in words; None where there are none."""
     if not found:
         return None
     images, width = found["images"], found["width"]
     about = (
-        f"Of two views of {images:,} images, {width:,} dimensions, standardised. Barlow Twins' paper reads its loss as "
-        "an information bottleneck: an embedding should vary much over images (entropy) and little over the views of "
-        "one (conditional part), both for Gaussians, as log-determinants."
+        f"Of two views of {images:,} images, {width:,} dimensions, standardised. An embedding should vary much over "
+        "images (entropy) and little over the views of one image (conditional part): both for Gaussians, as "
+        "log-determinants. Barlow Twins' paper reads its loss in this way."
     )
     if 2 * images <= width:
         about += f" Fewer views than dimensions: the ridge of {found['ridge']:g} stands in for the missing directions."
     floor = number(float(np.log(found["ridge"])), 3)
-    rows = (
+    weight = found.get("lambda_param")
+    rows = [
         ("entropy: log|Σ| / D", number(found["entropy"]), "0: no dimension repeats another; lower: redundant"),
         ("conditional part: log|Σ given the image| / D", number(found["conditional"]),
          f"lower: the two views agree more; {floor}: they are equal"),
         ("information shared with the image", f"{number(found['shared'])} nats", "half their difference, all D"),
         ("invariance Σ (1 − C_ii)²", number(found["invariance"]), f"0 to about {width:,}: 0 where views agree"),
-        ("redundancy Σ C_ij²", number(found["redundancy"]), f"before λ = {found['lambda_param']:g}"),
-        ("share of the redundancy in the loss", percent(found["redundancy_share"]),
-         "near 0 % or 100 %: one term rules; λ moves it"),
+        ("redundancy Σ C_ij²", number(found["redundancy"]), f"before λ = {weight:g}" if weight else "0 where no "
+         "dimension repeats another"),
         ("effective rank (RankMe)", number(found["rankme"]), f"at most {found['rankme_limit']:,}"),
         ("IMAX / D, for comparison", number(found["imax"]), "lower: the views share more"),
         (f"InfoNCE at τ = {found['temperature']:g}, for comparison", number(found["info_nce"]),
          f"by chance {number(found['info_nce_by_chance'])}"),
-    )  # fmt: skip
-    return Information(about, rows, _spectrum(found["spectrum"]))
+    ]  # fmt: skip
+    if weight:
+        share = percent(found["redundancy_share"])
+        rows.insert(5, ("share of the redundancy in the loss", share, "near 0 % or 100 %: one term rules; λ moves it"))
+    return Bottleneck(about, tuple(rows), _spectrum(found["spectrum"]))
 
 
 def _spectrum(values: list[float]) -> Chart:
     title = "Spectrum of C"
-    places = np.arange(1.0, len(values) + 1)
-    line = Series(title, places, np.asarray(values, np.float64), 0)
+    line = Series(title, np.arange(1.0, len(values) + 1), np.asarray(values, np.float64), 0)
     drawing = line_chart(
         title,
         [line],
