@@ -15,7 +15,6 @@ from gemel.data.views import choose_partner
 from gemel.errors import UserError
 from gemel.settings.recipes import GlyphViews, PhotoViews
 
-
 DIGITS = open_source("digits")
 
 
