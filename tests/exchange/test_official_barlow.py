@@ -13,11 +13,13 @@ import gemel
 from conftest import TINY, write_photos
 from gemel import backbones
 from gemel.engine import checkpoints
-from gemel.engine.checkpoints import differences, load_backbone, load_method
+from gemel.engine.checkpoints import differences, load_backbone
+from gemel.engine.pretrained_weights import start_from
 from gemel.errors import UserError
 from gemel.exchange.official import barlow_twins, layout
 from gemel.methods.barlow_twins import BarlowTwins
 from gemel.runs.run import Run
+from gemel.training.build import load_method
 
 SIZES = (512, 24, 16)
 State = dict[str, Any]
@@ -139,7 +141,7 @@ def test_an_early_checkpoint_names_a_function(
     ordered = sorted(momenta, key=lambda one: one.ndim == 1)
     assert all(torch.equal(back["state"][place]["mu"], one) for place, one in enumerate(ordered))
     backbone = backbones.find("resnet18")()
-    checkpoints.start_from(backbone, str(file))
+    start_from(backbone, file)
     assert torch.equal(backbone.network.conv1.weight, model.backbone.conv1.weight)
 
 

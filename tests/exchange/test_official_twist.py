@@ -15,10 +15,12 @@ from conftest import write_photos
 from gemel import backbones
 from gemel.backbones.timm import timm_backbone
 from gemel.cli.main import main
-from gemel.engine.checkpoints import differences, load_method, start_from
+from gemel.engine.checkpoints import differences
+from gemel.engine.pretrained_weights import start_from
 from gemel.errors import UserError
 from gemel.exchange.official import layout, twist
 from gemel.methods.twist import Twist
+from gemel.training.build import load_method
 
 HIDDEN, CLASSES = 24, 12
 Layouts = dict[str, dict[str, list[int]]]
@@ -147,7 +149,7 @@ def test_transformer_with_its_teacher(tmp_path: Path) -> None:
     file = official(tmp_path / "vit.pth", models[0], teacher=models[1], teacher_backbone=teacher.state_dict())
     run = gemel.import_official(file, tmp_path / "run")
     assert run.settings["image_size"] == 32
-    assert {"form": "transformer", "teacher": True}.items() <= run.settings["method"].items()
+    assert {"head_style": "transformer", "teacher": True}.items() <= run.settings["method"].items()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(gemel.backbone(run)(images), teacher.eval()(images))
     back = torch.load(gemel.export(run, "official", tmp_path / "back.pth"), weights_only=False)

@@ -1,9 +1,10 @@
 """Checkpoints of a run, and its backbone: saved whole or not at all, read without running code."""
 
 import errno
-import hashlib
 import pickle
-from argparse import Namespace
+import re
+import struct
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gemel import backbones
-from gemel.backbones.base import Backbone
-from gemel.errors import UserError
+from gemel.backbones.base import Backbone, first_line
+from gemel.errors import UserError, brief
 from gemel.launcher import launched
 from gemel.runs.archive import is_whole
 from gemel.runs.run import Run, write_atomically
+from gemel.settings.schema import convert, schema_of
 
 KEYS = ("name", "stage", "step", "settings", "images", "identity", "processes", "method", "optimizer", "precision")
 """what a checkpoint holds; no random state, as every step draws from its own number"""
 
-
-def _by_name(*_: object) -> str:
-    """Stands for the function that early checkpoints of Barlow Twins name among the optimiser's settings."""
-    return "exclude_bias_and_norm"
-
-
-RELEASED = (Namespace, (_by_name, "__main__.exclude_bias_and_norm"))
-"""what the authors' released checkpoints hold beside tensors, numbers and strings: flags, a function's name"""
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+    struct.error, OverflowError, MemoryError,
+)  # fmt: skip
+"""what torch's reader raises for other bytes than its own"""
 
 
 def save(run: Run, state: Mapping[str, Any]) -> None:
@@ -48,30 +47,44 @@ def save(run: Run, state: Mapping[str, Any]) -> None:
 
 
 def load(run: Run, say: Callable[[str], None] | None = None) -> dict[str, Any] | None:
-    """The run's last checkpoint; None if it has none yet.
+    """Return the run's last good checkpoint; None if it has none yet.
 
     Args:
         run: where it lies.
-        say: is told if the one before has to do, as the last one is damaged or missing; None: it must not.
+        say: is told if the one before is taken, as the last one is damaged, missing or not finite; None: it must not.
 
     Raises:
-        UserError: the file is damaged or holds more than tensors, numbers and strings.
+        UserError: no checkpoint is good, or the file holds more than tensors, numbers and strings.
     """
     last, previous = run.checkpoint_path, run.previous_path
     if not last.is_file() and not previous.is_file():
         return None
-    if not is_whole(last):
-        why = f"{last} is {'damaged' if last.is_file() else 'missing'}"
-        if not is_whole(previous):
-            raise UserError(f"{why}, and none before it is whole; gemel pretrain --overwrite begins anew")
-        if say is None:
-            raise UserError(f"{why}; gemel resume {run.path} goes on from the one before it")
-        state = _checked(run, previous)
-        say(f"{why}: going on from {previous.name}, step {state['step']}")
-        if launched().rank == 0:
-            last.unlink(missing_ok=True)  # the next save must not put it in the whole one's place
+    state, why = _good(run, last)
+    if state is not None:
         return state
-    return _checked(run, last)
+    state, _ = _good(run, previous)
+    if state is None:
+        raise UserError(f"{why}, and none before it is good; gemel pretrain --overwrite begins anew")
+    if say is None:
+        raise UserError(f"{why}; gemel resume {run.path} continues from the one before it")
+    say(f"{why}: continuing from {previous.name}, step {state['step']}")
+    if launched().rank == 0:
+        last.unlink(missing_ok=True)  # the next save must not put it in the good one's place
+    return state
+
+
+def _good(run: Run, path: Path) -> tuple[dict[str, Any] | None, str]:
+    """Return a checkpoint that is whole and finite, or why it is not."""
+    if not is_whole(path):
+        return None, f"{path} is {'damaged' if path.is_file() else 'missing'}"
+    state = _checked(run, path)
+    broken = not_finite(state["method"])
+    return (None, f"{path} holds NaN or infinite values ({', '.join(broken[:3])})") if broken else (state, "")
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that hold NaN or infinite values."""
+    return [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
 
 
 def _checked(run: Run, path: Path) -> dict[str, Any]:
@@ -85,30 +98,46 @@ def _checked(run: Run, path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path, *, allowed: Sequence[Any] = ()) -> dict[str, Any]:
-    """A dictionary of tensors, numbers and strings from .safetensors or from torch's format; nothing is executed.
+    """Read a dictionary of tensors, numbers and strings from .safetensors or from torch's format; nothing is executed.
 
     Args:
         path: the file.
-        allowed: what may stand in it too, as `torch.serialization.safe_globals` takes it.
+        allowed: what else may stand in it, as `torch.serialization.safe_globals` takes it.
 
     Raises:
         UserError: missing, damaged, or holding anything else.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not a file; give a run's folder, a .safetensors or a torch file")
+        raise UserError(f"{brief(str(path))} is not a file; give a run's folder, a .safetensors or a torch file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(list(allowed)):
+        with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats, and of programs in TorchScript
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        first = str(error).strip().split("\n")[0]
-        if "weights_only" in first:  # torch advises to run what the file holds
-            first = "it is none of torch's files, or holds objects that would have to be run"
-        raise UserError(f"{path} can't be read as tensors, numbers and strings: {first}") from error
+    except (OSError, SafetensorError, *_UNREADABLE) as error:
+        raise UserError(f"{brief(str(path))} can't be read as tensors: {_reason(path, error)}") from error
     if not isinstance(loaded, dict):
-        raise UserError(f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors")
+        raise UserError(f"{brief(str(path))} holds a {type(loaded).__name__}, not a dictionary of tensors")
     return loaded
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return one plain sentence; torch advises to run what the file holds, in several paragraphs."""
+    text = str(error)
+    foreign = re.search(r"GLOBAL ([\w.]+)", text)
+    if isinstance(error, OSError):
+        return error.strerror or text
+    if foreign and foreign[1].startswith("numpy"):
+        return "it holds NumPy arrays; save tensors, as torch.from_numpy(array) makes them"
+    if foreign:
+        return f"it holds {foreign[1]}, which would have to be run; save a state_dict of tensors instead"
+    if "TorchScript" in text:
+        return "it is a TorchScript program; save its state_dict() instead"
+    with path.open("rb") as file:
+        if isinstance(error, SafetensorError) or file.read(2) == b"PK":
+            return f"it is damaged or cut short ({brief(first_line(error))})"
+    return "it is not a file that torch.save wrote, or it is damaged"
 
 
 def save_backbone(run: Run, backbone: Backbone, facts: Mapping[str, Any]) -> None:
@@ -133,58 +162,26 @@ def written(write: Callable[[], object], path: Path) -> None:
 
 
 def load_backbone(run: Run) -> Backbone:
-    """The run's backbone in evaluation mode: normalised floats (B, 3, H, W) to (B, width).
+    """Return the run's backbone in evaluation mode: normalised floats (B, 3, H, W) to (B, width).
 
     Raises:
-        UserError: the run has not ended yet.
+        UserError: the run has not ended yet, or its files are damaged.
     """
     facts = run.backbone_facts
-    backbone = backbones.find(facts["name"])(**facts["options"])
+    constructor = backbones.find(facts["name"], facts["size"])
+    options = convert(schema_of(constructor), facts["options"], "backbone.json")
+    if options.get("pretrained"):
+        options["pretrained"] = False  # the run's own tensors follow
+    backbone = constructor(**options)
     load_strictly(backbone.network, read_tensors(run.backbone_path), str(run.backbone_path))
     return backbone.eval()
 
 
-def start_from(backbone: Backbone, weights: str) -> None:
-    """Put weights from a run's folder or a file of tensors into a backbone; a teacher's where the file has one.
-
-    Raises:
-        UserError: it is neither, or tensors are missing or of other shapes.
-    """
-    path = Path(weights)
-    if path.is_dir():
-        run = Run(path)
-        _ = run.backbone_facts  # refuses a run that has not ended
-        path = run.backbone_path
-    found = read_tensors(path, allowed=RELEASED)
-    while not all(isinstance(value, Tensor) for value in found.values()):
-        keys = ("teacher_backbone", "backbone", "state_dict", "model")
-        inner = [found[key] for key in keys if isinstance(found.get(key), dict)]
-        if not inner:
-            raise UserError(f"--weights {weights} holds {', '.join(list(found)[:5])}, not a state dict of tensors")
-        found = inner[0]
-    names = set(backbone.network.state_dict())
-    for prefix in ("", "module.", "backbone.", "module.backbone.", "network.", "backbone.network."):
-        stripped = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-        if names & set(stripped):
-            load_strictly(backbone.network, {k: v for k, v in stripped.items() if k in names}, weights)
-            return
-    raise UserError(f"--weights {weights}: none of its {len(found)} tensors is of the chosen --backbone")
-
-
-def fingerprint(network: torch.nn.Module) -> str:
-    """SHA-256 of a network's tensors, names included."""
-    found = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
-
-
 def load_strictly(network: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Load every tensor of `network`.
+    """Load every tensor of a network.
 
     Raises:
-        UserError: names are missing or unknown, or shapes differ; the first few are told.
+        UserError: names are missing or unknown, or shapes differ; the first few are reported.
     """
     wrong = differences(network, tensors)
     if wrong:
@@ -193,7 +190,7 @@ def load_strictly(network: torch.nn.Module, tensors: Mapping[str, Tensor], origi
 
 
 def differences(network: torch.nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Why a network would not load tensors strictly; empty if it would."""
+    """Return why a network would not load tensors strictly; empty if it would."""
     wanted = network.state_dict()
     wrong = [f"{name} is missing" for name in wanted if name not in tensors]
     wrong += [f"{name} is unknown" for name in tensors if name not in wanted]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from gemel import backbones
 from gemel.backbones.base import Backbone
-from gemel.engine.checkpoints import load_backbone, start_from
+from gemel.engine.checkpoints import load_backbone
+from gemel.engine.pretrained_weights import start_from
 from gemel.errors import UserError
 from gemel.evaluations.base import LIBRARIES, Subject
 from gemel.runs.run import Run

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gemel import methods
 from gemel.engine import checkpoints
+from gemel.engine.pretrained_weights import ALLOWED
 from gemel.errors import UserError
 from gemel.exchange import place
 from gemel.exchange.official import barlow_twins, twist
@@ -35,7 +36,7 @@ def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite:
     """
     path = Path(file)
     claimed = claim(str(out), method, overwrite=overwrite)
-    found = checkpoints.read_tensors(path, allowed=checkpoints.RELEASED)
+    found = checkpoints.read_tensors(path, allowed=ALLOWED)
     model = tensors_of(found.get("model", found), path)
     for layout in LAYOUTS.values():
         if layout.fits(model):
