@@ -1,11 +1,14 @@
 """A run's folder: atomic files, metrics cut back to a step, folders that may not be taken."""
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
-from gemel.runs.folder import Claim, create
 from gemel.errors import UserError
+from gemel.runs.folder import Claim, create
 from gemel.runs.run import MetricsLog, Run, write_atomically, write_text
 
 
@@ -60,11 +63,83 @@ def test_no_run(tmp_path: Path) -> None:
         Run(tmp_path)
 
 
+JSON_DAMAGE = [b'{"protocol": "kn', b"", b"\xff\xfe{", b"[]", b"3", b"null", b"[" * 100_000]
+
+
 @pytest.mark.parametrize("name", ["evaluations/knn-12ab.json", "evaluations/gallery.json", "environment.json"])
-@pytest.mark.parametrize("damage", [b'{"protocol": "kn', b"", b"\xff\xfe{"])
-def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", JSON_DAMAGE)
+def test_a_damaged_json_file_is_named(name: str, damage: bytes, tmp_path: Path) -> None:
     run = create(Claim(tmp_path / "run"), "seed: 0\n")
     (run.path / "evaluations").mkdir()
     (run.path / name).write_bytes(damage)
     with pytest.raises(UserError, match=f"{name} is damaged: .*; delete it and run the command again"):
         assert run.evaluations() or run.gallery() or run.environment
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"metrics": {}}',
+        b'{"protocol": "knn", "metrics": 3}',
+        b'{"protocol": "knn", "metrics": {"top1": "high"}}',
+        b'{"protocol": "knn", "metrics": {"top1": true}}',
+        b'{"protocol": "knn", "metrics": {}, "settings": []}',
+        b'{"protocol": 3, "metrics": {}}',
+    ],
+)
+def test_a_result_of_another_form_is_left_out_and_named(damage: bytes, tmp_path: Path) -> None:
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
+    (run.path / "evaluations").mkdir()
+    (run.path / "evaluations/knn-12ab.json").write_bytes(damage)
+    whole = {"protocol": "linear", "metrics": {"top1": 0.5}, "settings": {}}
+    (run.path / "evaluations/linear-12ab.json").write_text(json.dumps(whole))
+    told: list[str] = []
+    assert run.evaluations(told.append) == [whole]
+    assert len(told) == 1 and "knn-12ab.json is damaged" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (b"step,loss\n1,0.5\n2,much\n", "'much'"),
+        (b"step,loss\n1,0.5\n2\n3,0.1\n", "row 2 does not have 2 cells"),
+        (b"step,loss\n1,0.5,7\n2,0.1\n", "row 1 does not have 2 cells"),
+        (b"step,loss,loss\n1,0.5,0.5\n", "twice"),
+        (b"\x89PNG\r\n\x1a\n\xff", "decode"),
+        (b"epoch,loss\none,0.5\n", "'one'"),
+    ],
+)
+def test_damaged_metrics_are_named(damage: bytes, reason: str, tmp_path: Path) -> None:
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
+    run.metrics_path.write_bytes(damage)
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: .*") as error:
+        run.metrics()
+    assert reason in str(error.value)
+
+
+def test_a_line_cut_short_is_no_damage(tmp_path: Path) -> None:
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
+    run.metrics_path.write_bytes(b"step,loss\n1,0.5\n2")
+    assert run.metrics().to_pydict() == {"step": [1], "loss": [0.5]}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1", "columns", "types"])
+def test_damaged_classes_are_named(damage: bytes | str, tmp_path: Path) -> None:
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
+    path = run.path / "classes.parquet"
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    elif damage == "columns":
+        parquet.write_table(pa.table({"path": ["a"], "class": [1]}), path)
+    else:
+        parquet.write_table(pa.table({"path": ["a"], "class": ["one"], "probability": [0.5]}), path)
+    with pytest.raises(UserError, match=r"classes\.parquet is damaged"):
+        run.classes()
+
+
+@pytest.mark.parametrize("damage", [b"a,b\n1,2\n", b"\xff\xfe\0", b"path,reason\na\nb,c\n"])
+def test_a_damaged_list_of_rejected_files_is_named(damage: bytes, tmp_path: Path) -> None:
+    run = create(Claim(tmp_path / "run"), "seed: 0\n")
+    (run.path / "rejected.csv").write_bytes(damage)
+    with pytest.raises(UserError, match=r"rejected\.csv is damaged"):
+        run.rejected()

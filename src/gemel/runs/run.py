@@ -5,14 +5,16 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pyarrow import parquet
 
+from gemel.errors import UserError, brief
 from gemel.runs.archive import is_whole
 from gemel.settings.config_file import read_mapping
-from gemel.errors import UserError
+
+T = TypeVar("T")
 
 RUN_FILE = "run.yaml"
 GALLERY = "evaluations/gallery.json"
@@ -47,15 +49,41 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Return what a JSON file holds.
 
     Raises:
         UserError: it is damaged.
     """
+    return _read(path, _json)
+
+
+def read_mapping_of_json(path: Path) -> dict[str, Any] | None:
+    """Return the mapping that a JSON file holds; None if there is no file.
+
+    Raises:
+        UserError: it is damaged, or holds something else.
+    """
+    return _read(path, _json_mapping) if path.is_file() else None
+
+
+def _read(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what a reader makes of a file; whatever is wrong with it, the message names it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON's grammar, or of UTF-8
-        raise UserError(f"{path} is damaged: {error}; delete it and run the command again") from error
+        return read(path)
+    except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
+        reason = brief(" ".join(str(error).split()))
+        raise UserError(f"{path} is damaged: {reason}; delete it and run the command again") from error
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _json_mapping(path: Path) -> dict[str, Any]:
+    found = _json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds {brief(found)} and no mapping")
+    return found
 
 
 class Run:
@@ -94,7 +122,7 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware and commit of the training."""
-        return self._json("environment.json") or {}
+        return read_mapping_of_json(self.path / "environment.json") or {}
 
     @property
     def checkpoint_path(self) -> Path:
@@ -131,7 +159,7 @@ class Run:
         Raises:
             UserError: the run has not ended yet.
         """
-        facts = self._json("backbone.json")
+        facts = read_mapping_of_json(self.path / "backbone.json")
         if not facts or not self.backbone_path.is_file():
             raise UserError(f"{self.path} has no backbone yet; gemel resume {self.path} brings the run to its end")
         return facts
@@ -157,26 +185,42 @@ class Run:
             _flush(self.metrics_path)
 
     def metrics(self) -> pa.Table:
-        """metrics.csv as a table; cells that were not measured are null."""
-        if not self.metrics_path.is_file():
-            return pa.table({})
-        with self.metrics_path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        names = list(rows[0]) if rows else []
-        return pa.table({name: _column(name, [row[name] for row in rows]) for name in names})
+        """Return metrics.csv as a table; cells that were not measured are null.
 
-    def evaluations(self) -> list[dict[str, Any]]:
-        """Results of the evaluations: protocol, metrics, settings; in the order of their names."""
-        files = sorted((self.path / "evaluations").glob("*-*.json"))
-        return [read_json(file) for file in files]
+        Raises:
+            UserError: it is damaged.
+        """
+        return _read(self.metrics_path, _metrics_table) if self.metrics_path.is_file() else pa.table({})
+
+    def evaluations(self, tell: Callable[[str], object] | None = None) -> list[dict[str, Any]]:
+        """Return the results of the evaluations: protocol, metrics, settings; in the order of their files' names.
+
+        Args:
+            tell: takes what is wrong with a damaged result, which is left out; None: it is an error.
+
+        Raises:
+            UserError: a result is damaged.
+        """
+        found: list[dict[str, Any]] = []
+        for path in sorted((self.path / "evaluations").glob("*-*.json")):
+            try:
+                found.append(_read(path, _evaluation))
+            except UserError as error:
+                if tell is None:
+                    raise
+                tell(str(error))
+        return found
 
     def rejected(self) -> pa.Table:
-        """Unreadable files: path, reason."""
+        """Return the unreadable files: path, reason.
+
+        Raises:
+            UserError: rejected.csv is damaged.
+        """
         path = self.path / "rejected.csv"
-        rows: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+        rows = _read(path, _csv_rows) if path.is_file() else []
+        if rows and not {"path", "reason"} <= set(rows[0]):
+            raise UserError(f"{path} is damaged: it has no columns path and reason; delete it")
         return pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in ("path", "reason")})
 
     def write_rejected(self, rows: Mapping[str, str]) -> None:
@@ -189,29 +233,29 @@ class Run:
         write_atomically(self.path / "rejected.csv", write)
 
     def classes(self) -> pa.Table | None:
-        """The discovered class of every image: path, class, probability [, label]; None if the method has none."""
+        """Return the discovered class of every image: path, class, probability [, label]; None without classes.
+
+        Raises:
+            UserError: classes.parquet is damaged.
+        """
         path = self.path / "classes.parquet"
-        return parquet.read_table(path) if path.is_file() else None
+        return _read(path, _class_table) if path.is_file() else None
 
     def write_classes(self, table: pa.Table) -> None:
         """Write classes.parquet."""
         write_atomically(self.path / "classes.parquet", lambda temporary: parquet.write_table(table, temporary))
 
     def gallery(self) -> dict[str, Any] | None:
-        """Pictures for the report: of each class, and of the neighbours of a few images."""
-        return self._json(GALLERY)
+        """Return pictures for the report: of each class, and of the neighbours of a few images."""
+        return read_mapping_of_json(self.path / GALLERY)
 
     def bottleneck(self) -> dict[str, Any] | None:
         """Return embeddings read as an information bottleneck, for the report."""
-        return self._json("evaluations/bottleneck.json")
+        return read_mapping_of_json(self.path / "evaluations/bottleneck.json")
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
         write_text(self.path / name, json.dumps(value, indent=1))
-
-    def _json(self, name: str) -> Any:
-        path = self.path / name
-        return read_json(path) if path.is_file() else None
 
 
 class MetricsLog:
@@ -259,9 +303,49 @@ def _complete(row: Mapping[str | None, str | None]) -> bool:
     return None not in row and None not in row.values() and (row.get("step") or "").isdigit()
 
 
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with a head; a last line that was cut short when the process died is left out."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    names = reader.fieldnames or []
+    if len(set(names)) < len(names):
+        raise ValueError("a column stands twice in its head")
+    wrong = [number for number, row in enumerate(rows, 1) if None in row or None in row.values()]
+    if wrong and wrong[0] < len(rows):
+        raise ValueError(f"row {wrong[0]} does not have {len(names)} cells")
+    return rows[:-1] if wrong else rows
+
+
+def _metrics_table(path: Path) -> pa.Table:
+    rows = _csv_rows(path)
+    names = list(rows[0]) if rows else []
+    return pa.table({name: _column(name, [row[name] for row in rows]) for name in names})
+
+
 def _column(name: str, cells: list[str]) -> pa.Array:
-    """Cells of metrics.csv in the column's type: text, counts, else numbers; an empty cell is null."""
+    """Return cells of metrics.csv in the column's type: text, counts, else numbers; an empty cell is null."""
     if name == "stage":
         return pa.array(cells, pa.string())
     kind, read = (pa.int64(), int) if name in ("epoch", "step") else (pa.float64(), float)
     return pa.array([read(cell) if cell else None for cell in cells], kind)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    found = {"settings": {}} | _json_mapping(path)
+    metrics, settings = found.get("metrics"), found["settings"]
+    if not isinstance(found.get("protocol"), str) or not isinstance(metrics, dict) or not isinstance(settings, dict):
+        raise ValueError("it is no result: protocol, metrics and settings")
+    wrong = [name for name, value in metrics.items() if isinstance(value, bool) or not isinstance(value, int | float)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is no number")
+    return found
+
+
+def _class_table(path: Path) -> pa.Table:
+    table = parquet.read_table(path)
+    kinds = {"path": pa.types.is_string, "class": pa.types.is_integer, "probability": pa.types.is_floating}
+    for name, fits in kinds.items():
+        if name not in table.column_names or not fits(table.schema.field(name).type):
+            raise ValueError(f"it has no column {name} of the right type")
+    return table
