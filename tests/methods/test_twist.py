@@ -41,7 +41,10 @@ def test_each_resolution_is_one_pass_and_the_head_sees_all() -> None:
 
 
 def test_two_views_alone() -> None:
-    with pytest.raises(UserError, match=r"BarlowTwins takes two views of an image, not 5; --views\.local_count 0"):
+    with pytest.raises(
+        UserError,
+        match=r"BarlowTwins takes two views of an image, not 5; give --views.global_count 2 and --views.local_count 0",
+    ):
         BarlowTwins(convnet(widths=(8, 8), strides=(2, 2)), projector=(8, 8))(batch(local=3), 0.0)
 
 
@@ -112,7 +115,7 @@ def test_transformer_with_small_views() -> None:
     """The form of the transformers' recipes: views of two sizes, GELU, drop path for the student only."""
     torch.manual_seed(0)
     backbone = timm_backbone("vit_tiny_patch16_224", image_size=32, drop_path=0.2)
-    twist = Twist(backbone, classes=6, hidden=16, form="transformer", teacher=True, alpha=0.4)
+    twist = Twist(backbone, classes=6, hidden=16, head_style="transformer", teacher=True, alpha=0.4)
     assert twist.teacher is not None
     assert 0.015 < float(twist.heads[0].layers[0].weight.detach().std()) < 0.025
     views = [torch.randn(4, 3, side, side) for side in (32, 32, 16)]

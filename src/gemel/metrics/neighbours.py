@@ -1,4 +1,7 @@
-"""k nearest neighbours by cosine, exact, and their weighted vote: the protocol of DINO's k-NN evaluation."""
+"""k nearest neighbours by cosine, exact, and their weighted vote: the protocol of DINO's k-NN evaluation.
+
+`nearest` and `knn_votes` never wait for a GPU: they need no number of it.
+"""
 
 from collections.abc import Sequence
 
@@ -9,7 +12,7 @@ from torch.nn.functional import normalize, pad
 from gemel.errors import UserError
 
 CHUNK_BYTES = 2**28
-"""Similarities, and rows of the bank, that are held at a time, unless the caller says otherwise."""
+"""similarities, and rows of the bank, that are held at a time, unless the caller says otherwise"""
 
 BLOCK = 16
 """rows of the bank whose largest similarity stands for all of them in the first round of the search"""
@@ -18,10 +21,10 @@ BLOCK = 16
 def nearest(
     queries: Tensor, bank: Tensor, k: int, *, leave_one_out: bool = False, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The k rows of the bank with the largest cosine to each query: s_ij = <q_i, b_j> / (|q_i| |b_j|).
+    """Return the k rows of the bank with the largest cosine to each query: s_ij = <q_i, b_j> / (|q_i| |b_j|).
 
     Exact; of equally near rows any may be taken. A row of zeros has the similarity 0 to everything. Queries and bank
-    may be larger than memory (mapped from files): a part of each is looked at at a time.
+    may be larger than memory (mapped from files): a part of each is read at a time.
 
     Args:
         queries: (n, D), any floating type; halves are widened to float32.
@@ -34,10 +37,14 @@ def nearest(
         similarities (n, k), largest first, and rows of the bank (n, k), int64.
 
     Raises:
-        UserError: shapes that do not fit, k out of range, or features that are not finite.
+        UserError: shapes that do not fit, k out of range, or features that are not finite (on the CPU; on another
+            device the caller must check, see `knn_accuracies`).
     """
-    _check(queries, "queries")
-    _check(bank, "bank")
+    for rows, name in ((queries, "queries"), (bank, "bank")):
+        if rows.ndim != 2 or not rows.numel():
+            raise UserError(f"{name} of shape {tuple(rows.shape)}; give features (rows, width), at least one")
+        if rows.device.type == "cpu":
+            _check_finite(rows, name)
     if queries.shape[1] != bank.shape[1]:
         raise UserError(f"queries of width {queries.shape[1]} in a bank of width {bank.shape[1]}; use one encoder")
     if leave_one_out and len(queries) != len(bank):
@@ -64,7 +71,7 @@ def _search(
     leave_one_out: bool,
     chunk: int | None,
 ) -> None:
-    """Let a part of the bank, (m, D) from row `first` on, take its places among the nearest so far."""
+    """Merge one chunk of the bank, (m, D) from row `first` on, into the nearest rows so far."""
     count, k = len(bank), similarity.shape[1]
     bank = pad(bank, (0, 0, 0, -count % BLOCK)).T  # (D, M), M a multiple of BLOCK
     fitting = CHUNK_BYTES // (bank.element_size() * bank.shape[1])
@@ -75,10 +82,10 @@ def _search(
         near = normalize(queries[part].to(bank.dtype), dim=1)
         scores = torch.mm(near, bank, out=held[: len(near)])  # (chunk, M)
         scores[:, count:] = -torch.inf
-        if leave_one_out:
-            own = torch.arange(start, start + len(near), device=bank.device) - first
-            inside = (own >= 0) & (own < count)
-            scores[inside.nonzero()[:, 0], own[inside]] = -torch.inf
+        if leave_one_out:  # row i of the chunk is row start + i - first of this part of the bank, if it has that
+            low, high = max(0, first - start), min(len(near), first + count - start)
+            if low < high:
+                scores[low:high, low + start - first :].diagonal().fill_(-torch.inf)
         found, rows = _largest(scores, min(k, count))
         found, rows = torch.cat([similarity[part], found], dim=1), torch.cat([index[part], rows + first], dim=1)
         similarity[part], order = found.topk(k, dim=1)
@@ -86,10 +93,10 @@ def _search(
 
 
 def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row, (n, k) in any order, and their columns.
+    """Return the k largest of each row, (n, k) in any order, and their columns.
 
     Block j holds the columns j, j + S, j + 2S, ... The k largest lie in the k blocks with the largest maxima: were
-    one in another block, those k maxima, all at least as large, would stand before it.
+    one in another block, those k maxima, all at least as large, would come before it.
     """
     stride = scores.shape[1] // BLOCK
     if stride <= 2 * k:
@@ -97,12 +104,12 @@ def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     blocks = scores.unflatten(1, (BLOCK, stride))  # (n, BLOCK, S)
     best = blocks.amax(dim=1).topk(k, dim=1, sorted=False).indices  # (n, k)
     candidates = blocks.gather(2, best[:, None].expand(-1, BLOCK, -1)).flatten(1)  # (n, BLOCK k)
-    found, place = candidates.topk(k, dim=1, sorted=False)
-    return found, best.gather(1, place % k) + place // k * stride
+    found, position = candidates.topk(k, dim=1, sorted=False)
+    return found, best.gather(1, position % k) + position // k * stride
 
 
 def knn_votes(similarity: Tensor, index: Tensor, labels: Tensor, *, k: int, temperature: float = 0.07) -> Tensor:
-    """The class with the most votes: score of c = Σ_{j among the k nearest, y_j = c} exp(s_j / T).
+    """Return the class with the most votes: score of c = Σ_{j among the k nearest, y_j = c} exp(s_j / T).
 
     Args:
         similarity: (n, K), largest first, as `nearest` returns it.
@@ -123,7 +130,7 @@ def knn_votes(similarity: Tensor, index: Tensor, labels: Tensor, *, k: int, temp
     >>> knn_votes(near, torch.tensor([[0, 1, 2]]), labels, k=3, temperature=1.0)
     tensor([1])
     """
-    return _ranked_votes(similarity, index, labels, k, temperature, places=1)[:, 0]
+    return _ranked_votes(similarity, index, labels, k, temperature, count=1)[:, 0]
 
 
 def knn_accuracy(
@@ -136,7 +143,7 @@ def knn_accuracy(
     temperature: float = 0.07,
     leave_one_out: bool = False,
 ) -> dict[str, float]:
-    """`knn_accuracies` of one k."""
+    """Return `knn_accuracies` of one k."""
     both = queries, bank, query_labels, bank_labels
     return knn_accuracies(*both, ks=(k,), temperature=temperature, leave_one_out=leave_one_out)[k]
 
@@ -151,10 +158,10 @@ def knn_accuracies(
     temperature: float = 0.07,
     leave_one_out: bool = False,
 ) -> dict[int, dict[str, float]]:
-    """Share of queries whose label wins the weighted vote of the k nearest rows of the bank (see `knn_votes`).
+    """Return the share of queries whose label wins the weighted vote of the k nearest rows of the bank (`knn_votes`).
 
-    Rows whose label is -1 (unknown) are left out, of the queries and of the bank, before neighbours are sought. The
-    neighbours are sought once, for the largest k.
+    Rows whose label is -1 (unknown) are left out, of the queries and of the bank. The neighbours are searched once,
+    for the largest k.
 
     Args:
         queries: (n, D) features.
@@ -167,7 +174,7 @@ def knn_accuracies(
 
     Returns:
         for each k `top1`, and `top5` where the bank has at least 5 classes: the label is among the five with most
-        votes (with at least one vote: fewer than five classes may be among the neighbours). 0..1.
+        votes (and has one: fewer than five classes may be among the neighbours). 0..1.
 
     Raises:
         UserError: as `nearest` and `knn_votes`, lengths that differ, or no known label.
@@ -177,13 +184,15 @@ def knn_accuracies(
             raise UserError(f"{len(labels)} labels for {len(features)} rows of the {name}; give one label a row")
         if not (labels != -1).any():
             raise UserError(f"no row of the {name} has a label (-1 means unknown); give labels")
+        if features.device.type != "cpu":
+            _check_finite(features, name)
     queries, query_labels = _known(queries, query_labels)
     bank, bank_labels = _known(bank, bank_labels)
     classes = len(bank_labels.unique())
     similarity, index = nearest(queries, bank, max(ks), leave_one_out=leave_one_out)
     found: dict[int, dict[str, float]] = {}
     for k in ks:
-        ranked = _ranked_votes(similarity, index, bank_labels, k, temperature, places=5 if classes >= 5 else 1)
+        ranked = _ranked_votes(similarity, index, bank_labels, k, temperature, count=5 if classes >= 5 else 1)
         hits = ranked == query_labels.to(ranked.device)[:, None]  # (n, 1 or 5)
         found[k] = {"top1": hits[:, 0].double().mean().item()}
         if classes >= 5:
@@ -192,38 +201,39 @@ def knn_accuracies(
 
 
 def _known(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows with a label; where all have one, nothing is copied."""
+    """Return the rows with a label; where all have one, nothing is copied."""
     known = labels != -1
     return (features, labels) if known.all() else (features[known.to(features.device)], labels[known])
 
 
-def _check(rows: Tensor, name: str) -> None:
-    if rows.ndim != 2 or not rows.numel():
-        raise UserError(f"{name} of shape {tuple(rows.shape)}; give features (rows, width), at least one")
+def _check_finite(rows: Tensor, name: str) -> None:
     # in parts: a mapped file may be larger than memory
     if not all(bool(part.isfinite().all()) for part in rows.split(max(1, CHUNK_BYTES // (8 * rows.shape[1])))):
         raise UserError(f"the {name} hold NaN or infinity: the encoder has diverged; train anew at a smaller rate")
 
 
-def _ranked_votes(similarity: Tensor, index: Tensor, labels: Tensor, k: int, temperature: float, places: int) -> Tensor:
-    """The labels with the most votes, best first, (n, places); -1 where fewer have any vote."""
+def _ranked_votes(similarity: Tensor, index: Tensor, labels: Tensor, k: int, temperature: float, count: int) -> Tensor:
+    """Return the labels with the most votes, best first, (n, count); -1 where fewer have any vote."""
     if not 1 <= k <= similarity.shape[1]:
         raise UserError(f"votes of {k} neighbours out of {similarity.shape[1]}; lower k to at most that, at least to 1")
     if not temperature > 0:
         raise UserError(f"temperature {temperature}; it must be above 0 (0.07 is customary)")
-    names, class_of = labels.to(index.device).unique(return_inverse=True)  # (C,), (m,)
     near = similarity[:, :k] if similarity.dtype == torch.float64 else similarity[:, :k].float()
-    # Divided by the largest, which changes no order: exp(1 / 0.01) overflows float32. The bound keeps votes above 0.
-    votes = ((near - near.amax(dim=1, keepdim=True)) / temperature).exp().clamp_min(torch.finfo(near.dtype).tiny)
-    votes = votes.masked_fill((names == -1)[class_of[index[:, :k]]], 0)
-    ranked = torch.full((len(near), places), -1, dtype=names.dtype, device=index.device)
-    size = max(1, CHUNK_BYTES // (near.element_size() * len(names)))
+    labels = labels.to(index.device)
+    ranked = torch.full((len(near), count), -1, dtype=labels.dtype, device=index.device)
+    size = max(1, CHUNK_BYTES // (32 * k))
     for start in range(0, len(near), size):
         part = slice(start, start + size)
-        scores = near.new_zeros(len(near[part]), len(names))  # (chunk, C)
-        scores.scatter_add_(1, class_of[index[part, :k]], votes[part])
-        for place in range(places):
-            most, winner = scores.max(dim=1)  # the first of several equal ones
-            ranked[part, place] = names[winner].masked_fill(most == 0, -1)
-            scores.scatter_(1, winner[:, None], 0)
+        # sorted by label, a class is a run; its votes are added up in one of k slots, the lowest label's first
+        names, order = labels[index[part, :k]].sort(dim=1, stable=True)  # (chunk, k)
+        slots = pad((names[:, 1:] != names[:, :-1]).cumsum(1), (1, 0))
+        # divided by the largest, which changes no order: exp(1 / 0.01) overflows float32; the bound keeps votes above 0
+        votes = ((near[part] - near[part].amax(dim=1, keepdim=True)) / temperature).exp()
+        votes = votes.clamp_min(torch.finfo(near.dtype).tiny).gather(1, order).masked_fill(names == -1, 0)
+        scores = torch.zeros_like(votes).scatter_add_(1, slots, votes)
+        names = torch.zeros_like(names).scatter_(1, slots, names)
+        for rank in range(min(count, k)):
+            most, winner = scores.max(dim=1, keepdim=True)  # the first of several equal ones
+            ranked[part, rank] = names.gather(1, winner).masked_fill(most == 0, -1)[:, 0]
+            scores.scatter_(1, winner, 0)
     return ranked

@@ -55,7 +55,7 @@ def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
     options: dict[str, Any] = {"classes": classes, "hidden": hidden, "norm": "heads.0.norm.running_mean" in tensors}
     options |= {"teacher": teacher is not None}
     if teacher is not None or network in TRANSFORMERS.values():
-        options["form"] = "transformer"
+        options["head_style"] = "transformer"
     recipe = recipe_of(network)
     if recipe == "resnet50" and getattr(found.get("args"), "aug", None) == "multicrop":
         recipe = "resnet50-multicrop"

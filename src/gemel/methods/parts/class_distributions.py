@@ -23,7 +23,7 @@ _NONE = (0.0, 0.0)
 
 
 class Statistics(NamedTuple):
-    """Of this process's rows; in float32, or in float64 where given."""
+    """Means over this process's rows, in float32 (float64 for float64 logits)."""
 
     consistency: Tensor
     """mean over rows and pairs of the divergence"""
@@ -36,7 +36,7 @@ class Statistics(NamedTuple):
 def statistics(
     views: Sequence[Tensor], *, temperature: float, epsilon: float, teacher: Sequence[Tensor] | None = None
 ) -> Statistics:
-    """Consistency, sharpness and mean distributions of logits, V tensors (B, C), global views first.
+    """Return consistency, sharpness and mean distributions of logits, V tensors (B, C), global views first.
 
     Args:
         views: logits; without a teacher the divergence takes no temperature.
@@ -52,7 +52,7 @@ def statistics(
 
 
 def view_weights(count: int, teacher: bool) -> list[float]:
-    """Weights of the views in sharpness and diversity; they sum to 1.
+    """Return the weights of the views in sharpness and diversity; they sum to 1.
 
     >>> view_weights(14, teacher=False)[1:3]
     [0.26, 0.04]
@@ -61,6 +61,16 @@ def view_weights(count: int, teacher: bool) -> list[float]:
         return [1 / count] * count
     pairs = 2 * count - 3
     return [(count - 1) / (2 * pairs)] * 2 + [1 / pairs] * (count - 2)
+
+
+def on_device(of_views: Sequence[float], like: Tensor) -> Tensor:
+    """Return numbers of which the global views share one and the local ones another, (V,), beside `like`.
+
+    They are filled in by kernels: copying a list to a GPU would wait for everything before it.
+    """
+    found = like.new_full((len(of_views),), of_views[-1])
+    found[:2].fill_(of_views[0])
+    return found
 
 
 class _Statistics(Function):
@@ -105,9 +115,9 @@ class _Statistics(Function):
         kept, views = rest[: 2 * len(ctx.parts)], rest[2 * len(ctx.parts) :]
         temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, ctx.count, ctx.parts[-1].stop
         to_pairs = grads[0] * _pair_weight(count, rows, teacher)
-        shares = grads[1].new_tensor(view_weights(count, teacher is not None))
+        shares = on_device(view_weights(count, teacher is not None), grads[1])
         to_entropy, to_means = (-grads[1] / rows * shares)[:, None, None], grads[2][:, None] / rows  # (V, 1, 1 or C)
-        to_own = (to_pairs * shares.new_tensor([count - 1] * 2 + [2] * (count - 2)))[:, None, None]
+        to_own = (to_pairs * on_device([count - 1.0] * 2 + [2.0] * (count - 2), shares))[:, None, None]
         found = [kept[0].new_empty((rows, kept[0].shape[-1]), dtype=ctx.dtype) for _ in range(count)]
         for part, p, log_p in zip(ctx.parts, kept[::2], kept[1::2], strict=True):  # (V, k, C)
             own, by_p, by_log = to_entropy, _NONE, _NONE
@@ -133,27 +143,27 @@ class _Statistics(Function):
 
 
 def _pair_weight(count: int, rows: int, teacher: Tensor | None) -> float:
-    """Half a symmetric divergence for each pair of the 2V - 3; or one for each of the 2 (V - 1) of a teacher."""
+    """Return the weight of a pair: half a symmetric divergence of 2V - 3, or one of a teacher's 2 (V - 1)."""
     return 0.5 / (rows * (2 * count - 3 if teacher is None else count - 1))
 
 
 def _softmax(logits: Sequence[Tensor], temperature: float, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Probabilities and the logarithm of probabilities + ε, (V, k, C) each, of V times (k, C)."""
+    """Return probabilities and the logarithm of probabilities + ε, (V, k, C) each, of V times (k, C)."""
     found = widened(logits[0][:0]).new_empty((len(logits), *logits[0].shape))
-    for place, z in zip(found, logits, strict=True):  # one after the other: no copy to make them one
+    for view, z in zip(found, logits, strict=True):  # one after the other: no copy to make them one
         z = widened(z) if temperature == 1 else widened(z) / temperature
-        (torch.softmax if epsilon else torch.log_softmax)(z, -1, out=place)
+        (torch.softmax if epsilon else torch.log_softmax)(z, -1, out=view)
     return (found, (found + epsilon).log_()) if epsilon else (found.exp(), found)
 
 
 def _pair_divergences(p: Tensor, log_p: Tensor) -> Tensor:
-    """Sum over rows and pairs of Σ_c (P_i - P_j)(ℓ_i - ℓ_j)."""
+    """Return the sum over rows and pairs of Σ_c (P_i - P_j)(ℓ_i - ℓ_j)."""
     between_globals = (1 + (len(p) - 2) / 2) * _dot(p[0] - p[1], log_p[0] - log_p[1])
     return between_globals + 2 * _dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
 
 
 def _partners(of: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over a view's partners in the pairs: for each of the two global views, (2, k, C), and for any local one.
+    """Return the sums over a view's partners in the pairs: of the two global views, (2, k, C), and of any local one.
 
     Args:
         of: P or ℓ of all views, (V, k, C); or of a teacher's two, which are nobody's own.
@@ -173,11 +183,11 @@ def _through_softmax(
     epsilon: float,
     into: Sequence[Tensor],
 ) -> None:
-    """Gradient by the logits, V of (k, C), for slopes own ℓ + to_means + by_p by P and own P + by_log by ℓ.
+    """Write the gradient by the logits, V of (k, C), of slopes own ℓ + to_means + by_p by P and own P + by_log by ℓ.
 
     With s = own ℓ + to_means + by_p + (own P + by_log) / (P + ε) it is P (s - Σ_c P s). A constant of a row falls out
-    of it, and own P / (P + ε) is one but for own ε / (P + ε). `own` is alike for all global and for all local views.
-    It is written into `into`, views of (k, C) of any precision.
+    of it, and own P / (P + ε) is one but for own ε / (P + ε). `own` is alike for all global and for all local views;
+    `into` is of any precision.
     """
     room = torch.empty_like(p[: max(2, len(p) - 2)])
     for views, of_p, of_log in zip((slice(2), slice(2, None)), by_p, by_log, strict=True):

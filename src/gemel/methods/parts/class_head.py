@@ -1,5 +1,7 @@
 """TWIST's class head, and what it logs of itself."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,63 +11,71 @@ from gemel.distributed import world_size
 from gemel.methods.parts.bunch_norm import BunchNorm
 from gemel.methods.parts.heads import mlp
 
-Form = Literal["convolutional", "transformer"]
+HeadStyle = Literal["convolutional", "transformer"]
 
 
 class ClassHead(nn.Module):
     """Linear-BN-act-Linear-BN-act-Linear, and a batch norm without scale and shift before the softmax (NBS).
 
     Args:
-        widths: of the input, the hidden layers and the classes.
-        norm: whether NBS stands; without it the diversity term can hardly be optimised (TWIST's Table 7).
+        widths: of the input, of the hidden layers, and the number of classes.
+        norm: whether there is one; without it the diversity term can hardly be optimised (TWIST's Table 7).
         bunch: images that share its statistics; none: the global batch.
-        form: convolutional: ReLU, PyTorch's first weights; transformer: GELU, weights of standard deviation 0.02.
+        style: convolutional: ReLU, PyTorch's initial weights; transformer: GELU, standard deviation 0.02.
     """
 
-    def __init__(self, *widths: int, norm: bool = True, bunch: int | None = None, form: Form = "convolutional") -> None:
+    def __init__(
+        self, *widths: int, norm: bool = True, bunch: int | None = None, style: HeadStyle = "convolutional"
+    ) -> None:
         super().__init__()
-        self.layers = mlp(*widths, activation="relu" if form == "convolutional" else "gelu")
+        self.layers = mlp(*widths, activation="relu" if style == "convolutional" else "gelu")
         self.norm = BunchNorm(widths[-1], bunch=bunch) if norm else None
-        if form == "transformer":
+        if style == "transformer":
             for layer in self.layers:
                 if isinstance(layer, nn.Linear):
                     nn.init.trunc_normal_(layer.weight, std=0.02)
                     nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
-        """Features (V·B, d), view by view, to logits (V·B, C) before and after the batch norm."""
+        """Return logits (V·B, C) before and after the batch norm, of features (V·B, d), view by view."""
         before = self.layers(features)
         return before, before if self.norm is None else self.norm(before, views)
 
 
-def spreads(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """Standard deviation by column and by row of the logits, before and after the batch norm (TWIST's Table 7)."""
-    return {
-        f"std_{name}_{place}": logits.detach().float().std(axis, correction=0).mean()
-        for place, logits in (("before", before), ("after", after))
-        for name, axis in (("columns", 0), ("rows", 1))
-    }
+def observed(loss: Tensor, logits: Sequence[tuple[Tensor, Tensor]], best: Tensor) -> dict[str, Tensor]:
+    """Return what is logged of the best head around its last batch norm, without waiting for the device.
 
-
-def gradient_size(loss: Tensor, logits: Tensor, share: float = 1.0) -> Tensor:
-    """Mean |∂loss/∂logits| of this process's rows, as one process would have it; 0 until the backward has passed.
+    std_columns_*, std_rows_*: standard deviations by column and by row of its logits, mean (TWIST's Table 7);
+    gradient_*: mean |∂L/∂logits|, L the head's own loss (Table 8), 0 until the backward has passed.
 
     Args:
-        loss: what the backward starts from, at whatever scale the precision asks for.
-        logits: before the last batch norm (TWIST's Table 8).
-        share: of the loss that these logits have.
+        loss: mean of the heads' losses; the backward starts from it at whatever scale the precision asks for.
+        logits: of each head, before and after the batch norm, (V·B, C), this process's rows.
+        best: index of the head, 0-d.
     """
-    size = torch.zeros((), device=logits.device)
-    scale = torch.ones((), device=logits.device)
+    found: dict[str, Tensor] = {}
+    for place, heads in zip(("before", "after"), zip(*logits, strict=True), strict=True):
+        chosen = heads[0] if len(heads) == 1 else torch.stack(heads).index_select(0, best[None])[0]
+        for name, axis in (("columns", 0), ("rows", 1)):
+            found[f"std_{name}_{place}"] = chosen.detach().float().std(axis, correction=0).mean()
+    for place, heads in zip(("before", "after"), zip(*logits, strict=True), strict=True):
+        found[f"gradient_{place}"] = _gradient_size(loss, heads, best)
+    return found
+
+
+def _gradient_size(loss: Tensor, heads: Sequence[Tensor], best: Tensor) -> Tensor:
+    size, scale = loss.new_zeros(()), loss.new_ones(())
 
     def scaled(gradient: Tensor) -> None:
         scale.copy_(gradient)
 
-    def arrived(gradient: Tensor) -> None:
-        found = gradient.float().abs().mean() / (scale * share * world_size())
-        size.copy_(found.nan_to_num(0.0, 0.0))  # half precision skips a step whose gradient overflows
+    def arrived(gradient: Tensor, head: int) -> None:
+        found = gradient.float().abs().mean() * (len(heads) / world_size()) / scale
+        found = found.nan_to_num(0.0, 0.0)  # half precision skips a step whose gradient overflows
+        size.copy_(torch.where(best == head, found, size))
 
-    if loss.requires_grad and logits.requires_grad:
+    if loss.requires_grad:
         loss.register_hook(scaled)
-        logits.register_hook(arrived)
+        for head, one in enumerate(heads):
+            one.register_hook(partial(arrived, head=head))
     return size

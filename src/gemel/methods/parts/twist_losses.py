@@ -1,7 +1,7 @@
 """TWIST's four losses: two views, multi-crop, a teacher, self-labeling (arXiv 2110.07402 and its released code).
 
-Each takes this process's rows, means the global batch, and gives after DDP's mean the gradient of one process. Sums
-are in float32 (float64 where given) whatever autocast says.
+Each takes this process's rows, averages over the global batch, and gives after DDP's mean the gradient of one
+process. Sums are in float32 (float64 for float64 input), under autocast too.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from gemel.distributed import gather, mean_over_processes, rank
 from gemel.errors import UserError
-from gemel.methods.parts.class_distributions import Statistics, statistics, view_weights
+from gemel.methods.parts.class_distributions import Statistics, on_device, statistics, view_weights
 from gemel.methods.parts.precision import exact_products, widened
+
+IGNORED = -100
+"""label of an image that is not kept: no device has to wait for how many are"""
 
 
 def twist_loss(
@@ -152,11 +155,11 @@ def self_labeling_loss(views: Sequence[Tensor], *, quantile: float, group: int |
             own, thresholds = _thresholds(confidence, quantile, group)
             kept = confidence > own
             count = mean_over_processes(kept.sum().to(confidence.dtype))
-            rows = kept.nonzero().squeeze(1)
-        strong = views[1][rows].where(first_is_weak[rows, None], views[0][rows])
+            labels = labels.masked_fill(~kept, IGNORED)
+        strong = views[1].where(first_is_weak[:, None], views[0])
         losses = [
-            cross_entropy(widened(logits), labels[rows], reduction="sum")
-            for logits in (strong, *(view[rows] for view in views[2:]))
+            cross_entropy(widened(logits), labels, ignore_index=IGNORED, reduction="sum")
+            for logits in (strong, *views[2:])
         ]
         total = mean_over_processes(torch.stack(losses).sum())
         return {
@@ -167,15 +170,15 @@ def self_labeling_loss(views: Sequence[Tensor], *, quantile: float, group: int |
 
 
 def _thresholds(confidence: Tensor, quantile: float, group: int | None) -> tuple[Tensor, Tensor]:
-    """The threshold of each row's group, (B,), and those of all groups."""
+    """Return the threshold of each row's group, (B,), and those of all groups."""
     if not 0 <= quantile <= 1:
         raise UserError(f"a quantile of {quantile}; give the share of images to keep, from 0 to 1")
     everywhere = gather(confidence)
     size = len(confidence) if group is None else group
     if size < 1 or len(everywhere) % size:
         raise UserError(f"a batch of {len(everywhere)} images is not made of groups of {size}; give a divisor of it")
-    place = min(int(quantile * size), size - 1)
-    thresholds = everywhere.view(-1, size).sort(1, descending=True).values[:, place]
+    position = min(int(quantile * size), size - 1)
+    thresholds = everywhere.view(-1, size).sort(1, descending=True).values[:, position]
     start = rank() * len(confidence)
     return thresholds.repeat_interleave(size)[start : start + len(confidence)], thresholds
 
@@ -185,7 +188,7 @@ def _terms(found: Statistics, alpha: float, beta: float, epsilon: float, teacher
     means = mean_over_processes(found.means)  # (V, C)
     # clamped where ε is 0: a class that no row takes gives 0, and no gradient that is not a number
     logarithms = (means + epsilon if epsilon else means.clamp_min(torch.finfo(means.dtype).tiny)).log()
-    diversity = -(means.new_tensor(view_weights(len(means), teacher)) * (means * logarithms).sum(1)).sum()
+    diversity = -(on_device(view_weights(len(means), teacher), means) * (means * logarithms).sum(1)).sum()
     return {
         "loss": consistency + alpha * sharpness - beta * diversity,
         "consistency": consistency,

@@ -58,7 +58,7 @@ RECIPES: Mapping[str, Recipe] = {
         epochs=300,
         batch_size=1024,
         optimizer=_transformer(3e-4, 0.12),
-        method={"alpha": 0.4, "bunch": 256, "form": "transformer", "teacher": True},
+        method={"alpha": 0.4, "bunch": 256, "head_style": "transformer", "teacher": True},
     ),
     "vit-base": Recipe(
         source="released code of arXiv 2110.07402, with a teacher: linear top-1 78.4 on ImageNet",
@@ -68,7 +68,7 @@ RECIPES: Mapping[str, Recipe] = {
         epochs=300,
         batch_size=1024,
         optimizer=_transformer(7.5e-4, 0.06),
-        method={"alpha": 0.4, "bunch": 256, "form": "transformer", "teacher": True},
+        method={"alpha": 0.4, "bunch": 256, "head_style": "transformer", "teacher": True},
     ),
     "classify": Recipe(
         source="README of arXiv 2110.07402's code, classes as many as wanted: NMI 74.4, AMI 57.7, ARI 30.1, ACC 40.5 "
