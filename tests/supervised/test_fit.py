@@ -17,7 +17,7 @@ from gemel.data.sources import ArraySource, FileSource, Source, open_source
 from gemel.data.sources.parts import Subset
 from gemel.errors import Diverged, Interrupted, UserError
 from gemel.supervised.fit import Fitted, fit
-from gemel.supervised.images import Labelled, Plan, Steps
+from gemel.supervised.images import Labelled, Plan
 from gemel.supervised.recipes import Fitting, find_recipe
 
 GLYPH = {"name": "convnet", "size": 12, "mean": [0.5] * 3, "std": [0.5] * 3, "views": "glyph"}
@@ -134,7 +134,7 @@ def test_the_step_of_a_head_is_the_gradient_of_the_mean_cross_entropy(tmp_path: 
     """One full batch, one step: w = w₀ - γ ∂/∂w mean(CE), on the very views that were drawn."""
     model, fitting, train = network(), row(epochs=1, batch_size=40, lr=(0.5,)), digits(0, 40)
     fitted = done(tmp_path, fitting, model, train)
-    step = next(iter(Steps(Plan.of(Labelled.of(train), fitting, GLYPH, seed=0, least=0), epochs=1, start=0)))
+    step = next(Plan.of(Labelled.of(train), fitting, GLYPH, seed=0).batches(range(1), {}))
     head = nn.Linear(8, 10)
     nn.init.normal_(head.weight, 0.0, 0.01, generator=torch.Generator().manual_seed(0))
     nn.init.zeros_(head.bias)
@@ -217,7 +217,7 @@ def test_a_damaged_state_is_dropped(damage: bytes | str, tmp_path: Path, capsys:
     else:
         file.write_bytes(damage if isinstance(damage, bytes) else file.read_bytes()[: file.stat().st_size // 2])
     fitted = done(tmp_path, row(), network())
-    assert "begins anew" in capsys.readouterr().err
+    assert "starts anew" in capsys.readouterr().err
     assert_same(fitted, done(tmp_path, row(), network()))
     assert not file.exists()
 
@@ -227,7 +227,7 @@ def test_a_state_is_kept_within_an_epoch(tmp_path: Path, monkeypatch: pytest.Mon
         if step == 5:
             raise RuntimeError("the power fails")
 
-    monkeypatch.setattr("gemel.supervised.fit.KEEP", 0.0)  # six steps an epoch
+    monkeypatch.setattr("gemel.supervised.fit.SECONDS", 0.0)  # six steps an epoch
     unbroken = done(tmp_path, row(), network())
     with pytest.raises(RuntimeError, match="power"):
         done(tmp_path, row(), network(), tell=die)
@@ -247,15 +247,17 @@ def test_a_full_disk_is_the_systems_error(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 CASES: dict[str, tuple[Any, Fitting]] = {
-    "frozen": (network, row(lr=(0.1, 3.0), batch_size=16)),  # last batch of 10
-    "odd": (network, row(batch_size=89)),  # last batch of one: a process has none of it
+    "frozen": (network, row(lr=(0.1, 3.0), batch_size=16)),  # last batch of 10: 3, 3 and 4 rows
+    "one left": (network, row(batch_size=89)),  # two processes have no row of the last batch
     "trained": (plain_network, row(backbone_lr=0.05, lr=(0.2,), batch_size=18)),
-    "normed": (network, row(backbone_lr=0.05, lr=(0.2,), batch_size=16)),  # last batch of 10: five each
+    "normed": (network, row(backbone_lr=0.05, lr=(0.2,), batch_size=17)),  # 5, 6 and 6 rows, then 1, 2 and 2
+    "none": (network, row(backbone_lr=0.05, lr=(0.2,), batch_size=88)),  # last batch of two: one process has none
 }
 
 
 def work(number: int, processes: int, folder: str) -> None:
     torch.set_num_threads(1)
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(number)}
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
     for name, (build, fitting) in CASES.items():
         fitted = done(Path(folder), fitting, build())
@@ -263,18 +265,14 @@ def work(number: int, processes: int, folder: str) -> None:
         torch.save(
             [[head.state_dict() for head in fitted.heads], fitted.history, state], f"{folder}/{name}-{number}.pt"
         )
-    cut = done(Path(folder), row(epochs=1, backbone_lr=0.1, batch_size=28), network(), digits(0, 89))
-    assert cut.facts["last_batch"] == "5 images, 4 fitted on: as many by each process"
-    with pytest.raises(UserError, match=r"2 processes can't share a batch of 17 equally.*--batch-size 16"):
-        done(Path(folder), row(backbone_lr=0.1, batch_size=17), network())
     dist.destroy_process_group()
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(work, (2, str(tmp_path)), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+def test_three_processes_equal_one(tmp_path: Path) -> None:
+    mp.spawn(work, (3, str(tmp_path)), nprocs=3)  # pyright: ignore[reportPrivateImportUsage]
     for name, (build, fitting) in CASES.items():
         alone = done(tmp_path, fitting, build())
-        for number in range(2):
+        for number in range(3):
             heads, history, state = torch.load(tmp_path / f"{name}-{number}.pt", weights_only=True)
             for one, two in zip(heads, alone.heads, strict=True):
                 torch.testing.assert_close(one["weight"], two.weight.data, rtol=1e-4, atol=1e-6)
@@ -296,12 +294,12 @@ def test_batches_of_one_image_are_left_out_for_batch_norm(tmp_path: Path) -> Non
 
 def test_every_image_is_seen_once_an_epoch() -> None:
     images = Labelled.of(digits(0, 90))
-    plan = Plan.of(images, row(), GLYPH, seed=3, least=0)
-    steps = list(Steps(plan, epochs=2, start=0))
+    plan = Plan.of(images, row(), GLYPH, seed=3)
+    steps = list(plan.batches(range(12), {}))
     for epoch in (steps[:6], steps[6:]):
         assert sorted(torch.cat([step.labels for step in epoch]).tolist()) == sorted(images.labels.tolist())
     assert not torch.equal(steps[0].views, steps[6].views)
-    assert torch.equal(next(iter(Steps(plan, epochs=2, start=7))).views, steps[7].views)
+    assert torch.equal(next(plan.batches(range(7, 12), {})).views, steps[7].views)
 
 
 def test_unreadable_photos_are_replaced_by_their_class(photos: Path, tmp_path: Path) -> None:
@@ -316,7 +314,9 @@ def test_unreadable_photos_are_replaced_by_their_class(photos: Path, tmp_path: P
     fitted = fit(network(), facts, row(epochs=1, batch_size=8), source, {"test": source}, folder=tmp_path)
     assert fitted.facts["unreadable"] == 1
     assert fitted.history["test"][0][0]["judged"] == 39
-    steps = list(Steps(Plan.of(Labelled.of(source), row(batch_size=8), facts, seed=0, least=0), epochs=1, start=0))
+    rejected: dict[int, str] = {}
+    steps = list(Plan.of(Labelled.of(source), row(batch_size=8), facts, seed=0).batches(range(5), rejected))
+    assert len(rejected) == 1
     assert sorted(torch.cat([step.labels for step in steps]).tolist()) == [0] * 20 + [1] * 20
 
 
@@ -350,7 +350,7 @@ def test_networks_that_do_not_allow_it(tmp_path: Path) -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images.mean((2, 3)) / 0
 
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="NaN or infinite"):
         done(tmp_path, row(), Broken())
     with pytest.raises(UserError, match="takes no images of 12 x 12 pixels"):
         done(tmp_path, row(), nn.Sequential(nn.Flatten(), nn.Linear(7, 3)))
@@ -362,6 +362,16 @@ def test_networks_that_do_not_allow_it(tmp_path: Path) -> None:
         done(tmp_path, row(backbone_lr=0.1, lr=(0.1, 0.2)), network())
 
 
-def test_divergence_is_told(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="smaller --lr"):
-        done(tmp_path, row(lr=(1e38,), backbone_lr=1e38), plain_network())
+@pytest.mark.parametrize("backbone_lr", [None, 1e38])
+def test_a_fit_that_diverges_is_stopped(backbone_lr: float | None, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"loss became NaN or infinite at step \d+ \(images digits/.*smaller --lr"):
+        done(tmp_path, row(lr=(1e38,), backbone_lr=backbone_lr), plain_network())
+    assert not list(tmp_path.glob("evaluations/.fit*")), "it would diverge again"
+
+
+def test_a_head_that_diverges_stops_no_other(tmp_path: Path) -> None:
+    together = done(tmp_path, row(lr=(0.1, 1e38), weight_decay=1e-4), network())
+    assert together.heads[1].weight.isnan().all()
+    alone = done(tmp_path, row(weight_decay=1e-4), network())
+    torch.testing.assert_close(together.heads[0].weight, alone.heads[0].weight, rtol=1e-6, atol=1e-6)
+    assert [epoch[0] for epoch in together.history["test"]] == [epoch[0] for epoch in alone.history["test"]]

@@ -1,4 +1,4 @@
-"""Fitting: the numbers of a supervised fit, as plain typed values without torch; and the rates that they mean."""
+"""The numbers of a supervised fit, as typed values without torch, and the rates that follow from them."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
@@ -9,6 +9,9 @@ from gemel.errors import UserError
 from gemel.schedules import cosine, steps
 from gemel.settings.recipes import Count, Description, GlyphViews, PhotoViews, Probability, Share, Views
 from gemel.settings.schema import nearest
+
+Precision = Literal["32", "bf16"]
+"""of a network's arithmetic; heads are float32"""
 
 
 class Fitting(Description):
@@ -47,11 +50,11 @@ class Fitting(Description):
 
     @property
     def scale(self) -> float:
-        """What the rates are multiplied by."""
+        """The factor of all rates."""
         return self.batch_size / 256 if self.scale_lr else 1.0
 
     def rate_factor(self, epoch: int, step: int, steps_per_epoch: int) -> float:
-        """Rate at a step of an epoch, as a share of the highest.
+        """Return the rate at a step of an epoch, as a share of the highest.
 
         >>> row = Fitting(source="", epochs=100, batch_size=256, lr=(0.3,))
         >>> f"{row.rate_factor(99, 0, 10):.3e}"
@@ -63,7 +66,7 @@ class Fitting(Description):
         return cosine(done / self.epochs, 1.0, 0.0)
 
     def views(self, facts: Mapping[str, Any]) -> Views:
-        """The training views of supervised protocols: random resized crop and flip; for glyphs, moves and bends.
+        """Return the training views of supervised protocols: random resized crop and flip; for glyphs, moves and bends.
 
         Args:
             facts: of backbone.json: views, mean, std.
@@ -87,7 +90,7 @@ Row = TypeVar("Row", bound=Fitting)
 
 
 def find_recipe(recipes: Mapping[str, Any], name: str, protocol: str) -> str:
-    """The key of a recipe, however its words are joined.
+    """Return the key of a recipe, whose words may be joined by - or _.
 
     Raises:
         UserError: there is none of that name.
@@ -104,5 +107,5 @@ def find_recipe(recipes: Mapping[str, Any], name: str, protocol: str) -> str:
 
 
 def overridden(fitting: Row, given: Mapping[str, Any]) -> Row:
-    """The recipe with the values that the user gave; None means the recipe's."""
+    """Return the recipe with the values that the user gave; None means the recipe's."""
     return fitting.model_copy(update={name: value for name, value in given.items() if value is not None})
