@@ -13,6 +13,7 @@ from gemel.engine.checkpoints import load_backbone
 from gemel.engine.pretrained_weights import start_from
 from gemel.errors import UserError
 from gemel.evaluations.base import LIBRARIES, Subject
+from gemel.methods import MethodNotAllowed
 from gemel.runs.run import Run
 from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, Side
 from gemel.training.build import load_method
@@ -96,8 +97,12 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
         return Subject(Pixels(), facts, "raw pixels", run.path / "networks" / "pixels")
     words = f"{run.path} ({run.settings['method']['name']}, {facts['name']})"
     if not run.checkpoint_path.is_file():  # of a run that was handed on without its heads
-        return Subject(load_backbone(run), facts, words, run.path)
-    method = load_method(run)
+        why = f"{run.path} has no checkpoint, and so no heads"
+        return Subject(load_backbone(run), facts, words, run.path, why_no_method=why)
+    try:
+        method = load_method(run)
+    except MethodNotAllowed as error:
+        return Subject(load_backbone(run), facts, words, run.path, why_no_method=f"{run.path} without heads: {error}")
     return Subject(method.encoder(), facts, words, run.path, method)
 
 
