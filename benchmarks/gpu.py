@@ -2,10 +2,10 @@
 
     python benchmarks/gpu.py [--steps 20] [--batch 256] [--size 96]
 
-One JSON line for each method and precision: `loss_apart` and `weights_apart` after two steps in float32 beside the CPU's (the
-same weights, views and order); images a second of ResNet-50 with views finished on the device; synchronisations of a step,
-counted by torch.cuda's own warnings: 0 is what the loop promises where no row is written. Then the finishing of views
-alone, beside the loop over pixels on the CPU. Minutes on one GPU; says so and stops where there is none.
+First the finishing of views on the device, beside the loop over pixels on the CPU. Then one JSON line for each method:
+`loss_apart` and `weights_apart` after two steps in float32 beside the CPU's (the same weights, views and order); and one
+for each precision: images a second of ResNet-50, and synchronisations of a step, counted by torch.cuda's own warnings: 0
+is what the loop promises where no row is written. Takes some minutes on one GPU; stops where there is none.
 """
 
 import argparse
