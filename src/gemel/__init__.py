@@ -252,9 +252,12 @@ def views(
     Raises:
         UserError: an image can't be read, or the recipe is unknown.
     """
+    from gemel.data.pixel_values import Decoding
     from gemel.data.preview import views_of
 
-    return views_of(images, *_views_of(recipe), seed=seed, epoch=epoch, index=index)
+    settings = recipe.settings if isinstance(recipe, Run) else recipe if isinstance(recipe, Mapping) else {}
+    decoding = Decoding.of(settings)
+    return views_of(images, *_views_of(recipe), seed=seed, epoch=epoch, index=index, decoding=decoding)
 
 
 def _views_of(recipe: Any) -> tuple[Any, int]:

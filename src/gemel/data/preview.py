@@ -1,6 +1,7 @@
 """Views of images that a caller hands over: files, encoded bytes or arrays."""
 
 from collections.abc import Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from gemel.data.augment import Pixels
 from gemel.data.batches import put_views
 from gemel.data.decode import Unreadable, decode
+from gemel.data.pixel_values import OPEN, Decoding
+from gemel.data.survey import sample_of, survey
 from gemel.errors import UserError
 from gemel.settings.recipes import Views
 
@@ -18,7 +21,14 @@ Given = str | PathLike[str] | bytes | bytearray | memoryview | Pixels
 
 
 def views_of(
-    images: Sequence[Given], views: Views, size: int, *, seed: int, epoch: int, index: Sequence[int] | None
+    images: Sequence[Given],
+    views: Views,
+    size: int,
+    *,
+    seed: int,
+    epoch: int,
+    index: Sequence[int] | None,
+    decoding: Decoding = OPEN,
 ) -> list[Tensor]:
     """Return the views that training would see of images with these indices in a dataset.
 
@@ -29,6 +39,7 @@ def views_of(
         seed: of the run, at least 0.
         epoch: at least 0.
         index: of each image, at least 0; None: 0, 1, 2, ...
+        decoding: of the dataset; what it leaves open is found from the images, once for all of them.
 
     Returns:
         V tensors (B, 3, side, side), uint8.
@@ -45,13 +56,16 @@ def views_of(
         raise UserError(f"{len(images)} images and {len(indices)} numbers in index; give one for each image")
     if min([seed, epoch, *indices], default=0) < 0:
         raise UserError(f"seed {seed}, epoch {epoch} and the numbers in index must be at least 0")
+    files = [one for one in images if not isinstance(one, np.ndarray)]
+    decoding = survey([partial(_bytes, files[number]) for number in sample_of(len(files))], decoding).decoding
     out = [np.empty((len(images), 3, side, side), np.uint8) for side in views.sizes(size)]
     for row, (given, number) in enumerate(zip(images, indices, strict=True)):
-        put_views(views, _pixels(given), [view[row] for view in out], seed=seed, epoch=epoch, index=int(number))
+        pixels = _pixels(given, decoding)
+        put_views(views, pixels, [view[row] for view in out], seed=seed, epoch=epoch, index=int(number))
     return [torch.from_numpy(one) for one in out]
 
 
-def _pixels(given: Given) -> Pixels:
+def _pixels(given: Given, decoding: Decoding) -> Pixels:
     if isinstance(given, np.ndarray):
         if (
             given.size == 0
@@ -60,11 +74,19 @@ def _pixels(given: Given) -> Pixels:
         ):
             raise UserError(f"an array must be uint8, not empty, (H, W) or (H, W, 3), not {given.dtype} {given.shape}")
         return given
-    if not isinstance(given, str | PathLike | bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UserError(f"an image is a file, bytes or a uint8 array, not a {type(given).__name__}")
-    is_file = isinstance(given, str | PathLike)
     try:
-        return decode(Path(given).read_bytes() if is_file else bytes(given))
-    except (Unreadable, OSError) as error:
-        name = str(given) if is_file else "an image of bytes"
+        return decode(_bytes(given), decoding)
+    except Unreadable as error:
+        name = str(given) if isinstance(given, str | PathLike) else "an image of bytes"
         raise UserError(f"{name} can't be read: {error}") from error
+
+
+def _bytes(given: Given) -> bytes:
+    if not isinstance(given, str | PathLike):
+        if not isinstance(given, bytes | bytearray | memoryview):
+            raise UserError(f"an image is a file, bytes or a uint8 array, not a {type(given).__name__}")
+        return bytes(given)
+    try:
+        return Path(given).read_bytes()
+    except OSError as error:
+        raise UserError(f"{given} can't be read: {error}") from error

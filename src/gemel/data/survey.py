@@ -32,12 +32,15 @@ class Survey(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """The decoding as a run's settings spell it."""
         colour = next((name for name, rgb in COLOURS.items() if rgb == self.decoding.background), None)
-        return self.decoding._asdict() | {"background": colour}
+        levels = {key: getattr(self.decoding, key) for key in ("white", "black")}
+        return {key: int(one) if one is not None and one == int(one) else one for key, one in levels.items()} | {
+            "background": colour
+        }
 
 
-def sample_of(source: "Source") -> list[int]:
-    """Return the indices of up to `SAMPLE` images, evenly spread."""
-    return np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist()
+def sample_of(count: int) -> list[int]:
+    """Return up to `SAMPLE` indices below `count`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(int)).tolist()
 
 
 def survey_source(source: "Source", given: Decoding = OPEN) -> Survey:
@@ -52,7 +55,7 @@ def survey_source(source: "Source", given: Decoding = OPEN) -> Survey:
 
         return read
 
-    return survey([reader(index) for index in sample_of(source)], given)
+    return survey([reader(index) for index in sample_of(len(source))], given)
 
 
 def decoded(source: "Source", settings: Mapping[str, Any]) -> "Source":
