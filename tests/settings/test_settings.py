@@ -49,7 +49,7 @@ def doors(values: dict[str, Any], folder: Path) -> list[Layer]:
         ("classes", 1, "must be greater than or equal to 2, not 1"),
         ("max_rejected", 1.5, "must be less than or equal to 1, not 1.5"),
         ("method", "twits", "is unknown; there are barlow_twins, twist; did you mean twist?"),
-        ("optimizer", "adamm", "did you mean adamw?"),
+        ("optimizer", "lasr", "did you mean lars?"),
         ("optimizer.lrr", 3, "is not an option of any optimizer; did you mean"),
         ("views.flip", 2, "must be less than or equal to 1, not 2"),
         ("precision", "64", "must be '32', 'bf16' or '16', not 64"),

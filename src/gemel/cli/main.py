@@ -50,11 +50,11 @@ def pretrain(context: typer.Context) -> None:
         print(_pretrain_help())
         return
     from gemel.api import pretrain as pretraining
-    from gemel.request.validate import is_true
+    from gemel.settings.tree import is_yes
     from gemel.settings.tree import Launch, Settings, layer_of_flags
 
     layer = layer_of_flags(context.args, ["images"], Settings, Launch)
-    if is_true(layer.values.get("dry_run")):
+    if is_yes(layer.values.get("dry_run")):
         _dry_run(layer)
     else:
         pretraining.pretrain(layer, quiet=False)

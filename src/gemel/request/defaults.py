@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gemel.data.augment import background
@@ -15,11 +14,14 @@ from gemel.data.listing import printable
 from gemel.data.pixel_values import Decoding, is_nearly_one_colour
 from gemel.data.sources import Source
 from gemel.data.survey import Survey, sample_of, survey_source
+from gemel.device import device, supports_bf16
 from gemel.errors import UserError
 from gemel.launcher import cores, launched
 from gemel.methods import find, find_recipe
+from gemel.request.validate import Choice
 from gemel.settings.recipes import VIEWS, GlyphViews, Recipe
-from gemel.settings.tree import merge
+from gemel.settings.schema import schema_of
+from gemel.settings.tree import Layer, in_force, merge, written_out
 
 GLYPH_SIDE = 64
 """grey images up to this side are taken for glyphs"""
@@ -39,19 +41,17 @@ LARGE_SET = 200_000
 FEW, SMALL = 2000, 96
 """up to so many images of so many pixels a side teach a small network more than ResNet-18, in a tenth of the time"""
 
+EPOCHS, CLASSES = (5, 200), (2, 1000)
+"""the fewest and the most that are chosen for a recipe fitted to the images"""
+
+SMALLEST = 32
+"""pixels, side of the smallest views of photos that are chosen"""
+
 PATIENCE = 600.0
 """seconds that an unasked-for better network may cost"""
 
 Seconds = Callable[[Mapping[str, Any], int], float]
 """(backbone, image size) -> seconds that an image takes, forward and backward"""
-
-
-class Choice(NamedTuple):
-    """A setting that was chosen, and why."""
-
-    key: str
-    value: Any
-    reason: str
 
 
 class Facts(NamedTuple):
@@ -81,7 +81,7 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
     """
     found = survey_source(source, Decoding.of(given))
     source.decoding = found.decoding
-    indices = sample_of(source)
+    indices = sample_of(len(source))
     sides: list[int] = []
     gray: list[bool] = []
     greys: list[tuple[int, int]] = []
@@ -110,7 +110,7 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
         gray=float(np.mean(gray)) > 0.9,
         stated_classes=source.stated_classes,
         in_memory=in_memory,
-        gpu=torch.cuda.is_available(),
+        gpu=device().type == "cuda",
         cores=max(1, cores() // launched().local_processes),
         **({"greys": _ranges(greys)} if greys else {}),
         pixel_values=tuple(Choice(key, found.settings[key], reason) for key, reason in found.reasons.items()),
@@ -144,7 +144,7 @@ def _ranges(greys: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[in
 
 
 def recipe_of(words: str, name: str | None, facts: Facts) -> tuple[Recipe, list[Choice]]:
-    """The recipe asked for, else the method's first one or its small one.
+    """Return the recipe asked for, else the method's first one or its small one.
 
     Raises:
         UserError: the method has no such recipe.
@@ -152,17 +152,28 @@ def recipe_of(words: str, name: str | None, facts: Facts) -> tuple[Recipe, list[
     if name is not None:
         return find_recipe(f"{words}/{name}")[1], []
     method = find(words)
-    first = next(iter(method.recipes))
-    paper = (facts.gpu and facts.images >= LARGE_SET) or "small" not in method.recipes
-    chosen = first if paper else "small"
+    chosen = next(iter(method.recipes)) if _is_large(facts) or "small" not in method.recipes else "small"
     why = f"{facts.images} images, {'a GPU' if facts.gpu else 'no GPU'}"
-    return method.recipes[chosen], [Choice("recipe", f"{words}/{chosen}", why)]
+    only = "" if "small" in method.recipes else "; the method has no recipe called small"
+    return method.recipes[chosen], [Choice("recipe", f"{words}/{chosen}", why + only)]
+
+
+def _is_large(facts: Facts) -> bool:
+    """Whether a paper's recipe fits as it is: its epochs, batch size and classes are not adapted to the images."""
+    return facts.gpu and facts.images >= LARGE_SET
 
 
 def fill(
-    given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool, has_classes: bool, seconds: Seconds
+    given: Mapping[str, Any],
+    recipe: Recipe,
+    facts: Facts,
+    *,
+    fitted: bool,
+    has_classes: bool,
+    seconds: Seconds,
+    layers: Sequence[Layer] = (),
 ) -> tuple[dict[str, Any], list[Choice]]:
-    """Settings without gaps: the user's, then the fitted recipe's.
+    """Return settings without gaps: the user's, then the fitted recipe's.
 
     Args:
         given: the user's settings.
@@ -171,41 +182,58 @@ def fill(
         fitted: fit the recipe to the images and the machine; a recipe asked for by name is left as it is.
         has_classes: whether the method discovers classes.
         seconds: measures a network.
+        layers: what `given` was merged from: options without a name hold for what the recipe names.
     """
     base = recipe.model_dump(exclude={"source", "images", "method"})
-    base["classes"] = recipe.method.get("classes") if has_classes else None
     options = {key: value for key, value in recipe.method.items() if key != "classes"}
     base["method"] = {"name": given["method"]["name"], **options}
     base["then"] = _then(given, recipe, facts, fitted=fitted)
-    choices: list[Choice] = list(facts.pixel_values)
-    if fitted:
-        family = (given.get("views") or {}).get("name")
-        choices += _family(family, facts)
-        views = VIEWS[family or choices[-1].value]()
-        if views.name != recipe.views.name:
-            base["views"] = views.model_dump()
-            base["then"]["views"] = {}
-        glyph = isinstance(views, GlyphViews)
-        levels = _levels(given, facts) if glyph else []
-        choices += levels
-        base["views"] |= {one.key.removeprefix("views."): one.value for one in levels}
-        size = given.get("image_size")
-        choices += [] if size else [_image_size(glyph, facts)]
-        size = int(size or choices[-1].value)
-        choices += _sizes(given, recipe, facts)
-        if "name" not in (given.get("backbone") or {}):
-            choices.append(_backbone(glyph, size, facts, _epochs(given, recipe, facts), seconds))
-    if has_classes and not given.get("classes") and (fitted or facts.stated_classes):
-        choices.append(_classes(facts))
+    choices = [*facts.pixel_values, *(_fitted(base, given, recipe, facts, seconds) if fitted else [])]
+    if has_classes:
+        choices += _classes(given, recipe, facts, fitted=fitted)
     if given.get("workers") is None:
         choices.append(_workers(facts))
     if given.get("precision") is None:
-        half = facts.gpu and torch.cuda.is_bf16_supported()
-        choices.append(Choice("precision", "bf16" if half else "32", "a GPU that knows it" if half else "a CPU"))
+        half = supports_bf16()
+        reason = f"a GPU {'with' if half else 'without'} bfloat16 units" if facts.gpu else "a CPU"
+        choices.append(Choice("precision", "bf16" if half else "32", reason))
     chosen: dict[str, Any] = {
         choice.key: choice.value for choice in choices if not choice.key.startswith(("recipe", "views"))
     }
-    return merge(base, chosen, given), choices
+    below = merge(base, chosen, {key: value for key, value in given.items() if key not in _BY_LAYER})
+    kept, dropped = in_force(below, layers or [Layer(dict(given), "call")])
+    sections = [{key: layer.values[key] for key in _BY_LAYER if key in layer.values} for layer in kept]
+    choices += [Choice("dropped", *one) for one in dropped]
+    return written_out(merge(below, *sections)), choices
+
+
+_BY_LAYER = ("backbone", "views", "optimizer", "then")
+"""sections whose options, where they have no name, hold for the recipe's"""
+
+
+def _fitted(
+    base: dict[str, Any], given: Mapping[str, Any], recipe: Recipe, facts: Facts, seconds: Seconds
+) -> list[Choice]:
+    """Return what fits the recipe to the images and the machine; `base`, the recipe's settings, takes other views."""
+    family = (given.get("views") or {}).get("name")
+    choices = _family(family, facts)
+    views = VIEWS[family or choices[-1].value]()
+    if views.name != recipe.views.name:
+        base["views"] = views.model_dump()
+        base["then"]["views"] = {}
+    glyph = isinstance(views, GlyphViews)
+    levels = _levels(given, facts) if glyph else []
+    choices += levels
+    base["views"] |= {one.key.removeprefix("views."): one.value for one in levels}
+    size = given.get("image_size")
+    choices += [] if size else [_image_size(glyph, facts)]
+    size = int(size or choices[-1].value)
+    choices += _sizes(given, recipe, facts)
+    if "name" in (given.get("backbone") or {}):
+        base["backbone"] = {}  # options given without a name are of the one that the user names
+    else:
+        choices.append(_backbone(glyph, size, facts, _epochs(given, recipe, facts)[0], seconds))
+    return choices
 
 
 def _then(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool) -> dict[str, Any]:
@@ -223,7 +251,7 @@ def _then(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: boo
         elif then[section]:
             then[section]["name"] = own  # a second stage that names the same one keeps the recipe's numbers
     if fitted and then["epochs"]:
-        then["epochs"] = max(1, round(then["epochs"] * _epochs(given, recipe, facts) / recipe.epochs))
+        then["epochs"] = max(1, round(then["epochs"] * _epochs(given, recipe, facts)[0] / recipe.epochs))
     return then
 
 
@@ -249,12 +277,14 @@ def _are_few_and_small(facts: Facts) -> bool:
 
 
 def _image_size(glyph: bool, facts: Facts) -> Choice:
+    about = f"images of about {facts.side} pixels"
     if glyph:
         return Choice("image_size", 16 if facts.side <= 32 else 24, f"glyphs of about {facts.side} pixels")
-    if facts.gpu:
-        return Choice("image_size", min(224, max(32, facts.side)), f"images of about {facts.side} pixels, a GPU")
-    size = min(48 if _are_few_and_small(facts) else 64, max(32, facts.side))
-    return Choice("image_size", size, f"images of about {facts.side} pixels, no GPU: small views keep it affordable")
+    largest = 224 if facts.gpu else 48 if _are_few_and_small(facts) else 64
+    size = min(largest, max(SMALLEST, facts.side))
+    bound = f"; at least {SMALLEST}" if size > facts.side else f"; at most {largest}" if size < facts.side else ""
+    machine = "a GPU" if facts.gpu else "no GPU: small views keep it affordable"
+    return Choice("image_size", size, f"{about}, {machine}{bound}")
 
 
 def _sizes(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> list[Choice]:
@@ -264,19 +294,27 @@ def _sizes(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> list[Choic
         reason = "as the recipe"
         if facts.images < 4 * batch:
             batch = max(2, facts.images // 4 // 8 * 8 or facts.images // 4)
-            reason = f"{facts.images} images: at least four steps an epoch"
+            reason = "at least four steps an epoch" if 4 * batch <= facts.images else "the smallest batch"
+            reason = f"{facts.images} images: {reason}"
         choices.append(Choice("batch_size", batch, reason))
     if not given.get("epochs"):
-        rule = "as many views in all" if facts.images < recipe.images else "by the square root of the count"
-        reason = f"the recipe's {recipe.epochs} for {recipe.images} images, {rule}"
-        choices.append(Choice("epochs", _epochs(given, recipe, facts), reason))
+        choices.append(Choice("epochs", *_epochs(given, recipe, facts)))
     return choices
 
 
-def _epochs(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> int:
+def _epochs(given: Mapping[str, Any], recipe: Recipe, facts: Facts) -> tuple[int, str]:
     """Fewer images than the recipe's need as many steps as they; more are more to learn from in each epoch."""
+    if given.get("epochs"):
+        return int(given["epochs"]), "given"
+    if _is_large(facts):
+        return recipe.epochs, "as the recipe"
     share = recipe.images / facts.images
-    return int(given.get("epochs") or min(200, max(5, round(recipe.epochs * (share if share > 1 else sqrt(share))))))
+    wanted = round(recipe.epochs * (share if share > 1 else sqrt(share)))
+    rule = "as many views in all" if share > 1 else "by the square root of the count"
+    low, high = EPOCHS
+    bound = f", {wanted}; at least {low}" if wanted < low else f", {wanted}; at most {high}" if wanted > high else ""
+    reason = f"the recipe's {recipe.epochs} for {recipe.images} images, {rule}{bound}"
+    return min(high, max(low, wanted)), reason
 
 
 def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Seconds) -> Choice:
@@ -298,15 +336,24 @@ def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Second
     return Choice("backbone", standard, f"{size} pixels; the small stem would take about {minutes}")
 
 
-def _classes(facts: Facts) -> Choice:
-    if facts.stated_classes:
-        return Choice("classes", facts.stated_classes, "the data set's description says so")
-    count = int(min(1000, max(2, round(sqrt(facts.images / 2)))))
-    return Choice("classes", count, f"√(n / 2) for {facts.images} images, a rule of thumb; say it if you know better")
+def _classes(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool) -> list[Choice]:
+    if given.get("classes"):
+        return []
+    adapted = fitted and not _is_large(facts)
+    if facts.stated_classes and (adapted or not fitted):
+        return [Choice("classes", facts.stated_classes, "the data set's description says so")]
+    if not adapted:
+        default = schema_of(find(given["method"]["name"])).model_fields["classes"].default
+        own = "classes" in recipe.method
+        return [Choice("classes", recipe.method.get("classes", default), "as the recipe" if own else "the default")]
+    wanted, (low, high) = round(sqrt(facts.images / 2)), CLASSES
+    bound = f", {wanted}; at least {low}" if wanted < low else f", {wanted}; at most {high}" if wanted > high else ""
+    reason = f"√(n / 2) for {facts.images} images{bound}, a rule of thumb; say it if you know better"
+    return [Choice("classes", min(high, max(low, wanted)), reason)]
 
 
 def _workers(facts: Facts) -> Choice:
     if facts.in_memory:
         return Choice("workers", min(1, facts.cores - 1), f"small images in memory, {facts.cores} cores")
     workers = max(1, min(8, facts.cores - 1))
-    return Choice("workers", workers, f"{facts.cores} cores")
+    return Choice("workers", workers, f"{facts.cores} cores{'; at most 8' if facts.cores > 9 else ''}")

@@ -10,8 +10,8 @@ from gemel.data.batches import Loader
 from gemel.data.pixel_values import Decoding
 from gemel.data.sources import open_source
 from gemel.data.sources.identity import fingerprint
-from gemel.engine import checkpoints
 from gemel.engine.environment import environment
+from gemel.engine.pretrained_weights import start_from
 from gemel.engine.progress import Say
 from gemel.errors import UserError
 from gemel.launcher import launched
@@ -55,19 +55,20 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     has_classes = "classes" in schema.model_fields
     if given.get("classes") and not has_classes:
         raise UserError(f"--classes is not an option of {given['method']['name']}, which discovers no classes")
+    fitted = recipe_name is None
     values, more = fill(
-        given, recipe, facts, fitted=recipe_name is None, has_classes=has_classes, seconds=seconds_an_image
+        given, recipe, facts, fitted=fitted, has_classes=has_classes, seconds=seconds_an_image, layers=asked.layers
     )
     values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
     if settings.then.epochs and len(method.stages) < 2:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
-    for choice in (*choices, *more):
+    for choice in (*asked.dropped, *choices, *more):
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
     for warning in facts.warnings:
         say(f"warning: {warning}")
-    prepared = Prepared(settings, source, _built(settings, len(source)), asked.claim)
+    prepared = Prepared(settings, source, _built(settings, len(source), say), asked.claim)
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
 
@@ -76,7 +77,8 @@ def start(prepared: Prepared) -> str:
     """Make the run's folder, which is returned: run.yaml and environment.json."""
     assert prepared.claim is not None, "the first process asks"
     run = create(prepared.claim, render(prepared.settings.model_dump()))
-    run.write_json("environment.json", environment(len(prepared.source), prepared.settings.threads or 1))
+    facts = environment(len(prepared.source), prepared.settings.threads or 1)
+    run.write_json("environment.json", facts | {"method": prepared.method.described()})
     return str(run.path)
 
 
@@ -124,10 +126,10 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
     return batch_size - rest
 
 
-def _built(settings: Settings, images: int) -> Method:
+def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Method:
     method = build_method(settings, images)
     if settings.weights not in (None, "timm"):
-        checkpoints.start_from(method.backbone, str(settings.weights))
+        say(f"weights: {settings.weights} ({start_from(method.backbone, str(settings.weights))})")
     return method
 
 

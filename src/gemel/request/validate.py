@@ -1,4 +1,4 @@
-"""From the user's words to checked settings, a source and a place: every mistake told at once, nothing written."""
+"""From the user's words to checked settings, images and a folder: errors are reported together, nothing is written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,26 @@ from gemel.data.sources import Source, open_source
 from gemel.errors import UserError, brief, system_words
 from gemel.runs.folder import Claim, claim
 from gemel.settings.schema import mistakes_in, schema_of, typed
-from gemel.settings.tree import SECTIONS, Launch, Layer, Settings, common_mistakes, layer_of_file, merge
+from gemel.settings.tree import (
+    SECTIONS,
+    Launch,
+    Layer,
+    Settings,
+    common_mistakes,
+    in_force,
+    is_yes,
+    layer_of_file,
+    merge,
+    written_out,
+)
+
+
+class Choice(NamedTuple):
+    """A setting that was chosen, or `dropped` ones, and why."""
+
+    key: str
+    value: Any
+    reason: str
 
 
 class Asked(NamedTuple):
@@ -20,10 +39,14 @@ class Asked(NamedTuple):
     source: Source
     claim: Claim
     """the run's folder"""
+    layers: tuple[Layer, ...] = ()
+    """what `settings` were merged from: options without a name belong to what the recipe names"""
+    dropped: tuple[Choice, ...] = ()
+    """options of a method or another section that a later layer names anew"""
 
 
 def asked_for(layers: Sequence[Layer]) -> Asked:
-    """Check every layer; a typo in a common setting is answered without torch, in a moment.
+    """Check every layer; a typo in a common setting is reported without torch, at once.
 
     Args:
         layers: flags, or the settings of a call; a file that they name goes below them.
@@ -32,33 +55,30 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
         UserError: with every mistake found.
     """
     named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
-    layers = [*(layer_of_file(path) for path in named), *layers]
-    mistakes = [mistake for layer in layers for mistake in layer.mistakes]
-    mistakes += [mistake for layer in layers for mistake in common_mistakes(layer, methods.available())]
-    layers = [_of_other_methods_cleared(layer, layers[place + 1 :]) for place, layer in enumerate(layers)]
-    given = merge({"method": {"name": "twist"}}, *(layer.values for layer in layers))
+    layers = [*map(layer_of_file, named), *layers]
+    known = methods.available()
+    mistakes = [line for layer in layers for line in (*layer.mistakes, *common_mistakes(layer, known))]
+    base = {"method": Settings.model_fields["method"].default}
+    layers, dropped = in_force(base, layers)
+    given = written_out(merge(base, *(layer.values for layer in layers)))
     mistakes += _section_mistakes(layers, given)
     launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
-    words = {key: given.get(key) for key in ("images", "labels")} | {key: launch.get(key) for key in ("out",)}
-    wrong = [key for key, word in words.items() if not isinstance(word, str | None)]
     claimed = source = None
-    if not wrong:
-        overwrite, rescan = (is_true(launch.get(key)) for key in ("overwrite", "rescan"))
-        claimed = _collect(mistakes, claim, words["out"], _stem(given), overwrite=overwrite)
+    if all(isinstance(one, str | None) for one in (given.get("images"), given.get("labels"), launch.get("out"))):
+        overwrite, rescan = (is_yes(launch.get(key)) for key in ("overwrite", "rescan"))
+        claimed = _collect(mistakes, claim, launch.get("out"), _stem(given), overwrite=overwrite)
         given |= _paths_in_full(given)
         _collect(mistakes, _check_weights, given.get("weights"))
         source = _collect(mistakes, open_source, given["images"], labels=given.get("labels"), rescan=rescan)
     if mistakes or source is None or claimed is None:
         raise UserError(*dict.fromkeys(mistakes))
-    return Asked(
-        typed(given, {key: field for key, field in Settings.model_fields.items() if key not in SECTIONS}),
-        source,
-        claimed,
-    )
+    common = {key: field for key, field in Settings.model_fields.items() if key not in (*SECTIONS, "then")}
+    said = tuple(Choice("dropped", *one) for one in dropped)
+    return Asked(typed(given, common), source, claimed, tuple(layers), said)
 
 
 def _paths_in_full(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths are written out: a run goes on, and is evaluated, from any working folder."""
+    """Write paths out: a run is continued, and evaluated, from any working folder."""
     found: dict[str, Any] = {"images": in_full(given.get("images") or "digits")}
     for key, words in (("labels", LABEL_WORDS), ("weights", ("timm",))):
         if isinstance(given.get(key), str) and given[key] not in words:
@@ -74,27 +94,8 @@ def _check_weights(words: Any) -> None:
         raise UserError(f"--weights {brief(words)} is neither a run nor a file; give one, or timm")
 
 
-def is_true(value: Any) -> bool:
-    """A switch as flags, YAML or Python give it."""
-    return str(value).lower() in ("true", "yes", "1", "on")
-
-
-def _of_other_methods_cleared(layer: Layer, later: Sequence[Layer]) -> Layer:
-    """A layer without the options of a method or backbone that a later layer names anew, nor its classes."""
-    values = dict(layer.values)
-    for section in ("method", "backbone"):
-        own = values.get(section)
-        names = [one.values[section].get("name") for one in later if isinstance(one.values.get(section), Mapping)]
-        renamed = [name for name in names if name is not None]
-        if renamed and isinstance(own, Mapping) and own.get("name") != renamed[-1]:
-            del values[section]
-            if section == "method":
-                values.pop("classes", None)
-    return layer._replace(values=values)
-
-
 def _collect(mistakes: list[str], check: Callable[..., Any], *given: Any, **options: Any) -> Any:
-    """What the check returns; its mistakes join the others, so that all are told at once."""
+    """Return what the check returns; its mistakes join the others, so that all are reported together."""
     try:
         return check(*given, **options)
     except UserError as error:
@@ -108,8 +109,9 @@ def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list
     """Check the options of the method and of the backbone, which only their own files know."""
     mistakes: list[str] = []
     for section, find in (("method", methods.find), ("backbone", backbones.find)):
+        beside = SECTIONS[section].beside
         asked = [layer for layer in layers if isinstance(layer.values.get(section), Mapping)]
-        options = [layer for layer in asked if set(layer.values[section]) - {"name", "recipe"}]
+        options = [layer for layer in asked if set(layer.values[section]) - set(beside)]
         name = given[section].get("name") if isinstance(given.get(section), Mapping) else None
         # The file brings torch, seconds: it is imported where there is something to check, and not for a bare name
         # of a method, which the folder's list has answered.
@@ -119,14 +121,8 @@ def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list
         if constructor is not None:
             fields = schema_of(constructor).model_fields
             for layer in options:
-                mistakes += mistakes_in(
-                    layer.values[section],
-                    fields,
-                    layer.spell,
-                    section=section,
-                    title=name,
-                    also=("name", "recipe") if section == "method" else ("name",),
-                )
+                values = layer.values[section]
+                mistakes += mistakes_in(values, fields, layer.spell, section=section, title=name, also=beside)
     return mistakes
 
 

@@ -1,0 +1,93 @@
+"""The settings of a run and the options of a call that starts one: defaults, ranges and meanings, written once."""
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PositiveFloat
+
+from gemel.settings.colours import Colour
+from gemel.settings.recipes import Count, Description, Optimizer, Probability, Side, Stage, Views
+
+
+def _path(text: str) -> str:
+    """Return a path that a file system can have."""
+    if not text or "\0" in text:
+        raise ValueError("holds a zero byte, which no path can" if text else "is empty; give a path")
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError("holds halves of characters, which no path can") from error
+    if len(data) > 4095 or max(map(len, data.split(os.fsencode(os.sep)))) > 255:
+        raise ValueError("is too long for a path: at most 4095 bytes, and 255 between two separators")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+
+
+class Settings(Description):
+    """What makes a run; `run.yaml` holds it with every value. Empty means: chosen from the images and the machine."""
+
+    images: PathText = "digits"
+    """folder (searched recursively), text file of paths, or name of a dataset"""
+    method: dict[str, Any] = Field(default={"name": "twist"})
+    """name, or name/recipe; its options as --method.KEY"""
+    backbone: dict[str, Any] | None = None
+    """name of a network of gemel's or of timm's; its options as --backbone.KEY"""
+    epochs: Count | None = None
+    """passes over the images"""
+    minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """training time; sets the epochs from a few measured steps"""
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """images per step, over all processes"""
+    image_size: Side | None = None
+    """side of a view, pixels"""
+    white: float | None = None
+    """value shown as white in images of more than 8 bits; else found from sampled images"""
+    black: float | None = None
+    """value shown as black in them"""
+    background: Colour | None = None
+    """shows through transparent pixels: white, black, grey or r,g,b; else white, if shapes stand out from it"""
+    classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """number of classes to discover"""
+    labels: PathText | None = None
+    """none, folders or FILE.csv; never used to train, only for scores"""
+    weights: PathText | None = None
+    """initial weights: a run, a file, or timm (its pretrained weights)"""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """random seed"""
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """threads that prepare views; 0: the training thread does"""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads per process"""
+    precision: Literal["32", "bf16", "16"] | None = None
+    """precision of the network; losses are computed in 32 bits"""
+    max_rejected: Probability = 0.05
+    """share of unreadable files above which the run stops"""
+    checkpoint_seconds: PositiveFloat = 60.0
+    """seconds between checkpoints"""
+    log: Literal["csv", "tensorboard"] = "csv"
+    """metrics.csv is always written; tensorboard: its files too"""
+    views: Annotated[Views, Field(discriminator="name")] | None = None
+    """photo, glyph, or a paper's views by name (see docs/views.md); their options as --views.KEY"""
+    optimizer: Annotated[Optimizer, Field(discriminator="name")] | None = None
+    """lars, adamw, adam or sgd; its options as --optimizer.KEY"""
+    then: Stage = Stage()
+    """a second stage: --then.epochs, --then.views.KEY, --then.optimizer.KEY"""
+
+
+class Launch(Description):
+    """Options of a call to pretrain beside the settings; not part of the run."""
+
+    out: PathText | None = None
+    """folder of the run; else runs/METHOD-N, the next free number"""
+    config: PathText | None = None
+    """YAML file of settings; flags override it"""
+    overwrite: bool = False
+    """replace the run at --out"""
+    rescan: bool = False
+    """list the folder anew"""
+    dry_run: bool = False
+    """print the settings and the estimate, write nothing"""
+    debug: bool = False
+    """show the traceback of an error"""
