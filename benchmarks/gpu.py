@@ -3,9 +3,9 @@
     python benchmarks/gpu.py [--steps 20] [--batch 256] [--size 96]
 
 First the finishing of views on the device, beside the loop over pixels on the CPU. Then one JSON line for each method:
-`loss_apart` and `weights_apart` after two steps in float32 beside the CPU's (the same weights, views and order); and one
-for each precision: images a second of ResNet-50, and synchronisations of a step, counted by torch.cuda's own warnings: 0
-is what the loop promises where no row is written. Takes some minutes on one GPU; stops where there is none.
+`loss_apart` and `weights_apart` after two steps in float32 beside the CPU's (same weights and views); and one for
+each precision: images a second of ResNet-50, and synchronisations of a step, by torch.cuda's own warnings: 0 is what
+the loop promises where no row is written. Takes some minutes on one GPU; stops where there is none.
 """
 
 import argparse
