@@ -44,7 +44,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def task_of(name: str, folder: Path, workers: int = 0) -> Pretraining:
     """A small method's task, without a run's folder."""
-    method = methods.find(str(FOLDER / f"{name}.py"))
+    method = methods.find(str(FOLDER / f"{name}.py"), named=True)
     recipe = method.recipes["mine"]
     torch.manual_seed(0)
     made = method(convnet(widths=(8, 16), strides=(2, 2), pool=1))
