@@ -11,8 +11,8 @@ import pytest
 import layouts
 from gemel.data.decode import load
 from gemel.data.downstream import TABLE_4, available, describe, open_set
-from gemel.data.downstream.parts import Joined
 from gemel.data.sources import Source
+from gemel.data.sources.parts import Joined
 from gemel.errors import UserError
 
 # name: layout, images of train, val and test, label names

@@ -31,7 +31,7 @@ def test_labels_from_folders() -> None:
     assert listed.labels.tolist() == [1, 0, -1, -1]
     fill("1.jpg", folder="flat")
     assert "lies in a folder below it" in mistake("flat", labels="folders")
-    assert "is a data set" in mistake("digits", labels="folders")
+    assert "needs a folder of images" in mistake("digits", labels="folders")
 
 
 def test_labels_from_a_table() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import write_photos
 from gemel.data.sources import open_source
-from gemel.evaluations.splits import hold_out, stable_path
+from gemel.evaluations.splits import hold_out
 
 
 def test_a_fifth_of_each_class() -> None:
@@ -26,14 +26,14 @@ def test_order_place_and_other_images_do_not_matter(tmp_path: Path) -> None:
     write_photos(tmp_path / "one", 60)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     one, two = (open_source(tmp_path / name, labels="folders") for name in ("one", "two"))
-    held = {stable_path(one, place) for place in hold_out(one)[1]}
-    assert held == {stable_path(two, place) for place in hold_out(two)[1]}
+    held = {one.key(place) for place in hold_out(one)[1]}
+    assert held == {two.key(place) for place in hold_out(two)[1]}
     assert len(held) == 12
     turned = two.subset(np.arange(60)[::-1])
-    assert held == {stable_path(turned, place) for place in hold_out(turned)[1]}
+    assert held == {turned.key(place) for place in hold_out(turned)[1]}
     fewer = two.subset(np.arange(50))
-    left = {stable_path(fewer, place) for place in range(50)}
-    assert len(held & left - {stable_path(fewer, place) for place in hold_out(fewer)[1]}) <= 4
+    left = {fewer.key(place) for place in range(50)}
+    assert len(held & left - {fewer.key(place) for place in hold_out(fewer)[1]}) <= 4
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])

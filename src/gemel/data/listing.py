@@ -1,14 +1,16 @@
-"""The images of a folder: found, kept as one compact table, and remembered in the user's cache folder."""
+"""The images of a folder: found, held in one compact table, and listed once for all in the user's cache folder."""
 
 # pathlib knows no paths of bytes, and a million Path objects fill a gigabyte
-# ruff: noqa: PTH105, PTH110, PTH111, PTH112, PTH113, PTH116, PTH117, PTH118
+# ruff: noqa: PTH105, PTH110, PTH111, PTH112, PTH113, PTH114, PTH115, PTH116, PTH117, PTH118, PTH120
 import hashlib
 import heapq
+import json
 import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -18,13 +20,17 @@ from numpy.typing import NDArray
 
 from gemel.errors import UserError
 
-SUFFIXES = frozenset({b"jpg", b"jpeg", b"png", b"webp", b"bmp", b"tif", b"tiff", b"gif", b"ppm", b"pgm"})
-"""Names that end so, in capitals or not, are images."""
+SUFFIXES = frozenset(
+    b"jpg jpeg jpe jfif jfi jif pjpeg pjp mpo png apng webp bmp dib tif tiff gif ppm pgm pbm pnm pfm".split()
+)
+"""endings of the names of images, in capitals or not: all of the formats that `decode` reads"""
 
 CACHED_FROM = 10_000
 """Folders with fewer images are listed anew each time: that takes no longer than asking the cache."""
 
-_FORMAT = 1  # of the cache file; a new number for a new layout or other rules of what is an image
+_RUN_FILE = b"run.yaml"  # of a run's folder: what lies there was made from images
+
+_FORMAT = 2  # of the cache file; a new number for a new layout or other rules of what is an image
 _JUST_NOW = 100_000_000  # ns; a folder changed within a tick of the file system's clock may change again unseen
 
 
@@ -73,15 +79,16 @@ class Listing(NamedTuple):
     """device and inode of each folder, (F, 2)"""
     changed: NDArray[np.int64]
     """time of each folder's last change in ns, (F,)"""
-    others: Counter[str]
-    """how many other files there are, by ending"""
+    passed_over: Counter[str]
+    """how many other files there are, by ending; links to listed images; folders of gemel's runs"""
 
 
 def list_images(folder: str, *, rescan: bool = False) -> Listing:
     """All images in a folder and below, sorted by path, so that the order never depends on the file system.
 
     Links to folders are followed; a folder is read once however many ways lead to it, and under its own name
-    rather than a link's. Names that start with a dot and `lost+found` are left out. A large listing is kept in
+    rather than a link's. Links to images that are listed themselves, folders of gemel's runs, names that start with a
+    dot and `lost+found` are left out. A large listing is kept in
     the user's cache folder and used again as long as no folder has changed: only the folders are asked, so a
     file that was rewritten in place goes unnoticed, which does not alter the listing.
 
@@ -129,31 +136,36 @@ class _Walk:
         self.root = root
         self.waiting: list[tuple[bool, bytes]] = [(False, b"")]
         self.found: list[bytes] = []
+        self.links: list[bytes] = []
         self.entered: dict[tuple[int, int], tuple[bytes, int]] = {}
-        self.others: Counter[str] = Counter()
+        self.passed_over: Counter[str] = Counter()
         self.mistakes: list[str] = []
+        self.real: dict[bytes, bytes] = {}
 
     def step(self) -> None:
         """Read the next folder."""
         linked, folder = heapq.heappop(self.waiting)
-        place = os.path.join(self.root, folder)
+        path = os.path.join(self.root, folder)
         try:
-            state = os.stat(place)
+            state = os.stat(path)
             if (state.st_dev, state.st_ino) in self.entered:
                 return
-            with os.scandir(place) as entries:
+            with os.scandir(path) as entries:
                 # The time is taken before the reading: a change in between shows as a newer time at the next start.
                 self.entered[state.st_dev, state.st_ino] = folder, state.st_mtime_ns
-                self.take(folder and folder + b"/", linked, entries)
+                self.take(folder and folder + b"/", linked, list(entries))
         except FileNotFoundError:
             return  # it vanished after its parent was read
         except OSError as error:
             self.mistakes.append(
-                f"the folder {printable(os.fsdecode(place))} cannot be read: {error.strerror}; allow it or take it away"
+                f"the folder {printable(os.fsdecode(path))} cannot be read: {error.strerror}; allow reading, or move it"
             )
 
-    def take(self, prefix: bytes, linked: bool, entries: Iterable[os.DirEntry[bytes]]) -> None:
+    def take(self, prefix: bytes, linked: bool, entries: Sequence[os.DirEntry[bytes]]) -> None:
         """Sort one folder's entries into folders, images and others."""
+        if prefix and any(entry.name == _RUN_FILE for entry in entries):
+            self.passed_over["folder of a gemel run"] += 1
+            return
         for entry in entries:
             name = entry.name
             if name.startswith(b"."):
@@ -164,10 +176,36 @@ class _Walk:
                     heapq.heappush(self.waiting, (linked or is_link, prefix + name))
                 continue
             _, dot, suffix = name.rpartition(b".")
-            if dot and suffix.lower() in SUFFIXES and (entry.is_file() if not is_link else _may_be_file(entry.path)):
-                self.found.append(prefix + name)
+            if not dot or suffix.lower() not in SUFFIXES:
+                is_ending = dot and suffix.isalnum() and not suffix.isdigit() and len(suffix) <= 10
+                self.passed_over[f".{suffix.decode().lower()}" if is_ending else "no ending"] += 1
+            elif os.path.isfile(entry.path) if is_link else entry.is_file():
+                (self.links if is_link else self.found).append(prefix + name)
+            elif is_link and not os.path.exists(entry.path):
+                self.found.append(prefix + name)  # a link that leads nowhere is reported as unreadable
             else:
-                self.others[printable(os.fsdecode(dot + suffix.lower())) if dot else "no ending"] += 1
+                self.passed_over["pipe or device"] += 1
+
+    def add_links(self) -> None:
+        """Take the links to images, without those whose target is listed itself: an image is listed once."""
+        root = os.path.join(os.path.realpath(self.root), b"")
+        listed = {*self.found, *self.links} if self.links else set[bytes]()
+        for link in self.links:
+            targets = self._targets(os.path.join(self.root, link))
+            if any(target.startswith(root) and target[len(root) :] in listed for target in targets):
+                self.passed_over["link to a listed image"] += 1
+            else:
+                self.found.append(link)
+
+    def _targets(self, path: bytes) -> Iterator[bytes]:
+        """Each file or link that a link leads to, one after the other, in its real folder."""
+        with suppress(OSError):  # it vanished
+            while os.path.islink(path):
+                folder, name = os.path.split(os.path.join(os.path.dirname(path), os.readlink(path)))
+                if folder not in self.real:
+                    self.real[folder] = os.path.realpath(folder)
+                path = os.path.join(self.real[folder], name)
+                yield path
 
 
 def _walk(root: bytes) -> Listing:
@@ -175,20 +213,16 @@ def _walk(root: bytes) -> Listing:
     while walk.waiting:
         walk.step()
     if walk.mistakes:
-        raise UserError(*walk.mistakes[:10])
+        raise UserError(*walk.mistakes)
+    walk.add_links()
     walk.found.sort()
     return Listing(
         paths=Paths.of(walk.found),
         folders=Paths.of([folder for folder, _ in walk.entered.values()]),
         identities=np.array(list(walk.entered), np.uint64).reshape(-1, 2),
         changed=np.array([changed for _, changed in walk.entered.values()], np.int64),
-        others=walk.others,
+        passed_over=walk.passed_over,
     )
-
-
-def _may_be_file(path: bytes) -> bool:
-    """Whether a link leads to a file; one that leads nowhere counts, so that it is reported and not passed over."""
-    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _cache_file(root: bytes) -> Path | None:
@@ -209,6 +243,7 @@ def _remember(file: Path, root: bytes, listing: Listing) -> None:
         folder_ends=listing.folders.ends,
         identities=listing.identities,
         changed=listing.changed,
+        passed_over=np.frombuffer(json.dumps(listing.passed_over).encode(), np.uint8),
     )
     data = content.getvalue()
     try:
@@ -241,7 +276,7 @@ def _recall(file: Path, root: bytes) -> Listing | None:
             folders=Paths(arrays["folder_blob"].tobytes(), arrays["folder_ends"]),
             identities=arrays["identities"],
             changed=arrays["changed"],
-            others=Counter(),
+            passed_over=Counter(json.loads(arrays["passed_over"].tobytes())),
         )
     return listing if _is_unchanged(root, listing) else None
 

@@ -4,6 +4,7 @@
 # ruff: noqa: PTH100, PTH110, PTH111, PTH118, PTH208
 import difflib
 import os
+from typing import Any
 
 from gemel.data.listing import SUFFIXES, Listing, printable
 
@@ -11,15 +12,20 @@ LABEL_WORDS = (None, "own", "none", "folders")
 """what may be said of labels beside a table's path"""
 
 
-def in_full(word: str) -> str:
-    """Images, labels or weights as the user's word for them, a path written out: it holds in any working folder."""
-    path = os.path.expanduser(word)
-    return os.path.abspath(path) if os.path.exists(path) else word
+def in_full(word: Any) -> Any:
+    """Return the user's word for images, labels or weights, a path written out: it holds in any working folder."""
+    if not isinstance(word, str | os.PathLike):
+        return word
+    path = os.path.expanduser(os.fsdecode(word))
+    return os.path.abspath(path) if os.path.exists(path) and word not in LABEL_WORDS else os.fsdecode(word)
 
 
 def no_images(given: str, listing: Listing) -> str:
     """What is wrong with a folder without images."""
-    others, endings = listing.others.total(), ", ".join(f"{n} {ending}" for ending, n in listing.others.most_common(5))
+    others, endings = (
+        listing.passed_over.total(),
+        ", ".join(f"{n} {ending}" for ending, n in listing.passed_over.most_common(5)),
+    )
     wanted = ", ".join(sorted(os.fsdecode(suffix) for suffix in SUFFIXES))
     if not others:
         return f"the folder {printable(given)} is empty; give one that holds images ({wanted})"

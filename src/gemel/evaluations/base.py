@@ -1,16 +1,17 @@
 """Evaluation: what a network is worth, by a named protocol; Subject: the network; Result: numbers and settings."""
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import nn
 
 from gemel.data.sources import Source
+from gemel.hashing import hash_of_question
 from gemel.methods.base import Method
 from gemel.runs.run import write_text
 
@@ -32,6 +33,7 @@ class Subject:
         folder: the run's, or another; evaluations/ and cache/ lie in it.
         method: whose classes are judged too; None: there are none.
         is_random: its weights are fresh, never trained.
+        why_no_method: why a run's method is not there, in a sentence; empty: the network has none.
     """
 
     network: nn.Module
@@ -40,6 +42,7 @@ class Subject:
     folder: Path
     method: Method | None = None
     is_random: bool = False
+    why_no_method: str = ""
 
 
 class Result(NamedTuple):
@@ -47,22 +50,29 @@ class Result(NamedTuple):
 
     name: str
     metrics: dict[str, float]
-    settings: dict[str, Any]
+    asked: dict[str, Any]
+    """the question: data, network, options of the protocol"""
+    found: dict[str, Any]
+    """every default in force, and what came out beside the metrics: counts, the best epoch, the chosen rate"""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked, and what was found; where a protocol says otherwise, it is right."""
+        return self.asked | self.found
 
     def as_json(self) -> dict[str, Any]:
-        """What evaluations/PROTOCOL-HASH.json holds."""
+        """Return what evaluations/PROTOCOL-HASH.json holds."""
         return {"protocol": self.name, "metrics": self.metrics, "settings": self.settings}
 
     @property
     def file_name(self) -> str:
-        """PROTOCOL-<hash of data and settings>: the same question is answered in the same place.
+        """PROTOCOL-<hash of the question>: the same question is answered in the same place.
 
-        Which run it is says the folder, by whatever path it was named; what a library's network is says only the name.
+        The folder says which run it is, whatever path named it; of a library's network only its name says which.
         """
-        library = str(self.settings.get("backbone", "")).partition(":")[0] in LIBRARIES
-        asked = {key: value for key, value in self.settings.items() if key != "network" or library}
-        text = json.dumps(asked, sort_keys=True, default=str)
-        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        library = str(self.asked.get("backbone", "")).partition(":")[0] in LIBRARIES
+        question = {key: value for key, value in self.asked.items() if key != "network" or library}
+        return f"{self.name}-{hash_of_question(question, 12)}"
 
     def write(self, folder: Path) -> Path:
         """Keep the result as FOLDER/evaluations/PROTOCOL-HASH.json."""
@@ -75,18 +85,32 @@ class Evaluation(ABC):
     """A protocol; keyword-only arguments of a subclass are its settings, as with methods."""
 
     takes_images: ClassVar[bool] = True
-    """False: it opens data sets of its own, and `run` is given no image"""
+    """False: it opens datasets of its own, and `run` is given no image"""
+
+    any_class: ClassVar[bool] = False
+    """whether the test images may be of classes that the training images lack"""
+
+    options: dict[str, Any]
+    """the settings, defaults included"""
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Note the settings: they are part of a result's question."""
+        made = super().__new__(cls, *args)
+        defaults = {name: one.default for name, one in signature(cls).parameters.items()}
+        made.options = defaults | options
+        return made
 
     @abstractmethod
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics (shares of 1), and every default in force: split, crop, seed, numbers used.
+        """Return metrics (shares of 1), and every default in force: split, crop, seed, numbers used.
 
         Args:
             subject: the network. A frozen protocol leaves it as it was; others train a copy.
             train: images that the protocol may fit on.
-            test: images that it is judged by; None: the protocol's own rule (see `splits.hold_out`).
+            test: images that it is judged by, none of which is in `train`; None: the protocol's own rule (see
+                `splits.hold_out`).
             tell: told how far it is.
 
         Raises:

@@ -81,7 +81,7 @@ class Seen:
         return None if self.top is None else self.top.classes[:, 0].numpy()
 
     def at(self, indices: NDArray[np.int64]) -> "Seen":
-        """Return, of the images at these indices of the source (as `hold_out` gives them), the readable ones, sorted."""
+        """Return the readable ones of the images at these indices of the source (as `hold_out` gives them), sorted."""
         rows = np.flatnonzero(np.isin(self.indices, indices))
         chosen, top = torch.from_numpy(rows), self.top
         if top is not None:

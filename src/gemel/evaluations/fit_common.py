@@ -1,21 +1,24 @@
-"""What the protocols that fit have in common: the split, the recipe's name, the words of a result."""
+"""What the protocols that fit share: the split, the recipe's name, what a result records."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gemel.data.sources import Source
 from gemel.data.sources.parts import Subset
-from gemel.errors import UserError
+from gemel.errors import UserError, brief
 from gemel.evaluations.base import Progress, Subject
-from gemel.evaluations.splits import HOLD_OUT, hold_out, stable_path
-from gemel.supervised.fit import Fitted, Precision, fit, summary
-from gemel.supervised.recipes import Fitting
+from gemel.evaluations.splits import HOLD_OUT, hold_out
+from gemel.supervised.fit import Fitted, fit, summary
+from gemel.supervised.images import Labelled
+from gemel.supervised.recipes import Fitting, Precision
+from gemel.text_files import composed, shortened
 
 VALIDATION = 0.1
-"""share of the training images that a rate is chosen by"""
+"""share of the training images on which a learning rate is chosen"""
 
 REPORTED = (
     "top1, top5, mean_per_class: after the last epoch; best_...: of the epoch that is best on the same test images, as "
@@ -23,7 +26,7 @@ REPORTED = (
 )
 
 SCRATCH = Fitting(
-    source="PyTorch's ImageNet example: supervised, from fresh weights",
+    source="PyTorch's ImageNet example: supervised, from random weights",
     epochs=90,
     batch_size=256,
     lr=(0.1,),
@@ -37,41 +40,42 @@ SCRATCH = Fitting(
 
 
 class Parts(NamedTuple):
-    """Images to fit on and to judge by."""
+    """Images to fit on and to be judged by."""
 
     train: Source
     tests: dict[str, Source]
-    """test, and validation where a rate is chosen"""
-    words: str
+    """test, and validation where a learning rate is chosen"""
+    split: str
+    """how a result describes them"""
 
 
 def parts_of(train: Source, test: Source | None, *, validation: bool = False) -> Parts:
-    """The protocols' split: the test set if there is one, else a fifth of the images held out."""
-    words = "a test set"
+    """Split as all protocols do: by the test set if there is one, else by a fifth of the images, held out."""
+    split = "a test set"
     if test is None:
         fitted, held = hold_out(train)
-        train, test, words = Subset(train, fitted), Subset(train, held), HOLD_OUT
+        train, test, split = train.subset(fitted), train.subset(held), HOLD_OUT
     tests = {"test": test}
     if validation:
         fitted, held = hold_out(train, VALIDATION)
-        train, tests["validation"] = Subset(train, fitted), Subset(train, held)
-        words += f"; {VALIDATION:.0%} of the training images held out to choose the rate by"
-    return Parts(train, tests, words)
+        train, tests["validation"] = train.subset(fitted), train.subset(held)
+        split += f"; {VALIDATION:.0%} of the training images held out to choose the learning rate"
+    return Parts(train, tests, split)
 
 
 def method_of(subject: Subject) -> str:
-    """The name of the subject's method, as its file; empty without one."""
+    """Return the name of the subject's method; empty without one."""
     return "" if subject.method is None else type(subject.method).__module__.rsplit(".", 1)[-1]
 
 
 def recipe_of(subject: Subject, recipes: Mapping[str, Any]) -> str:
-    """Whose numbers hold where none are named: scratch for fresh weights, else the method's or twist's."""
+    """Return the recipe where none is named: scratch for random weights, else the method's or twist's."""
     own = method_of(subject) if method_of(subject) in recipes else "twist"
     return "scratch" if subject.is_random else own
 
 
 def given_of(lr: float | None, **others: Any) -> dict[str, Any]:
-    """What overrides a recipe of one rate; None: the recipe's."""
+    """Return what overrides a recipe with one learning rate; None: the recipe's value."""
     return {"lr": None if lr is None else (lr,)} | others
 
 
@@ -85,7 +89,7 @@ def fine_tuned(
     precision: Precision,
     tell: Progress | None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics and settings of a copy of the network that is fitted with a fresh layer."""
+    """Fit a copy of the network with a new layer; return metrics and what the result records."""
     fitted = fit(
         deepcopy(subject.network),
         subject.facts,
@@ -103,7 +107,7 @@ def fine_tuned(
 def outcome_of(
     recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts, *, head: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """A head's metrics on the test set, of the last and of the best epoch; and every number of the fit."""
+    """Return a head's metrics on the test set, of the last and of the best epoch; and every number of the fit."""
     found = summary([epoch[head] for epoch in fitted.history["test"]])
     metrics = {name: value for name, value in found.items() if name not in ("judged", "best_epoch")}
     return metrics, _settings(recipe, fitting, fitted, parts) | {"best_epoch": found["best_epoch"]}
@@ -111,7 +115,6 @@ def outcome_of(
 
 def _settings(recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts) -> dict[str, Any]:
     judged = {f"{name}_images": int(epochs[-1][0]["judged"]) for name, epochs in fitted.history.items()}
-    # A test set's classes that the training images lack count as unknown: that must not pass unseen.
     unknown = {
         f"{name}_without_label": 0 if source.labels is None else int((source.labels < 0).sum())
         for name, source in parts.tests.items()
@@ -121,7 +124,7 @@ def _settings(recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts) -> di
         **fitting.model_dump(mode="json"),
         **fitted.facts,
         "head": "linear, weights from N(0, 0.01²), bias 0",
-        "split": parts.words,
+        "split": parts.split,
         **judged,
         **unknown,
         "reported": REPORTED,
@@ -129,53 +132,52 @@ def _settings(recipe: str, fitting: Fitting, fitted: Fitted, parts: Parts) -> di
 
 
 def share_of(source: Source, percent: float, seed: int) -> Subset:
-    """⌈percent · n_c / 100⌉ images of each class c: of its paths, sorted, the first after a seeded shuffle.
+    """Return ⌈percent · n_c / 100⌉ images of each class c: of its paths, sorted, the first after a seeded shuffle.
 
     A stand-in where a paper's list is not at hand; the order in which images are listed does not matter.
 
     Raises:
         UserError: there are no labels.
     """
-    labels = _labels(source)
-    chosen: list[np.ndarray[Any, np.dtype[np.int64]]] = []
-    for label in np.unique(labels[labels >= 0]):
-        places = np.array(sorted(np.flatnonzero(labels == label), key=lambda place: stable_path(source, int(place))))
-        count = int(np.ceil(round(percent * len(places) / 100, 9)))
-        shuffled = np.random.default_rng([seed, int(label)]).permutation(places)
-        chosen.append(shuffled[:count].astype(np.int64))
-    return Subset(source, np.sort(np.concatenate(chosen)))
+    labelled = Labelled.of(source)
+    chosen: list[NDArray[np.int64]] = []
+    for label in np.unique(labelled.labels):
+        indices = labelled.indices[labelled.labels == label]
+        indices = np.array(sorted(indices, key=lambda index: source.key(int(index))), np.int64)
+        count = int(np.ceil(round(percent * len(indices) / 100, 9)))
+        chosen.append(np.random.default_rng([seed, int(label)]).permutation(indices)[:count])
+    return source.subset(np.sort(np.concatenate(chosen)))
 
 
-def listed(source: Source, lines: Sequence[str], file: str) -> Subset:
-    """The images that a list names, by file name or by the end of their path.
+def listed(source: Source, names: Sequence[str], file: str) -> Subset:
+    """Return the images that a list names, by file name or by the end of their path.
 
     Raises:
         UserError: names of no image, of several, or given twice; or none at all.
     """
+    paths = [_comparable(source.path(index)) for index in range(len(source))]
     by_name: dict[str, list[int]] = {}
-    for place in range(len(source)):
-        by_name.setdefault(source.path(place).replace("\\", "/").rsplit("/", 1)[-1], []).append(place)
-    places: list[int] = []
+    for index, path in enumerate(paths):
+        by_name.setdefault(path.rpartition("/")[2], []).append(index)
+    indices: list[int] = []
     wrong: list[str] = []
-    for line in lines:
-        found = by_name.get(line.rsplit("/", 1)[-1], [])
-        if "/" in line:
-            found = [place for place in found if f"/{source.path(place)}".endswith(f"/{line.removeprefix('./')}")]
+    for name in names:
+        end = _comparable(name).removeprefix("./")
+        found = [one for one in by_name.get(end.rpartition("/")[2], []) if f"/{paths[one]}".endswith(f"/{end}")]
         if len(found) == 1:
-            places.append(found[0])
+            indices.append(found[0])
         else:
-            wrong.append(f"{line} ({len(found)} images)")
+            wrong.append(f"{brief(name)} ({len(found)} images)")
     if wrong:
         raise UserError(
-            f"{len(wrong)} of the {len(lines)} names in --list {file} don't name one image of {source.name}: "
-            f"{', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}"
+            f"{len(wrong)} of the {len(names)} names in --list {file} don't name exactly one image of {source.name}: "
+            f"{shortened(wrong)}"
         )
-    if not places or len(set(places)) < len(places):
-        raise UserError(f"--list {file} names {'an image twice' if places else 'no image'}; one name a line")
-    return Subset(source, np.sort(np.array(places, np.int64)))
+    if not indices or len(set(indices)) < len(indices):
+        raise UserError(f"--list {file} names {'an image twice' if indices else 'no image'}; give one name per line")
+    return source.subset(np.sort(np.array(indices, np.int64)))
 
 
-def _labels(source: Source) -> np.ndarray[Any, np.dtype[np.int64]]:
-    if source.labels is None or not (source.labels >= 0).any():
-        raise UserError(f"{source.name} has no labels; give --labels folders or --labels FILE.csv (path,label)")
-    return source.labels
+def _comparable(path: str) -> str:
+    """Return a path as another system may have written it: letters composed, folders separated by /."""
+    return composed(path.replace("\\", "/"))

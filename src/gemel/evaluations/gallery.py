@@ -90,7 +90,7 @@ def _neighbours(seen: Seen) -> list[dict[str, Any]]:
 
 
 def _entry(seen: Seen, row: int) -> dict[str, Any]:
-    source, index = seen.source, int(seen.places[row])
+    source, index = seen.source, int(seen.indices[row])
     entry: dict[str, Any] = {"id": str(index), "path": printable(source.path(index))}
     if source.labels is not None and source.labels[index] >= 0:
         entry["label"] = source.label_names[int(source.labels[index])]

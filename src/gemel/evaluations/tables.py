@@ -39,4 +39,4 @@ def class_table(subject: Subject, seen: Seen, *, top: int, names: Mapping[int, s
 
 
 def _paths(seen: Seen) -> list[str]:
-    return [printable(seen.source.path(place)) for place in seen.places.tolist()]
+    return [printable(seen.source.path(index)) for index in seen.indices.tolist()]

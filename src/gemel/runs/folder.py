@@ -1,15 +1,32 @@
-"""Which folder a new run gets, and that one process at a time trains in it."""
+"""Which folder a new run gets, what of an old one is removed, and that one process at a time trains in it."""
 
-import fcntl
+import os
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from gemel.errors import UserError
+from filelock import FileLock, Timeout
+
+from gemel.errors import UserError, brief
 from gemel.runs.run import RUN_FILE, Run, write_text
+
+LOCK_FILE = ".lock"
+
+OWN_FILES = (
+    *("environment.json", "metrics.csv", "rejected.csv", "classes.parquet", "classes.yaml", "report.html"),
+    *("backbone.json", "backbone.safetensors", "checkpoints/last.ckpt", "checkpoints/previous.ckpt"),
+    *("evaluations/*-*.json", "evaluations/gallery.json", "evaluations/bottleneck.json", "evaluations/.fit-*.ckpt"),
+    *("cache/finetune/*.json", "cache/*.lock", "tensorboard/events.out.tfevents.*"),
+    *("official.pth", "timm.safetensors", "torchvision.pth", "detectron2.pkl"),
+    *(".*.part", "checkpoints/.*.part", "evaluations/.*.part"),
+)
+"""what gemel writes by itself into a run's folder, and into those of other networks below networks/"""
+
+FEATURES = "cache/features/" + 24 * "[0-9a-f]"
+"""folders of cached features, which hold nothing else"""
 
 
 class Claim(NamedTuple):
@@ -17,16 +34,23 @@ class Claim(NamedTuple):
 
     path: Path
     overwrite: bool = False
-    """a run that stands there is replaced"""
+    """a run that is there is replaced"""
     numbered: bool = False
     """nobody named it: it is the next free one"""
 
 
-def claim(out: str | None, method: str, *, overwrite: bool) -> Claim:
-    """The folder that the user named, else runs/METHOD-N with the next free number.
+def claim(out: str | None, method: str, *, overwrite: bool, inputs: Sequence[str | Path | None] = ()) -> Claim:
+    """Return the folder that the user named, else runs/METHOD-N with the next free number.
+
+    Args:
+        out: the folder; None: the next free one.
+        method: begins the folder's name.
+        overwrite: a run that is there may be replaced.
+        inputs: files and folders that the new run reads, none of which may lie in a folder that is overwritten; names
+            of datasets and None are passed over.
 
     Raises:
-        UserError: it stands already, or is a file.
+        UserError: there is a run already, a file or another folder; or an input lies in it.
     """
     if out is None:
         return Claim(_next_number(method), numbered=True)
@@ -34,9 +58,15 @@ def claim(out: str | None, method: str, *, overwrite: bool) -> Claim:
     if path.is_dir() and not any(path.iterdir()):
         return Claim(path)
     if (path / RUN_FILE).is_file():
-        if overwrite:
-            return Claim(path, overwrite=True)
-        raise UserError(f"--out {out} holds a run already; gemel resume {out} continues it, --overwrite replaces it")
+        if not overwrite:
+            raise UserError(
+                f"--out {out} holds a run already; gemel resume {out} continues it, --overwrite replaces it"
+            )
+        within = [str(one) for one in inputs if one is not None and _lies_in(one, path)]
+        if within:
+            what = brief(", ".join(within))
+            raise UserError(f"--overwrite replaces --out {out}, in which {what} lies; name another folder with --out")
+        return Claim(path, overwrite=True)
     if path.exists():
         raise UserError(f"--out {out} is {'a folder that is not a run' if path.is_dir() else 'a file'}; name another")
     return Claim(path)
@@ -45,7 +75,8 @@ def claim(out: str | None, method: str, *, overwrite: bool) -> Claim:
 def create(claimed: Claim, settings: str) -> Run:
     """Make the folder of a run, run.yaml in it.
 
-    Seconds lie between the claim and this: a number that another process took meanwhile is left to it.
+    Seconds lie between the claim and this: a number that another process took meanwhile is left to it. Of a run that
+    is overwritten gemel's own files are removed, and no others.
 
     Raises:
         UserError: another process made a run there meanwhile or trains in it, or nothing can be written there.
@@ -54,7 +85,7 @@ def create(claimed: Claim, settings: str) -> Run:
     try:
         if claimed.overwrite and (path / RUN_FILE).is_file():
             with held(Run(path)):
-                shutil.rmtree(path)
+                _remove(path)
         path = _made(claimed)
         if (path / RUN_FILE).is_file():
             raise UserError(f"another process began a run in {path} meanwhile; name another folder with --out")
@@ -66,19 +97,74 @@ def create(claimed: Claim, settings: str) -> Run:
 
 @contextmanager
 def held(run: Run) -> Generator[None]:
-    """With the run as this process's own; the system gives it back however the process ends.
+    """Hold a run's folder for this process; the system gives it back however the process ends.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process holds it.
     """
-    with (run.path / RUN_FILE).open("rb+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is training {run.path}; wait for its end, or stop it first") from error
-        except OSError:  # a cluster's file system may know no locks: then nobody is refused
-            pass
+    with exclusive(run.path / LOCK_FILE) as is_mine:
+        if not is_mine:
+            raise UserError(f"another process is training {run.path}; wait for its end, or stop it first")
         yield
+
+
+@contextmanager
+def exclusive(path: Path) -> Generator[bool]:
+    """Hold a lock file, which no two processes hold at once; yield False where another process holds it.
+
+    Where the file system knows no locks, or takes no files, nobody is kept out.
+    """
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    is_mine = True
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        is_mine = False
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield is_mine
+    finally:
+        lock.release()
+
+
+def _lies_in(one: str | Path, folder: Path) -> bool:
+    path = Path(os.path.expanduser(one))  # noqa: PTH111  Path's raises for a user that is not there
+    return os.path.lexists(path) and path.resolve().is_relative_to(folder.resolve())
+
+
+def _remove(path: Path) -> None:
+    """Remove what gemel wrote into a run's folder; run.yaml is the last, so that a half-removed run is still one."""
+    exports = _exports(path)
+    for base in (path, *_own(path, "networks/*")):
+        for pattern in OWN_FILES:
+            for file in _own(base, pattern):
+                file.unlink()
+        for folder in _own(base, FEATURES):
+            shutil.rmtree(folder)
+    for file in exports:
+        file.unlink(missing_ok=True)
+    names = ("checkpoints", "evaluations", "cache/features", "cache/finetune", "cache", "tensorboard")
+    for pattern in (*(f"networks/*/{name}" for name in names), "networks/*", *names, "networks"):
+        for folder in _own(path, pattern):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+    (path / RUN_FILE).unlink()
+
+
+def _own(path: Path, pattern: str) -> list[Path]:
+    """Return what matches below a folder, without what links put there."""
+    within = [found for found in path.glob(pattern) if found.parent.resolve().is_relative_to(path.resolve())]
+    return [found for found in within if not (found.is_dir() and found.is_symlink())]
+
+
+def _exports(path: Path) -> list[Path]:
+    """Return the files, called as the network is, that `gemel export` writes into the run's folder."""
+    try:
+        name = Run(path).backbone_facts["name"]
+    except UserError:
+        return []
+    return [path / f"{name}{suffix}" for suffix in (".safetensors", ".json", ".pth", ".onnx")]
 
 
 def _made(claimed: Claim) -> Path:
@@ -88,15 +174,14 @@ def _made(claimed: Claim) -> Path:
             path.mkdir(parents=True, exist_ok=not claimed.numbered)
             return path
         except FileExistsError:
-            if not claimed.numbered:
+            following = _next_number(path.name.rpartition("-")[0])
+            if not claimed.numbered or following == path:  # `runs` itself is in the way
                 raise
-            path = _next_number(path.name.rpartition("-")[0])
+            path = following
 
 
 def _next_number(method: str) -> Path:
-    numbers = [
-        int(found.group(1))
-        for path in Path("runs").glob(f"{method}-*")
-        if (found := re.fullmatch(rf"{re.escape(method)}-(\d+)", path.name))
-    ]
-    return Path("runs") / f"{method}-{max(numbers, default=0) + 1}"
+    folder = Path("runs")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    numbers = [int(found[1]) for name in names if (found := re.fullmatch(rf"{re.escape(method)}-(\d{{1,9}})", name))]
+    return folder / f"{method}-{max(numbers, default=0) + 1}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gemel.data.listing import Paths
 from gemel.data.sources import ArraySource, FileSource, Source
+from gemel.data.sources.parts import Joined
 from gemel.errors import UserError
 
 Metric = Literal["top1", "mean_per_class", "map11"]
@@ -58,37 +59,6 @@ class Described:
     origin: str
     counts: tuple[int, int, int]
     read: Callable[["Described", Path, int], Downstream]
-
-
-class Joined(Source):
-    """The images of one source, then those of another; both of the same classes."""
-
-    def __init__(self, first: Source, second: Source) -> None:
-        given = first.labels, second.labels
-        labels = None if given[0] is None or given[1] is None else np.concatenate([given[0], given[1]])
-        super().__init__(first.name, labels, list(first.label_names), first.stated_classes)
-        self.first, self.second = first, second
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def _at(self, index: int) -> tuple[Source, int]:
-        return (self.first, index) if index < len(self.first) else (self.second, index - len(self.first))
-
-    def origin(self, place: int) -> tuple[Source, int]:
-        """As its source knows it."""
-        source, place = self._at(place)
-        return source.origin(place)
-
-    def path(self, index: int) -> str:
-        """As its source shows it."""
-        source, place = self._at(index)
-        return source.path(place)
-
-    def read(self, index: int) -> bytes | NDArray[np.uint8]:
-        """As its source gives it."""
-        source, place = self._at(index)
-        return source.read(place)
 
 
 Listed = Sequence[tuple[str, int]]

@@ -1,75 +1,95 @@
-"""Where images come from: a folder, a list of files or a named data set, all as one fixed order of images."""
+"""Where images come from: a folder, a list of files, arrays or a named dataset, all as one fixed order of images."""
 
-# pathlib knows no paths of bytes, and shows "./photos" otherwise than the user gave it
+# as in folder.py: a name need not be text
 # ruff: noqa: PTH100, PTH109, PTH111, PTH113, PTH116, PTH120
 import os
 import stat
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from gemel.data.labels import by_folder, by_table
+import numpy as np
+from numpy.typing import NDArray
+
+from gemel.data.labels import by_folder, by_table, by_values
 from gemel.data.listing import printable
-from gemel.data.sources.arrays import ArraySource
+from gemel.data.sources.arrays import ArraySource, open_arrays
 from gemel.data.sources.base import Source
 from gemel.data.sources.dataset import open_dataset
 from gemel.data.sources.folder import FileSource, open_folder
-from gemel.data.sources.listed import open_list
-from gemel.errors import UserError
+from gemel.data.sources.listed import open_list, open_paths
+from gemel.errors import UserError, brief
 
-__all__ = ["ArraySource", "FileSource", "Source", "open_source", "printable"]
+__all__ = ["ArraySource", "FileSource", "Images", "Labels", "Source", "open_source", "printable"]
+
+Images = str | Path | Sequence[str | Path] | NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+"""what may be given for images"""
+
+Labels = str | Path | Sequence[str | int] | NDArray[Any]
+"""what may be given for labels"""
 
 
-def open_source(images: str | Path, *, labels: str | Path | None = None, rescan: bool = False) -> Source:
-    """The images that the user's words mean.
+def open_source(images: Images, *, labels: Labels | None = None, rescan: bool = False) -> Source:
+    """Return the images that the user's words mean.
 
     Args:
         images: a folder, searched recursively; a text file of paths, one a line, relative to the text file's
-            folder, blank lines and lines that start with # left out; or a data set's name (`digits`, `cifar10`,
-            `cifar10:test`, ...). What exists on disk goes before a data set of the same name.
-        labels: None or "own": the data set's own, none for files. "none": none. "folders": the first folder
+            folder, empty lines and lines that start with # ignored; or a dataset's name (`digits`, `cifar10`,
+            `cifar10:test`, ...). What exists on disk has precedence over a dataset of the same name. From Python also
+            a sequence of paths, uint8 arrays (N, H, W) or (N, H, W, 3), or a list of arrays.
+        labels: None or "own": the dataset's own, none for files. "none": none. "folders": the first folder
             below IMAGES. A path: a CSV file with the columns path and label; paths as `Source.path` shows them
-            or relative to the folder; an empty label, -1 and a missing row all mean unknown.
-        rescan: list a folder anew where a listing in the user's cache would do.
+            or relative to the folder. A sequence: one name or number for each image. An empty label, -1, NaN and a
+            missing row all mean unknown.
+        rescan: list a folder again where a listing in the user's cache would do.
 
     Raises:
         UserError: nothing of that name, no images, files or folders that are missing or may not be read,
             labels that do not fit.
     """
-    given = os.path.expanduser(os.fsdecode(images))
-    mode = _mode(given)
-    if mode is None:
-        source = open_dataset(given, labels)
-    elif stat.S_ISDIR(mode):
-        source = open_folder(given, rescan)
-    elif stat.S_ISREG(mode):
-        source = open_list(given)
-    else:
-        raise UserError(f"{printable(given)} is neither a folder nor a file")
-    if labels not in (None, "own", "none"):
-        _add_labels(source, os.fsdecode(labels))
+    given: Any = images
+    if isinstance(images, str | os.PathLike):
+        given = os.path.expanduser(os.fsdecode(images))
+        _check(given)
+    openers = (open_arrays, open_paths, partial(open_folder, rescan=rescan), open_list, open_dataset)
+    source = next((found for opener in openers if (found := opener(given)) is not None), None)
+    if source is None:
+        raise UserError(f"images are a folder, a list of paths, an array or the name of a dataset, not {brief(images)}")
+    if isinstance(labels, str | os.PathLike):
+        _label(source, os.fsdecode(labels))
+    elif labels is not None:
+        if len(labels) != len(source):
+            raise UserError(f"{len(labels)} labels for {len(source)} images; give one for each, -1 where unknown")
+        source.labels, source.label_names = by_values(map(str, labels))
     return source
 
 
-def _mode(given: str) -> int | None:
+def _check(given: str) -> None:
+    """Refuse what exists and is neither a folder nor a file, or may not be read."""
     try:
-        return os.stat(given).st_mode
+        mode = os.stat(given).st_mode
     except PermissionError as error:
         raise UserError(f"{printable(given)} may not be read: {error.strerror}") from error
     except (OSError, ValueError):  # ValueError: a zero byte
-        return None
+        return
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise UserError(f"{printable(given)} is neither a folder nor a file")
 
 
-def _add_labels(source: Source, labels: str) -> None:
-    if labels == "folders":
+def _label(source: Source, labels: str) -> None:
+    if labels == "none":
+        source.labels, source.label_names = None, []
+    elif labels == "folders":
         if not isinstance(source, FileSource):
-            raise UserError(f"labels 'folders' needs a folder of images; {source.name} is a data set, with labels")
-        paths = (source.relative_path(index) for index in range(len(source)))
-        source.labels, source.label_names = by_folder(paths, source.name)
-    elif os.path.isfile(labels):
-        places, folders = source.path, ["", os.path.dirname(labels)]
+            raise UserError(f"labels 'folders' needs a folder of images; {source.name} has none")
+        source.labels, source.label_names = by_folder(map(source.key, range(len(source))), source.name)
+    elif labels != "own":
+        if not os.path.isfile(labels):
+            raise UserError(
+                f"labels {brief(labels)!r}: no such file; give none, folders, or a CSV file with the columns path,label"
+            )
+        paths, folders = source.path, ["", os.path.dirname(labels)]
         if isinstance(source, FileSource):  # paths below the folder, below the working folder, beside the table
-            places, folders = source.place, [source.root, os.getcwd(), os.path.dirname(os.path.abspath(labels))]
-        source.labels, source.label_names = by_table(labels, map(places, range(len(source))), folders)
-    else:
-        raise UserError(
-            f"labels {printable(labels)!r}: no such file; give none, folders, or a CSV file with the columns path,label"
-        )
+            paths, folders = source.file, [source.root, os.getcwd(), os.path.dirname(os.path.abspath(labels))]
+        source.labels, source.label_names = by_table(labels, map(paths, range(len(source))), folders)

@@ -1,9 +1,19 @@
 """Images in a fixed order, wherever they come from."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gemel.data.pixel_values import Decoding
+from gemel.data.survey import survey_source
+
+if TYPE_CHECKING:
+    from gemel.data.sources.parts import Subset
 
 
 class Source(ABC):
@@ -13,8 +23,14 @@ class Source(ABC):
         name: as the user gave it.
         labels: (N,), -1 where unknown; None without labels. They never train anything.
         label_names: what each label is called.
-        stated_classes: how many classes the data set's description states.
+        stated_classes: how many classes the dataset's description states.
     """
+
+    in_memory: bool = False
+    """whether `read` gives pixels that are held in memory already"""
+
+    passed_over: Counter[str]
+    """files beside the images that are not read, by ending"""
 
     def __init__(
         self,
@@ -27,36 +43,54 @@ class Source(ABC):
         self.labels = labels
         self.label_names = label_names or []
         self.stated_classes = stated_classes
+        self.passed_over = Counter()
 
-    def rename_labels(self, names: list[str]) -> None:
-        """Number the labels as another source does; a name that it has not becomes unknown, -1."""
+    @cached_property
+    def decoding(self) -> Decoding:
+        """How the files become pixels: what was assigned (as a run's settings say), else found from a sample."""
+        return survey_source(self).decoding
+
+    def rename_labels(self, names: Sequence[str]) -> None:
+        """Number the labels by their index in `names`; a name that is missing there becomes unknown, -1."""
         if self.labels is not None:
-            place = {name: number for number, name in enumerate(names)}
-            table = np.array([*(place.get(name, -1) for name in self.label_names), -1], np.int64)
+            number = {name: label for label, name in enumerate(names)}
+            table = np.array([*(number.get(name, -1) for name in self.label_names), -1], np.int64)
             self.labels = table[self.labels]
             self.label_names = list(names)
 
-    def subset(self, places: "NDArray[np.int64]") -> "Source":
-        """The images at `places` (N,), in that order, with their labels; nothing is copied."""
+    def subset(self, indices: NDArray[np.int64]) -> "Subset":
+        """Return the images at `indices` (N,), in that order, with their labels; nothing is copied."""
         from gemel.data.sources.parts import Subset  # which derives from this class
 
-        return Subset(self, np.asarray(places, np.int64))
-
-    def origin(self, place: int) -> "tuple[Source, int]":
-        """The source that the image at `place` comes from, and its place there: where this one is of other sources."""
-        return self, place
+        return Subset(self, np.asarray(indices, np.int64))
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def path(self, index: int) -> str:
-        """What tables show for the image; names that are not UTF-8 hold surrogates (see `printable`)."""
+        """Return what tables show for the image; names that are not UTF-8 hold surrogates (see `printable`)."""
 
     @abstractmethod
     def read(self, index: int) -> bytes | NDArray[np.uint8]:
-        """The file's bytes, or pixels (H, W) or (H, W, 3) that the caller may write to.
+        """Return the file's bytes, or pixels (H, W) or (H, W, 3) that the caller may write to.
 
         Raises:
             OSError: the file has vanished or cannot be read.
         """
+
+    def key(self, index: int) -> str:
+        """Return the image's name within its folder or dataset: the same wherever the folder lies."""
+        return self.path(index)
+
+    def file(self, index: int) -> str | None:
+        """Return the absolute path of the file that holds this image alone; None if there is none."""
+        return None
+
+    def identity(self, index: int) -> Hashable:
+        """Return which image this is: equal for two entries that are one, by whatever path."""
+        return id(self), index
+
+    @abstractmethod
+    def version(self, index: int) -> bytes:
+        """Return what differs between two images, and between two states of one: for keys of caches."""

@@ -1,6 +1,6 @@
-"""Data sets by name."""
+"""Datasets by name."""
 
-from pathlib import Path
+from typing import Any
 
 from gemel.data.messages import nothing_of_that_name
 from gemel.data.sources.arrays import ArraySource
@@ -8,20 +8,25 @@ from gemel.data.sources.base import Source
 from gemel.errors import UserError
 
 
-def open_dataset(given: str, labels: str | Path | None) -> Source:
-    """Open a data set by its name."""
+def open_dataset(given: Any) -> Source | None:
+    """Return the images of a dataset, with its own labels.
+
+    Raises:
+        UserError: there is no dataset of that name, or it cannot be downloaded.
+    """
+    if not isinstance(given, str):
+        return None
     from gemel.data import datasets  # the only way to datasets' imports; folders do without
 
     named = datasets.find(given)
     if named is None:
         raise UserError(nothing_of_that_name(given, datasets.available()))
-    found = datasets.load(*named)
-    own = labels in (None, "own")
+    loaded = datasets.load(*named)
     return ArraySource(
-        found.name,
-        found.images,
-        found.file,
-        labels=found.labels if own else None,
-        label_names=found.label_names if own and found.labels is not None else [],
-        stated_classes=found.classes,
+        loaded.name,
+        loaded.images,
+        loaded.file,
+        labels=loaded.labels,
+        label_names=loaded.label_names if loaded.labels is not None else [],
+        stated_classes=loaded.classes,
     )

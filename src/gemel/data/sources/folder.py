@@ -1,10 +1,12 @@
 """A folder of images."""
 
 # pathlib knows no paths of bytes, and shows "./photos" otherwise than the user gave it
-# ruff: noqa: PTH100, PTH116, PTH118, PTH123
+# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH123
 import errno
 import os
 import stat
+from collections.abc import Hashable
+from typing import Any
 
 from gemel.data.listing import Paths, list_images
 from gemel.data.messages import no_images
@@ -39,34 +41,65 @@ class FileSource(Source):
         """The folder, absolute."""
         return os.fsdecode(self._root)
 
-    def place(self, index: int) -> str:
-        """Where the file is, absolute."""
-        return os.fsdecode(os.path.join(self._root, self._paths[index]))
-
     def path(self, index: int) -> str:
-        """The folder as it was given, and the path below it."""
+        """Return the folder as it was given, and the path below it."""
         return os.fsdecode(os.path.join(self._shown, self._paths[index]))
 
+    def key(self, index: int) -> str:
+        """Return the path below the folder, or as the list has it."""
+        return os.fsdecode(self._paths[index])
+
+    def file(self, index: int) -> str:
+        """Return the absolute path."""
+        return os.fsdecode(os.path.join(self._root, self._paths[index]))
+
+    def identity(self, index: int) -> Hashable:
+        """Return the file's number on its disk: links and several spellings of a path lead to the same."""
+        path = os.path.join(self._root, self._paths[index])
+        try:
+            state = os.stat(path)
+        except OSError:
+            return path
+        # size and time: not every network file system gives each file a number of its own
+        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+    def version(self, index: int) -> bytes:
+        """Return path, size and times; the system sets the time of the last change, and no archive can restore it."""
+        path = os.path.join(self._root, self._paths[index])
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            return path + f" {error.errno}".encode()
+        return path + f" {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}".encode()
+
     def read(self, index: int) -> bytes:
-        """The file's bytes; OSError if it has vanished, may not be read, is no file or larger than `BYTES_LIMIT`."""
-        place = os.path.join(self._root, self._paths[index])
-        state = os.stat(place)
+        """Return the file's bytes.
+
+        Raises:
+            OSError: it has vanished, may not be read, is no file or larger than `BYTES_LIMIT`.
+        """
+        path = os.path.join(self._root, self._paths[index])
+        state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for ever
             raise OSError(errno.EINVAL, "not a regular file")
         if state.st_size > BYTES_LIMIT:
             raise OSError(errno.EFBIG, f"a file of {state.st_size:,} bytes, more than {BYTES_LIMIT:,}")
-        with open(place, "rb") as file:
+        with open(path, "rb") as file:
             return file.read()
 
-    def relative_path(self, index: int) -> str:
-        """The path below the folder, or as the list has it."""
-        return os.fsdecode(self._paths[index])
 
+def open_folder(given: Any, *, rescan: bool = False) -> Source | None:
+    """Return the images in a folder and below; None if `given` is no folder.
 
-def open_folder(given: str, rescan: bool) -> Source:
-    """Open a folder, searched recursively."""
+    Raises:
+        UserError: no images, or a folder that cannot be read.
+    """
+    if not isinstance(given, str) or not os.path.isdir(given):
+        return None
     root = os.path.abspath(given)
     listing = list_images(root, rescan=rescan)
     if not len(listing.paths):
         raise UserError(no_images(given, listing))
-    return FileSource(given, given, root, listing.paths)
+    source = FileSource(given, given, root, listing.paths)
+    source.passed_over = listing.passed_over
+    return source

@@ -1,52 +1,62 @@
-"""A text file of paths."""
+"""Paths of images: in a text file, one a line, or in a list of Python's."""
 
 # pathlib knows no paths of bytes, and shows "./photos" otherwise than the user gave it
-# ruff: noqa: PTH100, PTH113, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH111, PTH113, PTH118, PTH120
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from gemel.data.listing import SUFFIXES, Paths, printable
 from gemel.data.sources.base import Source
 from gemel.data.sources.folder import FileSource
 from gemel.errors import UserError
+from gemel.text_files import read_lines, shortened, spellings
 
 MISSING = 0.05
 """share of a list's files that may be gone already"""
 
 
-def open_list(given: str) -> Source:
-    """Open a text file of paths."""
-    shown = os.path.dirname(given)
+def open_list(given: Any) -> Source | None:
+    """Return the images that a text file names, relative to its own folder; None if `given` is no file.
+
+    Raises:
+        UserError: no text, no paths, or too many that are not there.
+    """
+    if not isinstance(given, str) or not os.path.isfile(given):
+        return None
+    if os.fsencode(given).lower().rpartition(b".")[2] in SUFFIXES:
+        raise UserError(f"{printable(given)} is one image; give its folder, or a text file of paths, one a line")
+    return _listed(given, os.path.dirname(given), [(f"line {number}", line) for number, line in read_lines(given)])
+
+
+def open_paths(given: Any) -> Source | None:
+    """Return the images of a sequence of paths, relative to the working folder; None if `given` is something else.
+
+    Raises:
+        UserError: no paths, or too many that are not there.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        return None
+    if not all(isinstance(path, str | os.PathLike) for path in given):
+        return None
+    lines = [(f"path {number}", os.path.expanduser(os.fsdecode(path))) for number, path in enumerate(given)]
+    return _listed("list of paths", "", lines)
+
+
+def _listed(name: str, shown: str, lines: Sequence[tuple[str, str]]) -> Source:
     root = os.path.abspath(shown)
-    lines = _lines(given)
-    place = os.fsencode(root)
-    missing = [
-        f"line {number}: {printable(os.fsdecode(line))}"
-        for number, line in lines
-        if not os.path.isfile(os.path.join(place, line))
-    ]
-    if len(missing) > MISSING * len(lines):  # a few are like files that vanish later: skipped, and told
-        first = "; ".join(missing[:5])
-        raise UserError(
-            f"{len(missing)} of the {len(lines)} files in {printable(given)} are not there, below "
-            f"{printable(root)}: {first}{' ...' if len(missing) > 5 else ''}"
-        )
     if not lines:
-        raise UserError(f"the list {printable(given)} names no files; write one path a line")
-    return FileSource(given, shown, root, Paths.of([line for _, line in lines]))
+        raise UserError(f"{printable(name)} names no files; write one path a line")
+    found = [(where, line, _existing(root, line)) for where, line in lines]
+    missing = [f"{where}: {line}" for where, line, path in found if path is None]
+    if len(missing) > MISSING * len(lines):  # a few are like files that vanish later: skipped and reported
+        raise UserError(
+            f"{len(missing)} of the {len(lines)} files in {printable(name)} are not there, below {printable(root)}: "
+            f"{shortened(missing)}"
+        )
+    return FileSource(name, shown, root, Paths.of([os.fsencode(path or line) for _, line, path in found]))
 
 
-def _lines(given: str) -> list[tuple[int, bytes]]:
-    """Numbers and paths of a list's lines, as bytes: a file's name need not be text."""
-    try:
-        with open(given, "rb") as file:
-            start = file.read(65536)
-            if b"\0" in start or os.fsencode(given).lower().rpartition(b".")[2] in SUFFIXES:
-                raise UserError(
-                    f"{printable(given)} is neither a folder nor a text file (UTF-8) of paths, one a line; "
-                    "to use one image, give its folder"
-                )
-            data = (start + file.read()).removeprefix(b"\xef\xbb\xbf")  # Windows' editors begin a text so
-    except OSError as error:
-        raise UserError(f"the list {printable(given)} cannot be read: {error.strerror}") from error
-    stripped = ((number, line.strip()) for number, line in enumerate(data.splitlines(), 1))
-    return [(number, line) for number, line in stripped if line and not line.startswith(b"#")]
+def _existing(root: str, line: str) -> str | None:
+    """The path in the spelling in which it stands on the disk."""
+    return next((path for path in spellings(line) if os.path.isfile(os.path.join(root, path))), None)

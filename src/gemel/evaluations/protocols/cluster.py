@@ -28,6 +28,8 @@ class Cluster(Evaluation):
         silhouette_sample: images whose silhouette is computed; of more a sample is drawn; 0: none
     """
 
+    any_class = True
+
     def __init__(
         self,
         *,
@@ -43,7 +45,7 @@ class Cluster(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scores of the images themselves, or with a test set of its images by k-means fitted on the first."""
+        """Return scores of the images themselves, or of a test set by k-means fitted on the images."""
         seen = see(subject, train, tell=tell)
         tested = None if test is None else see(subject, test, tell=tell)
         return by_the_first(lambda: self._judge(seen, tested))

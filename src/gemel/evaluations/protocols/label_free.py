@@ -27,6 +27,8 @@ class LabelFree(Evaluation):
         seed: of the sample and of the views
     """
 
+    any_class = True
+
     def __init__(
         self,
         *,
@@ -45,19 +47,19 @@ class LabelFree(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Of the test images where there are some, else of the first; labels are not looked at."""
+        """Return scores of the test images, or of `train` without a test set; labels are not used."""
         source = train if test is None else test
         seen = see(subject, source, tell=tell)
         if len(seen.features) < 4:
-            raise UserError(f"{len(seen.features)} images of {source.name} can be read; four at least are needed")
+            raise UserError(f"{len(seen.features)} images of {source.name} can be read; at least four are needed")
         random = np.random.default_rng(self.seed)
-        chosen = np.sort(random.permutation(len(seen.places))[: self.sample])
+        chosen = np.sort(random.permutation(len(seen.indices))[: self.sample])
         rows = seen.features[torch.from_numpy(chosen)]
         if not bool(rows.isfinite().all()):
-            raise UserError("the features hold numbers that are not finite; the training diverged")
-        places = seen.places[np.sort(random.permutation(len(seen.places))[: self.objects])]
+            raise UserError("the features hold NaN or infinite values; the training diverged")
+        objects = seen.indices[np.sort(random.permutation(len(seen.indices))[: self.objects])]
         recipe = VIEWS[subject.facts["views"]]()
-        embedded = see_views(subject, source, places, recipe, views=self.view_count, seed=self.seed, tell=tell)
+        embedded = see_views(subject, source, objects, recipe, views=self.view_count, seed=self.seed, tell=tell)
         metrics = {
             "rankme": collapse.rankme(rows),
             "alpha_req": collapse.alpha_req(rows, first=self.first, last=self.last),

@@ -1,9 +1,8 @@
-"""linear-cached: one linear layer on features that are seen once, by L-BFGS; no published protocol."""
+"""linear-cached: one linear layer on features that are computed once, by L-BFGS; no published protocol."""
 
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
@@ -19,13 +18,13 @@ Power = Annotated[float, Field(ge=-12.0, le=12.0)]
 
 
 class LinearCached(Evaluation):
-    """One linear layer on features of the inference crop, by L-BFGS over a path of L2 strengths.
+    """Fit one linear layer on features of the inference crop by L-BFGS, over a path of L2 strengths.
 
-    Not a published protocol: those train with augmentation, which is usually worth about a point. The strength is
-    chosen on a fifth of the images to fit on; then all of them are fitted, and the test images are looked at once.
+    Not a published protocol: those train with augmentation, which usually adds about a point. The strength is chosen
+    on a fifth of the training images; then all of them are fitted, and the test images are used once.
 
     Args:
-        strengths: how many, evenly spread on a log scale
+        strengths: how many, evenly spaced on a log scale
         weakest: the smallest strength, as a power of ten
         strongest: the largest one, as a power of ten
         tolerance: of the solver: estimated share of the loss that is left to gain
@@ -47,17 +46,16 @@ class LinearCached(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """top1 and, from five classes on, top5 of the test images; `fitted_top1` of those fitted on."""
+        """Return top1 and, from five classes on, top5 on the test images; `fitted_top1` on the training images."""
         seen = see(subject, train, tell=tell)
         tested = None if test is None else see(subject, test, tell=tell)
-        labelled(seen)  # what is wrong with all images is told before they are split
-        places, held = hold_out(train) if tested is None else (np.arange(len(train)), None)
-        fitted, judged = seen.at(places), seen.at(held) if held is not None else tested
+        labelled(seen)  # mistakes in all images are reported before they are split
+        indices, held = hold_out(train) if tested is None else (np.arange(len(train)), None)
+        fitted, judged = seen.at(indices), seen.at(held) if held is not None else tested
         assert judged is not None
-        inner, validation = (seen.at(places[part]) for part in hold_out(train.subset(places)))
+        inner, validation = (seen.at(indices[part]) for part in hold_out(train.subset(indices)))
         rows, labels = labelled(judged, classes=1)
         classes = int(max(seen.source.labels.max(), labels.max())) + 1 if seen.source.labels is not None else 0
-        _no_strangers(labels, fitted, judged)
         scores = [_top1(one, *labelled(validation, classes=1)) for one in self._fit(inner, classes, self.path)]
         best = int(np.argmax(scores))  # the strongest of equally good ones
         layer = self._fit(fitted, classes, self.path[: best + 1])[-1]
@@ -71,7 +69,7 @@ class LinearCached(Evaluation):
             "solver": "L-BFGS on mean cross-entropy + strength / 2 |W|^2, bias free, features as they are",
             "strengths": [self.path[0], self.path[-1], len(self.path)],
             "strength": self.path[best],
-            "chosen_on": f"{len(validation.places)} of the images to fit on ({HOLD_OUT})",
+            "chosen_on": f"{len(validation.indices)} of the images to fit on ({HOLD_OUT})",
             "tolerance": self.tolerance,
             "solved": layer.solved,
             "split": HOLD_OUT if test is None else f"test set {test.name}",
@@ -88,13 +86,3 @@ class LinearCached(Evaluation):
 
 def _top1(layer: Linear, rows: Tensor, labels: Tensor) -> float:
     return topk_accuracy(rows @ layer.weight.T + layer.bias, labels, 1)
-
-
-def _no_strangers(labels: Tensor, fitted: Seen, judged: Seen) -> None:
-    known = labelled(fitted)[1].unique()
-    strange = labels.unique()[~torch.isin(labels.unique(), known)]
-    if len(strange):
-        names = ", ".join(judged.source.label_names[int(one)] for one in strange[:5])
-        raise UserError(
-            f"{len(strange)} classes are judged and have no image to fit on ({names}); give each class two images"
-        )

@@ -1,4 +1,4 @@
-"""transfer: linear classifiers on frozen features of other data sets (TWIST's Table 4)."""
+"""transfer: linear classifiers on frozen features of other datasets (TWIST's Table 4)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,17 +25,17 @@ from gemel.supervised.logistic import Linear, fit_binary_path, fit_path
 Power = Annotated[float, Field(ge=-12.0, le=12.0)]
 
 TOLERANCE = 1e-7
-"""share of the loss that the solver may leave to gain"""
+"""share of the loss that the solver may leave unreduced"""
 
 BINARY = "one a class, one λ for all; images where all objects of a class are difficult are left out for that class"
-"""what a set with several classes an image is"""
+"""how a set with several classes per image is fitted"""
 
 SOURCE = "Kornblith et al. 2019, BYOL appendix D"
 """of the protocol"""
 
 
 class Rows(NamedTuple):
-    """Features of the readable images of a source, and what is to be told of them."""
+    """Features of the readable images of a source, and their targets."""
 
     features: Tensor
     """(N, width)"""
@@ -45,18 +45,18 @@ class Rows(NamedTuple):
 
 
 class Transfer(Evaluation):
-    """Logistic regression on frozen features, L2 chosen on the images to choose by, refitted on all but the test set.
+    """Fit logistic regression on frozen features: L2 chosen on validation images, refitted on all but the test set.
 
-    Features of one crop an image, without augmentation; not normalised. The objective is the sum of the losses and
-    λ/2 |W|², the biases free, by L-BFGS to its optimum. VOC2007 is 20 binary problems with one λ.
+    Features of one crop per image, without augmentation, not normalised. The objective is the sum of the losses and
+    λ/2 |W|², biases free, minimised by L-BFGS. VOC2007 is 20 binary problems with one λ.
 
     Args:
-        data: names of data sets, joined by commas; all: the eleven of TWIST's Table 4, and their mean
-        root: the data set's folder, or the one that all lie in
-        strengths: how many values of λ, evenly spread on a log scale
+        data: names of datasets, separated by commas; all: the eleven of TWIST's Table 4, and their mean
+        root: the dataset's folder, or the one that holds all of them
+        strengths: how many values of λ, evenly spaced on a log scale
         weakest: the smallest λ, as a power of ten
         strongest: the largest λ, as a power of ten
-        seed: of the images to choose by, where a set has no official ones
+        seed: random seed of the validation images, where a dataset has no official ones
         voc_compat: 11-point average precision with the float thresholds of released code
     """
 
@@ -83,8 +83,8 @@ class Transfer(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Of each set its metric: SET_top1, SET_mean_per_class or SET_map11; of all eleven `average`."""
-        metrics, told = each_set(self.names, self.root, self.seed, lambda one: self._judge(subject, one, tell))
+        """Return each dataset's metric: SET_top1, SET_mean_per_class or SET_map11; of all eleven `average`."""
+        metrics, details = each_set(self.names, self.root, self.seed, lambda one: self._judge(subject, one, tell))
         if set(self.names) == set(TABLE_4):
             metrics["average"] = sum(metrics.values()) / len(metrics)
         size = int(subject.facts["size"])
@@ -100,14 +100,14 @@ class Transfer(Evaluation):
             "tolerance": TOLERANCE,
             "seed": self.seed,
             "voc_compat": self.voc_compat,
-            "sets": told,
+            "sets": details,
         }
 
     def _judge(self, subject: Subject, data: Downstream, tell: Progress | None) -> tuple[float, dict[str, Any]]:
-        targets, kept = (None, None, None), list(range(len(data.label_names)))
+        targets, classes_kept = (None, None, None), list(range(len(data.label_names)))
         if data.targets is not None:
-            kept = _judged_classes(data.targets)
-            targets = tuple(part[:, kept] for part in data.targets)
+            classes_kept = _judged_classes(data.targets)
+            targets = tuple(part[:, classes_kept] for part in data.targets)
         train, val, test = (
             rows_of(subject, source, target, "middle", tell)
             for source, target in zip((data.train, data.val, data.test), targets, strict=True)
@@ -116,7 +116,7 @@ class Transfer(Evaluation):
         fitted = self._fit(train, self.path, classes)
         scores = [score(metric, one.logits(val.features), val.targets, self.voc_compat) for one in fitted]
         # of equal ones the strongest penalty
-        best = max(range(len(scores)), key=lambda place: (scores[place], self.path[place]))
+        best = max(range(len(scores)), key=lambda index: (scores[index], self.path[index]))
         both = Rows(
             torch.cat([train.features, val.features]),
             torch.cat([train.targets, val.targets]),
@@ -126,8 +126,8 @@ class Transfer(Evaluation):
         found = score(metric, final.logits(test.features), test.targets, self.voc_compat)
         return found, {
             "metric": metric,
-            "classes": len(kept),
-            "classes_left_out": [name for place, name in enumerate(data.label_names) if place not in kept],
+            "classes": len(classes_kept),
+            "classes_left_out": [name for c, name in enumerate(data.label_names) if c not in classes_kept],
             "images": [len(part.targets) for part in (train, val, test)],
             "published_images": list(data.described.counts),
             "val": data.val_rule,
@@ -140,7 +140,7 @@ class Transfer(Evaluation):
         }
 
     def _fit(self, rows: Rows, path: list[float], classes: int) -> list[Linear]:
-        """The classifiers of a path of λ; the solver's penalty weighs against the mean loss."""
+        """Fit a classifier for each λ; the solver's penalty is relative to the mean loss."""
         strengths = [one / len(rows.targets) for one in path]
         if rows.targets.ndim == 2:
             return fit_binary_path(rows.features, rows.targets, strengths, tolerance=TOLERANCE)
@@ -148,7 +148,7 @@ class Transfer(Evaluation):
 
 
 def named(data: str, root: Path | None) -> tuple[list[str], Path]:
-    """The data sets of the user's words, and the folder that they lie in.
+    """Return the names of the datasets that the user gave, and the folder that holds them.
 
     Raises:
         UserError: no or unknown names, no folder.
@@ -156,53 +156,53 @@ def named(data: str, root: Path | None) -> tuple[list[str], Path]:
     words = list(dict.fromkeys(word.strip() for word in data.split(",") if word.strip()))
     names: list[str] = list(TABLE_4) if words == ["all"] else words
     if not names:
-        raise UserError(f"name data sets with --data, joined by commas, or all; there are {', '.join(available())}")
+        raise UserError(f"name datasets with --data, separated by commas, or all; there are {', '.join(available())}")
     for name in names:
         describe(name)
     if root is None:
-        raise UserError("give the folder that the data sets lie in with --root FOLDER; nothing is downloaded")
+        raise UserError("give the folder that holds the datasets with --root FOLDER; nothing is downloaded")
     return names, root
 
 
 def each_set(
     names: Sequence[str], root: Path, seed: int, judge: Callable[[Downstream], tuple[float, dict[str, Any]]]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """SET_METRIC of each set, and what is told of it, by its name.
+    """Return SET_METRIC of each dataset, and its details by its name.
 
-    All are opened before any is looked at, so that a missing one costs no time.
+    All are opened before the first is used, so that a missing one costs no time.
     """
     metrics: dict[str, float] = {}
-    told: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     for one in [open_set(name, root, seed=seed) for name in names]:
         name = one.described.name
-        metrics[f"{name}_{one.described.metric}"], told[name] = judge(one)
-    return metrics, told
+        metrics[f"{name}_{one.described.metric}"], details[name] = judge(one)
+    return metrics, details
 
 
 def rows_of(
     subject: Subject, source: Source, targets: NDArray[np.int64] | None, crop: Crop, tell: Progress | None
 ) -> Rows:
-    """Features of a source's readable images by a crop of its own; a glyph's network sees the whole image always.
+    """Return features of a source's readable images by a given crop; a network of glyphs always sees the whole image.
 
     Raises:
         UserError: none can be read, or features that are not finite.
     """
     facts = subject.facts
     if facts["views"] != "glyph":
-        # What is cropped already is taken as it is. The cache tells features apart by the network's options.
+        # Cropped images are used whole. The cache tells features apart by the network's options.
         options = {**facts.get("options", {}), "crop": crop}
         subject = replace(subject, facts={**facts, "views": "glyph", "options": options}, method=None)
         source = Cropped(source, int(facts["size"]), crop)
     seen = see(replace(subject, method=None), source, tell=tell)
     if not bool(torch.isfinite(seen.features).all()):
-        raise UserError("the features hold numbers that are not finite; the training diverged")
-    found = seen.labels if targets is None else targets[seen.places]
-    assert found is not None  # every set of the package has labels or targets
-    return Rows(seen.features, torch.from_numpy(found), len(seen.rejected))
+        raise UserError("the features hold NaN or infinite values; the training diverged")
+    own = seen.labels if targets is None else targets[seen.indices]
+    assert own is not None  # every dataset of the package has labels or targets
+    return Rows(seen.features, torch.from_numpy(own), len(seen.rejected))
 
 
 def score(metric: Metric | Literal["top1"], logits: Tensor, targets: Tensor, voc_compat: bool = False) -> float:
-    """A set's metric, 0..1.
+    """Return a dataset's metric, 0..1.
 
     Args:
         metric: which.
@@ -221,14 +221,14 @@ def score(metric: Metric | Literal["top1"], logits: Tensor, targets: Tensor, voc
 
 
 def _judged_classes(parts: Sequence[NDArray[np.int64]]) -> list[int]:
-    """Classes with positives and negatives in each part; the whole VOC2007 has all 20 in each.
+    """Return the classes with positives and negatives in each part; the whole VOC2007 has all 20 in each.
 
     Raises:
         UserError: there is none.
     """
     found = [c for c in range(parts[0].shape[1]) if all({0, 1} <= set(part[:, c].tolist()) for part in parts)]
     if not found:
-        raise UserError("no class has positive and negative images to fit on, to choose by and to judge by")
+        raise UserError("no class has positive and negative images in each of the training, validation and test images")
     return found
 
 
