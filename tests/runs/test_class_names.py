@@ -121,7 +121,7 @@ def test_command_folders_and_report(run: gemel.Run, photos: Path, tmp_path: Path
         ({"rename": ["cat"]}, "'cat' is not of the form CLASS=NAME"),
         ({"rename": ["x=cat", "-1=dog"]}, "'x' is not the number of a class"),
         ({"rename": ["11=cat"]}, "class 11 was named; there are classes 0 to 9"),
-        ({"rename": ["1=" + "a" * 101]}, "must have 1 to 100 letters"),
+        ({"rename": ["1=" + "a" * 101]}, "must have 1 to 100 characters"),
         ({"naming": "best"}, "there are one_to_one, majority"),
     ],
 )

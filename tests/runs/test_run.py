@@ -143,3 +143,11 @@ def test_a_damaged_list_of_rejected_files_is_named(damage: bytes, tmp_path: Path
     (run.path / "rejected.csv").write_bytes(damage)
     with pytest.raises(UserError, match=r"rejected\.csv is damaged"):
         run.rejected()
+
+
+@pytest.mark.parametrize("length", [1, 240, 255])
+def test_names_of_any_length_are_written(length: int, tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * (length // 2) + "x" * (length % 2))
+    write_text(path, "whole")
+    assert path.read_text() == "whole"
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]

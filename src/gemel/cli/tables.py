@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gemel.errors import UserError
-from gemel.runs.output_paths import check_writable
+from gemel.runs.output_paths import check_writable, short_name
 
 
 def check_links(images: str, into: Path) -> None:
@@ -54,12 +54,12 @@ def link(table: Any, into: Path) -> None:
     for path, number, name in rows:
         image = Path(_on_disk(path)).absolute()
         readable = "" if name in ("", str(number)) else "-" + re.sub(r"[^\w. -]", "_", name)
-        folder = into / f"{number:04}{readable}"
+        folder = into / short_name(f"{number:04}{readable}")
         folder.mkdir(parents=True, exist_ok=True)
         place, copy = folder / image.name, 1
         while place.is_symlink():  # images of one name from several folders
             copy += 1
-            place = folder / f"{image.stem}-{copy}{image.suffix}"
+            place = folder / short_name(image.stem, f"-{copy}{image.suffix}")
         place.symlink_to(image)
 
 

@@ -1,4 +1,4 @@
-"""Archives as torch writes them: is every byte as it was written?"""
+"""Zip archives, as torch writes checkpoints: whether every byte is as it was written."""
 
 import zipfile
 import zlib
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def is_whole(archive: Path) -> bool:
-    """Whether a zip archive, as torch writes checkpoints, stands there with every byte as it was written."""
+    """Return whether a zip archive exists and its checksums are right."""
     try:
         with zipfile.ZipFile(archive) as opened:
             return opened.testzip() is None  # reads all and compares the sums

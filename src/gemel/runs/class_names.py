@@ -1,20 +1,20 @@
-"""Names of discovered classes, kept in RUN/classes.yaml; classes of one name count as one."""
+"""Names of discovered classes, kept in RUN/classes.yaml; classes of the same name count as one."""
 
 from collections.abc import Mapping, Sequence
 
 import yaml
 
-from gemel.settings.config_file import read_mapping
 from gemel.errors import UserError, brief
 from gemel.runs.run import Run, write_text
+from gemel.settings.config_file import read_mapping
 
 FILE = "classes.yaml"
 LONGEST = 100
-"""letters of a name"""
+"""characters of a name"""
 
 
 def read_names(run: Run) -> dict[int, str]:
-    """Class number to name; empty where no class was named.
+    """Return the name of each named class by its number.
 
     Raises:
         UserError: the file is no mapping of class numbers to names.
@@ -33,14 +33,14 @@ def read_names(run: Run) -> dict[int, str]:
 
 
 def write_names(run: Run, names: Mapping[int, str]) -> None:
-    """Keep names; what is kept is what later calls of classify and the report say."""
-    lines = "# class: name; classes of one name count as one. Made by gemel classify; edit it as you like.\n"
+    """Write the names that later calls of classify and the report show."""
+    lines = "# class: name; classes of the same name count as one. Written by gemel classify; edit it as you like.\n"
     shown = dict(sorted(names.items()))
     write_text(run.path / FILE, lines + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
 
 
 def renamed(names: Mapping[int, str], words: Sequence[str]) -> dict[int, str]:
-    """Names changed by words like `3=cat`; `3=` takes the name away.
+    """Return names changed by words like `3=cat`; `3=` removes the name.
 
     >>> renamed({1: "dog", 3: "car"}, ["3=cat", "5=cat", "1="])
     {3: 'cat', 5: 'cat'}
@@ -65,7 +65,7 @@ def renamed(names: Mapping[int, str], words: Sequence[str]) -> dict[int, str]:
 
 
 def check_numbers(names: Mapping[int, str], classes: int) -> None:
-    """Hold class numbers against how many classes there are.
+    """Check class numbers against the number of classes.
 
     Raises:
         UserError: there is no such class.
@@ -81,5 +81,5 @@ def _mistake(number: str, name: object) -> str:
     if isinstance(name, bool):  # as YAML reads no, yes, on and off
         return f"the name of class {number} is read as {name}; put it in quotes"
     if not isinstance(name, str | int | float) or not 0 < len(str(name).strip()) <= LONGEST:
-        return f"the name of class {number} must have 1 to {LONGEST} letters, not {brief(name)}"
+        return f"the name of class {number} must have 1 to {LONGEST} characters, not {brief(name)}"
     return ""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from zlib import crc32
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -24,7 +25,8 @@ GALLERY = "evaluations/gallery.json"
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Short, whatever the name: with the whole name in it, a name of 241 bytes would be too long.
+    temporary = path.with_name(f".{crc32(os.fsencode(path.name)):08x}.{os.getpid()}.part")
     try:
         write(temporary)
         _flush(temporary)
@@ -35,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _flush(path: Path) -> None:
-    """What the system still holds in memory goes to the disk: a file's bytes, or the names in a folder."""
+    """Write to the disk what the system still holds in memory: a file's bytes, or the names in a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -126,12 +128,12 @@ class Run:
 
     @property
     def checkpoint_path(self) -> Path:
-        """The newest whole checkpoint's place."""
+        """The newest checkpoint."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def previous_path(self) -> Path:
-        """The checkpoint before the newest: what is left if that one is damaged."""
+        """The checkpoint before the newest, for a newest one that is damaged or not finite."""
         return self.path / "checkpoints" / "previous.ckpt"
 
     @property
@@ -154,14 +156,19 @@ class Run:
 
     @property
     def backbone_facts(self) -> dict[str, Any]:
-        """Name, options, width, size, mean and std of the backbone.
+        """Name, options, width, size, mean, std and views of the backbone.
 
         Raises:
-            UserError: the run has not ended yet.
+            UserError: the run has not ended yet, or backbone.json is damaged.
         """
-        facts = read_mapping_of_json(self.path / "backbone.json")
+        path = self.path / "backbone.json"
+        facts = read_mapping_of_json(path)
         if not facts or not self.backbone_path.is_file():
             raise UserError(f"{self.path} has no backbone yet; gemel resume {self.path} brings the run to its end")
+        kinds = {"name": str, "options": dict, "width": int, "size": int, "mean": list, "std": list, "views": str}
+        wrong = [name for name, kind in kinds.items() if type(facts.get(name)) is not kind]
+        if wrong or Path(facts["name"]).name != facts["name"]:  # exported files are called as the network is
+            raise UserError(f"{path} is damaged: {', '.join(wrong or ['name'])} missing or not as gemel writes it")
         return facts
 
     @property
@@ -180,7 +187,7 @@ class Run:
             part.unlink(missing_ok=True)
 
     def flush_metrics(self) -> None:
-        """Rows of metrics.csv reach the disk: a checkpoint on it never knows of rows that are lost."""
+        """Write the rows of metrics.csv to the disk: no checkpoint may know of rows that are lost."""
         if self.metrics_path.is_file():
             _flush(self.metrics_path)
 
@@ -299,7 +306,7 @@ class MetricsLog:
 
 
 def _complete(row: Mapping[str | None, str | None]) -> bool:
-    """False for a line that was cut short when the process died."""
+    """Return False for a line that was cut short when the process died."""
     return None not in row and None not in row.values() and (row.get("step") or "").isdigit()
 
 

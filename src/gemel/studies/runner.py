@@ -98,7 +98,7 @@ def _train(one: Planned) -> None:
         gemel.resume(one.folder, quiet=True)
         return
     if one.folder.is_dir():
-        for part in one.folder.glob(f".{RUN_FILE}.*.part"):  # a process died while it wrote its first file
+        for part in one.folder.glob(".*.part"):  # a process died while it wrote its first file
             part.unlink()
     place = layer_of_call({"out": one.folder, "seed": one.seed})
     pretraining.pretrain(*one.layers, place, quiet=True)

@@ -35,7 +35,7 @@ def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite:
         UserError: the file holds something else, or tensors are missing or of other shapes.
     """
     path = Path(file)
-    claimed = claim(str(out), method, overwrite=overwrite)
+    claimed = claim(str(out), method, overwrite=overwrite, inputs=[path])
     found = checkpoints.read_tensors(path, allowed=ALLOWED)
     model = tensors_of(found.get("model", found), path)
     for layout in LAYOUTS.values():
