@@ -1,6 +1,7 @@
 """Every method in the folder, the same contract."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ from gemel.methods.base import Method
 from gemel.settings.schema import convert, describe, schema_of
 
 NAMES = methods.available()
-SMALL: dict[str, dict[str, Any]] = {"twist": {"classes": 5, "hidden": 16}, "barlow_twins": {"projector": (16, 16)}}
-"""options that make a method small enough for a test; a method not named here takes its own defaults"""
 
 
 def build(name: str, seed: int = 0) -> Method:
     torch.manual_seed(seed)
-    return methods.find(name)(convnet(widths=(8, 8), strides=(2, 2)), **SMALL.get(name, {}))
+    method = methods.find(name)
+    return method(convnet(widths=(8, 8), strides=(2, 2)), **method.small)
 
 
 def batch(size: int = 12, seed: int = 0) -> Batch:
@@ -108,6 +108,21 @@ def test_every_option_is_explained(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_reports_know_the_method(name: str) -> None:
+    """What a method says of itself is of things that exist: its terms, in some stage, and its options."""
+    method, options = build(name), {row[0] for row in describe(schema_of(methods.find(name)))}
+    logged: set[str] = set()
+    for stage in method.stages:
+        method.stage = stage
+        logged |= set(method(batch(), 0.5))
+    assert method.title
+    assert method.terms
+    assert set(method.terms) <= logged - {"loss"}
+    assert set(re.findall(r"--method\.(\w+)", " ".join(method.advice.values()))) <= options
+    assert set(method.small) <= options
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_encoder_and_classes(name: str) -> None:
     method = build(name).eval()
     features: Tensor = method.encoder()(batch().views[0])
@@ -139,11 +154,11 @@ def test_contract_is_checked_at_definition() -> None:
 def test_methods_of_a_users_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.py"
     file.write_text(inspect.getsource(methods.find("barlow_twins")))  # the class without its imports
-    with pytest.raises(UserError, match=r"mine\.py can't be imported: NameError"):
-        methods.find(str(file))
+    with pytest.raises(UserError, match=r"mine\.py can't be imported: line 1: NameError"):
+        methods.find(str(file), named=True)
     source = Path(inspect.getfile(methods.find("barlow_twins"))).read_text(encoding="utf-8")
     file.write_text(source.replace("class BarlowTwins", "class Mine"))
-    assert methods.find(str(file)).__name__ == "Mine"
+    assert methods.find(str(file), named=True).__name__ == "Mine"
     assert methods.find_recipe(f"{file}/resnet50")[1] == methods.find_recipe("barlow_twins/resnet50")[1]
     with pytest.raises(SystemExit):
         main(["recipe", f"{file}/cifar10"])

@@ -1,4 +1,4 @@
-"""Barlow Twins: the cross-correlation of twin embeddings made the identity."""
+"""Barlow Twins: make the cross-correlation of twin embeddings the identity."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -38,18 +38,18 @@ def barlow_twins_loss(
     r"""L = Σ_i (1 - C_ii)² + λ Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / n, Z standardised over the global batch.
 
     The variance is the biased one plus 1e-5. Source: arXiv 2103.03230, equation 1, and its released code (sums, not
-    means; a retelling that drops the square of the first term is wrong: its gradient does not fade as C_ii nears 1).
+    means; some descriptions drop the square of the first term, whose gradient then does not vanish at C_ii = 1).
 
     Args:
         one: raw embeddings of the first views, (n, D), this process's rows.
         two: raw embeddings of the second views, (n, D).
         lambda_param: λ, weight of the redundancy term.
         form: correlation: by the D x D matrix; gram: by the n x n matrices, Σ_ij C_ij² = <Z₁Z₁ᵀ, Z₂Z₂ᵀ> / n², the
-            same number for less where n < D; auto: the cheaper.
+            same value at a lower cost where n < D; auto: the cheaper.
         match_official_gradient: divide the gradient by the number of processes W, as the released code does by
-            accident: set it to reuse rates that were found with it, on as many processes. By default the gradient is
+            accident; useful to reuse learning rates tuned with it on as many processes. By default the gradient is
             that of one process on the joined batch, whatever W.
-        variant: what the two terms are made of, for comparisons.
+        variant: how the two terms are computed, for ablations.
 
     Returns:
         loss, invariance Σ_i (1 - C_ii)² and redundancy Σ_i Σ_{j≠i} C_ij², scalars in float32 or wider.
@@ -59,7 +59,7 @@ def barlow_twins_loss(
     """
     terms = variant_terms(one, two, variant, form)
     weights = variant.weights(lambda_param)
-    # as few operations as can be: at small sizes their start is what takes the time
+    # as few operations as possible: at small sizes launching them dominates
     first = terms["invariance"] if weights["invariance"] == 1 else weights["invariance"] * terms["invariance"]
     loss = torch.add(first, terms["redundancy"], alpha=weights["redundancy"])
     if match_official_gradient:
@@ -72,9 +72,8 @@ class BarlowTwins(Method):
 
     L = Σ_i (1 - C_ii)² + λ Σ_i Σ_{j≠i} C_ij²,   C = Z₁ᵀ Z₂ / n,   Z standardised over the batch
 
-    The features of the backbone are what is used afterwards, not the embedding.
-
-    Options from `projector_norm` on are the paper's comparisons (Tables 5 and 6).
+    The backbone's features are used afterwards, not the embeddings. Options from `projector_norm` on are the paper's
+    ablations (Tables 5 and 6).
 
     Args:
         lambda_param: λ, the weight of the redundancy term
@@ -92,6 +91,17 @@ class BarlowTwins(Method):
     """
 
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
+    title = "Barlow Twins"
+    terms: ClassVar[Mapping[str, str]] = {
+        "invariance": "how far the diagonal of the correlation is from 1; falls as an image's views agree",
+        "redundancy": "squares off the diagonal; falls as the dimensions stop repeating each other",
+    }
+    advice: ClassVar[Mapping[str, str]] = {
+        "low_rank": "train longer, or raise --method.lambda_param (the weight of the redundancy)",
+        "embeddings_on_a_line": "raise --method.lambda_param (the weight of the redundancy) or lower the learning rate",
+    }
+    protocols: ClassVar[Mapping[str, str]] = {"finetune": "twist"}
+    small: ClassVar[Mapping[str, Any]] = {"projector": (16, 16)}
 
     def __init__(
         self,
@@ -121,10 +131,10 @@ class BarlowTwins(Method):
         self.stop_gradient = stop_gradient
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Batch norm sees each view by itself."""
+        """Return the loss and its two terms; batch norms see each view by itself."""
         features = [self.backbone(view) for view in self.pair(batch)]
         if self.stop_gradient:
-            features[1] = features[1].detach()  # no backward of the backbone, which would be zeros
+            features[1] = features[1].detach()  # skips a backward pass of zeros through the backbone
         one, two = view_by_view(self.projector, features)
         terms = barlow_twins_loss(
             self.predictor(one),
@@ -136,5 +146,5 @@ class BarlowTwins(Method):
         return terms | {"loss": self.loss_scale * terms["loss"]}
 
     def embed(self, features: Tensor) -> Tensor:
-        """The projector's output, (B, D)."""
+        """Return the projector's output, (B, D)."""
         return self.projector(features)

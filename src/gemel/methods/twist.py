@@ -56,7 +56,8 @@ class Twist(Method):
     terms: ClassVar[Mapping[str, str]] = {
         "consistency": "how much the class distributions of an image's views differ; 0 where they agree",
         "sharpness": "mean entropy of an image's classes; low where every image is assigned clearly",
-        "diversity": "entropy of the mean over images; at most log C, where all classes are used alike",
+        "diversity": "entropy of the mean over images; at most log C, where all classes are used equally",
+        "kept": "share of the images that label their other views; in self-labeling only",
     }
     advice: ClassVar[Mapping[str, str]] = {
         "one_class": "raise --method.beta (the weight of diversity), keep --method.norm, use larger batches",
@@ -106,7 +107,7 @@ class Twist(Method):
             self.teacher.copy(self.backbone, self.heads)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Views of one size pass the backbone together, all views pass each head together."""
+        """Return the loss, its terms (means over heads), and what is observed of the best head."""
         count = len(batch.views)
         features = features_of(self.backbone, batch.views)  # (V·B, width)
         logits = [head(features, count) for head in self.heads]

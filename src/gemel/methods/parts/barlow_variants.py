@@ -20,16 +20,16 @@ RedundancyOf = Literal["cross", "auto"]
 
 @dataclass(frozen=True)
 class Variant:
-    """What the loss is made of; the defaults are the paper's loss.
+    """How the loss is computed; the defaults are the paper's loss.
 
-    A retelling of Table 5 swaps two letters: what stands at 57.3 has the invariance term alone, what stands at 0.1
-    the redundancy term alone.
+    In Table 5, the row of 57.3 has the invariance term alone, that of 0.1 the redundancy term alone; some descriptions
+    of it swap the two.
 
     Args:
-        terms: which terms the loss has (both are told).
+        terms: which terms the loss has (both are returned).
         normalisation: batch: columns standardised; features: then each row divided by its length, without a mean;
             centre: columns of mean 0, so that C is the cross-covariance.
-        feature_scale: what C is multiplied by under `features`, which the paper does not print. width: D, the
+        feature_scale: what C is multiplied by under `features`, which the paper does not state. width: D, the
             identity is the optimum; mean: 1, C is the mean over rows; sum: n.
         redundancy_of: cross: the off-diagonal of C; auto: mean of the off-diagonals of each view's own correlation.
         temperature: τ of -log Σ_i exp(C_ii/τ) and log Σ_i Σ_{j≠i} exp(max(C_ij, 0)/τ), which replace the two terms.
@@ -42,7 +42,7 @@ class Variant:
     temperature: float | None = None
 
     def weights(self, lambda_param: float) -> dict[str, float]:
-        """What each term is multiplied by in the loss."""
+        """Return the factor of each term in the loss."""
         return {
             "invariance": float(self.terms != "redundancy"),
             "redundancy": lambda_param * (self.terms != "invariance"),
@@ -50,12 +50,12 @@ class Variant:
 
 
 def variant_terms(one: Tensor, two: Tensor, variant: Variant, form: Form) -> dict[str, Tensor]:
-    """Invariance and redundancy as the variant has them, scalars in float32 or wider.
+    """Return invariance and redundancy of a variant, scalars in float32 or wider.
 
     Args:
         one: raw embeddings of the first views, (n, D), this process's rows.
         two: raw embeddings of the second views, (n, D).
-        variant: what the terms are made of.
+        variant: how the terms are computed.
         form: see `correlation_terms`; a temperature needs the D x D matrix.
 
     Raises:
@@ -89,8 +89,8 @@ def _cross_entropy_terms(one: Tensor, two: Tensor, temperature: float) -> dict[s
     if one.shape[1] == 1:
         raise ValueError("one dimension has no off-diagonal; give embeddings of two or more dimensions, or no τ")
     matrix = mean_over_processes(one.T @ two / len(one))  # (D, D)
-    places = torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
-    others = matrix.clamp_min(0).masked_fill(places, -torch.inf)
+    diagonal = torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
+    others = matrix.clamp_min(0).masked_fill(diagonal, -torch.inf)
     return {
         "invariance": -(matrix.diagonal() / temperature).logsumexp(0),
         "redundancy": (others / temperature).flatten().logsumexp(0),

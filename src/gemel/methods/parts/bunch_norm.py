@@ -13,9 +13,8 @@ class BunchNorm(nn.Module):
     """Batch norm without scale and shift whose statistics are shared by `bunch` consecutive images of the batch.
 
     z = (x - μ) / √(σ² + 1e-5) by column, μ and biased σ² over all views of the bunch's images: bunch · V rows. A bunch
-    may span several processes or be a part of one; one process splits its batch into the bunches of several. Its
-    state is that of `BatchNorm1d(width, affine=False)`, so that either can be loaded; the running statistics are the
-    mean over bunches.
+    may span several processes, or a process may hold several. The state is that of `BatchNorm1d(width, affine=False)`,
+    so that either can be loaded; the running statistics are the mean over bunches.
 
     Args:
         width: columns of the input.
@@ -34,10 +33,10 @@ class BunchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, rows: Tensor, views: int = 1) -> Tensor:
-        """Rows (V·B, width), view by view, to the same shape in float32 or wider.
+        """Normalise rows (V·B, width), view after view, in float32 or wider.
 
         Raises:
-            UserError: the global batch is not made of whole bunches, or bunches and processes cut each other.
+            UserError: bunches do not divide the global batch, or neither divide nor are multiples of a process's rows.
         """
         rows = widened(rows)
         if not self.training:
@@ -62,18 +61,18 @@ class BunchNorm(nn.Module):
         return z
 
     def _within(self, rows: Tensor, views: int, bunch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Whole bunches in this process: each is a set of columns of its own for PyTorch's kernel."""
+        """Normalise whole bunches of this process, each as columns of its own for PyTorch's kernel."""
         width = rows.shape[1]
         parts = rows.view(views, -1, bunch, width).transpose(1, 2)  # (V, bunch, bunches, width)
         columns = parts.reshape(views * bunch, -1)
         mean, variance = columns.new_zeros(2, columns.shape[1])
-        z = batch_norm(columns, mean, variance, training=True, momentum=1.0, eps=self.epsilon)  # writes its statistics
+        z = batch_norm(columns, mean, variance, training=True, momentum=1.0, eps=self.epsilon)  # writes the statistics
         variance = variance * (1 - 1 / len(columns))  # it wrote the unbiased one
         z = z.view(parts.shape).transpose(1, 2).reshape(rows.shape)
         return z, mean.view(-1, width).mean(0), variance.view(-1, width).mean(0)
 
     def _across(self, rows: Tensor, views: int, bunch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A bunch of several processes, which hold equally many of its rows."""
+        """Normalise by the statistics of several processes, each of which holds equally many rows of the bunch."""
         members = bunch * views // len(rows)
         first = rank() // members * members
 

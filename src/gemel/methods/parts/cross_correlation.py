@@ -1,4 +1,4 @@
-"""The two terms of Barlow Twins' loss in its two forms, and which is the cheaper."""
+"""The two terms of Barlow Twins' loss in two forms, and which form is cheaper."""
 
 from typing import Any, Literal, cast
 
@@ -15,25 +15,25 @@ from gemel.methods.parts.standardise import standardise_fixed
 Form = Literal["auto", "correlation", "gram"]
 
 PASSES = 250
-"""operations of a matrix product in the time that an entry of the D x D matrix takes beside the products"""
+"""cost of an entry of the D x D matrix beside the products, in operations of a matrix product"""
 START = 4e7
-"""the same for what the Gram form takes beside its products, at any size"""
+"""fixed cost of the Gram form beside its products"""
 OPERATIONS_A_BYTE = 500
-"""operations of a matrix product in the time that a byte takes between processes; accelerators: 200 to 2,000"""
+"""cost of sending a byte between processes; accelerators: 200 to 2,000"""
 
 
 def correlation_terms(one: Tensor, two: Tensor, *, form: Form = "auto", standardised: bool = True) -> dict[str, Tensor]:
-    r"""Σ_i (1 - C_ii)² and Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / N over the global batch; both forms are exact.
+    r"""Return Σ_i (1 - C_ii)² and Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / N over the global batch; both forms are exact.
 
     Args:
         one: (n, D), this process's rows of the first view.
         two: (n, D), of the second.
         form: correlation: by the D x D matrix; gram: by N x N matrices; auto: the cheaper.
-        standardised: whether columns are made of mean 0 and variance 1 here; else they are taken as they are.
+        standardised: whether columns are standardised here to mean 0 and variance 1; else they are used as given.
 
     Returns:
-        invariance and redundancy, scalars in float32, or in float64 where given; products and sums are never
-        narrower, whatever autocast says.
+        invariance and redundancy, scalars in float32 (float64 for float64 input); products and sums are never
+        narrower, under autocast too.
 
     Raises:
         ValueError: the shapes differ, are not (n, D), or the form is unknown.
@@ -52,13 +52,13 @@ def correlation_terms(one: Tensor, two: Tensor, *, form: Form = "auto", standard
 
 
 def check_pair(one: Tensor, two: Tensor) -> None:
-    """Raises ValueError unless both are (n, D) of one shape."""
+    """Raise ValueError unless both are (n, D) of one shape."""
     if one.shape != two.shape or one.ndim != 2:
         raise ValueError(f"two matrices (n, D) of one shape are needed, not {tuple(one.shape)} and {tuple(two.shape)}")
 
 
 def cheaper_form(n: int, width: int, processes: int = 1) -> Literal["correlation", "gram"]:
-    """The form that takes less time: operations, passes over the D x D matrix, and bytes between processes.
+    """Return the form that takes less time: operations, passes over the D x D matrix, bytes between processes.
 
     Args:
         n: rows of one process.

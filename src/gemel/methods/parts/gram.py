@@ -20,22 +20,22 @@ from gemel.methods.parts.precision import exact_products, pieces, widened
 from gemel.methods.parts.standardise import standardise_fixed
 
 BLOCK_ROWS = 128
-"""a Gram matrix is symmetric: blocks of so many rows are computed from the diagonal on and mirrored"""
+"""rows of a block: a Gram matrix is symmetric, so blocks are computed from the diagonal on and mirrored"""
 
 
 def gram_terms(one: Tensor, two: Tensor, standardised: bool) -> tuple[Tensor, Tensor]:
-    """Σ_i (1 - C_ii)² and Σ_i Σ_{j≠i} C_ij², in O(N² + N D) memory beside the inputs.
+    """Return Σ_i (1 - C_ii)² and Σ_i Σ_{j≠i} C_ij², in O(N² + N D) memory beside the inputs.
 
     Args:
         one: (n, D), this process's rows of the first view.
         two: (n, D), of the second.
-        standardised: whether columns are made of mean 0 and variance 1 here; else they are taken as they are.
+        standardised: whether columns are standardised here to mean 0 and variance 1; else they are used as given.
     """
     return cast(tuple[Tensor, Tensor], _Gram.apply(one, two, standardised))
 
 
 class _Gram(Function):
-    """Keeps the inputs, two rows of numbers for each view, and this process's rows of both Gram matrices."""
+    """Saves the inputs, mean and scale of each view, and this process's rows of both Gram matrices."""
 
     @staticmethod
     def forward(ctx: Any, one: Tensor, two: Tensor, standardised: bool) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ def _chunks(rows: Tensor) -> Iterator[slice]:
 
 
 def _add_gram(gram: Tensor, rows: Tensor, everywhere: Tensor) -> None:
-    """Adds rows · everywhereᵀ; on one process its blocks from the diagonal on."""
+    """Add rows · everywhereᵀ; on one process only blocks from the diagonal on."""
     if world_size() > 1:
         gram.addmm_(rows, everywhere.T)
         return
@@ -110,7 +110,7 @@ def _mirror(gram: Tensor) -> None:
 
 
 def _redundancy(grams: Tensor, diagonal: Tensor) -> Tensor:
-    """<G₁, G₂> / N² - Σ_i C_ii², summed in float64 where the device has it."""
+    """Return <G₁, G₂> / N² - Σ_i C_ii², summed in float64 where the device has it."""
     wide = torch.float32 if grams.device.type == "mps" else torch.float64
     total = grams.shape[2]
     blocks = zip(grams[0].split(BLOCK_ROWS), grams[1].split(BLOCK_ROWS), strict=True)

@@ -14,7 +14,7 @@ Norm = Literal["batch", "group", "none"]
 def mlp(
     *widths: int, bias: bool = True, norm: Norm = "batch", activation: Literal["relu", "gelu"] = "relu"
 ) -> nn.Sequential:
-    """Linear layers from widths[0] to widths[-1]; all but the last are followed by a norm and an activation.
+    """Return linear layers from widths[0] to widths[-1]; all but the last are followed by a norm and an activation.
 
     Args:
         widths: of the input and of every layer.
@@ -30,9 +30,9 @@ def mlp(
 
 
 def view_by_view(layers: nn.Sequential, views: Sequence[Tensor]) -> list[Tensor]:
-    """As `[layers(view) for view in views]`, each batch norm seeing every view by itself, in that order.
+    """Return `[layers(view) for view in views]`: each batch norm sees every view by itself, in that order.
 
-    The linear layers take all views in one product: wide weights, and their gradients, are read and written once.
+    The linear layers take all views in one product, so that wide weights and their gradients are touched once.
     """
     rows = torch.cat(list(views))
     for layer in layers:

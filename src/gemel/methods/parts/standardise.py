@@ -1,4 +1,4 @@
-"""Columns of mean 0 and variance 1 over the global batch: what Barlow Twins and its relatives do before their loss."""
+"""Columns standardised over the global batch, as Barlow Twins and its relatives do before their loss."""
 
 from torch import Tensor
 
@@ -10,21 +10,21 @@ EPSILON = 1e-5
 
 
 def centre(rows: Tensor) -> Tensor:
-    """z - μ by column over the global batch, (n, D); differentiable."""
+    """Return z - μ by column over the global batch, (n, D); differentiable."""
     rows = widened(rows)
     centred = rows - mean_over_processes(rows.mean(0))
     return centred - mean_over_processes(centred.mean(0))  # what rounding left of the mean
 
 
 def standardise(rows: Tensor) -> Tensor:
-    """(z - μ) / √(σ² + 1e-5) by column over the global batch, (n, D); σ² is the biased variance; differentiable."""
+    """Return (z - μ) / √(σ² + 1e-5) by column over the global batch, (n, D), σ² biased; differentiable."""
     centred = centre(rows)
     variance = mean_over_processes(centred.square().mean(0))
     return centred * (variance + EPSILON).rsqrt()
 
 
 def standardise_fixed(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same without a graph, for kernels that write their own backward.
+    """Return the same without a graph, for kernels with their own backward.
 
     Args:
         rows: (n, D), this process's.
@@ -33,7 +33,7 @@ def standardise_fixed(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         Z (n, D), μ (D,) and 1/√(σ² + 1e-5) (D,), in float32 or wider.
     """
     rows = widened(rows)
-    origin = rows[0]  # near enough to the mean that nothing is lost, and a constant column becomes exactly 0
+    origin = rows[0]  # close enough to the mean to lose no digits, and a constant column becomes exactly 0
     z = rows - origin
     mean = z.mean(0)
     if world_size() > 1:

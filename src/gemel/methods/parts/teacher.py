@@ -1,4 +1,4 @@
-"""A momentum teacher: a network that follows another."""
+"""A momentum teacher: a moving average of another network."""
 
 import copy
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class Teacher(nn.Module):
     """A copy of a student's networks whose parameters are an average of the student's, θ ← m θ + (1 - m) θ_student.
 
-    Buffers, the batch norms' statistics, are the teacher's own: they come from its own passes. It takes no gradient,
-    and skips no branches (drop path, dropout), whatever its student does.
+    Buffers (the batch norms' statistics) come from the teacher's own passes. It takes no gradient, and applies neither
+    drop path nor dropout.
 
     Args:
         students: the networks to follow, in the order of `networks`.
@@ -30,13 +30,13 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def copy(self, *students: nn.Module) -> None:
-        """Take parameters and buffers over as they are."""
+        """Copy the students' parameters and buffers."""
         for own, student in zip(self.networks, students, strict=True):
             own.load_state_dict(student.state_dict())
 
     @torch.no_grad()
     def follow(self, *students: nn.Module, momentum: float) -> None:
-        """One step of the average, m = `momentum`."""
+        """Take one step of the average, m = `momentum`."""
         own: list[Tensor] = list(self.networks.parameters())
         theirs = [one.detach() for student in students for one in student.parameters()]
         torch._foreach_lerp_(own, theirs, 1.0 - momentum)

@@ -59,11 +59,11 @@ def multi_crop_loss(
     temperature: float = 1.0,
     epsilon: float = 1e-5,
 ) -> dict[str, Tensor]:
-    r"""Mean of `twist_loss(views[i], views[j])` over the 2V - 3 pairs of a global view i < 2 and a later view j > i.
+    r"""Return the mean of `twist_loss(views[i], views[j])` over the 2V - 3 pairs of a global i < 2 and a later j > i.
 
     L = 1/(2V-3) Σ_{i<2} Σ_{j>i} L(z_i, z_j). The sum over pairs is linear in each view's P and log P, so every view's
     softmax is taken once, and beside the gradient only the logarithms are as large as the logits. All views take
-    gradients: the global ones are no fixed targets.
+    gradients; the global ones are not fixed targets.
 
     Args:
         views: logits after the batch norm, V >= 2 tensors (B, C), the two global views first.
@@ -94,11 +94,11 @@ def teacher_loss(
 ) -> dict[str, Tensor]:
     r"""L = 1/(2(V-1)) Σ_{i<2} Σ_{j≠i} KL(pᵀ_i‖pˢ_j) + α 1/V Σ_j EH(pˢ_j) - β 1/V Σ_j HE(pˢ_j).
 
-    The form of vision transformers: a momentum teacher's two global views are targets in one direction, and the
-    entropies are those of all V views of the student, equally weighted; τ holds for all terms.
+    As in the vision transformers' runs: a momentum teacher's two global views are targets in one direction, and the
+    entropies are those of all V views of the student, equally weighted; τ applies to all terms.
 
     Args:
-        teacher_logits: the teacher's logits of the two global views, (B, C) each; they take no gradient.
+        teacher_logits: the teacher's logits of the two global views, (B, C) each; without gradient.
         student_logits: the student's logits of V >= 2 views, (B, C) each, the same global views first.
         alpha: α, weight of the sharpness; 0.4 in the released settings.
         beta: β, weight of the diversity.
@@ -130,13 +130,13 @@ def self_labeling_loss(views: Sequence[Tensor], *, quantile: float, group: int |
     the threshold t = sort↓(c)[min(⌊q G⌋, G - 1)] of their group of G images. Labels and threshold take no gradient;
     with nothing kept the loss is 0 and its gradient zeros.
 
-    The released code tempers what chooses the weak view by τ; in all its runs τ is 1, and here it plays no part.
+    The released code divides the logits that choose the weak view by τ, which is 1 in all its runs; here there is none.
 
     Args:
         views: logits after the batch norm, V >= 2 tensors (B, C), the two global views first.
         quantile: q, the share of images to keep, 0..1.
-        group: G, images of the global batch in order, which must be whole groups; by default each process's batch,
-            as released. With a group that is set, several processes do what one does.
+        group: G, consecutive images of the global batch, which G must divide; by default each process's batch, as
+            released. With G given, several processes give what one gives.
 
     Returns:
         loss; threshold, mean over groups; kept, the fraction of images.
