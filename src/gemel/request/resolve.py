@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from gemel import backbones, methods
 from gemel.data.batches import Loader
+from gemel.data.messages import counted
 from gemel.data.pixel_values import Decoding
 from gemel.data.sources import open_source
 from gemel.data.sources.identity import fingerprint
@@ -64,6 +65,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
     if settings.then.epochs and len(method.stages) < 2:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
+    if source.passed_over:
+        say(f"skipped beside {len(source)} images: {counted(source.passed_over)}")
     for choice in (*asked.dropped, *choices, *more):
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
     for warning in facts.warnings:
@@ -78,7 +81,8 @@ def start(prepared: Prepared) -> str:
     assert prepared.claim is not None, "the first process asks"
     run = create(prepared.claim, render(prepared.settings.model_dump()))
     facts = environment(len(prepared.source), prepared.settings.threads or 1)
-    run.write_json("environment.json", facts | {"method": prepared.method.described()})
+    facts |= {"skipped": dict(prepared.source.passed_over), "method": prepared.method.described()}
+    run.write_json("environment.json", facts)
     return str(run.path)
 
 
