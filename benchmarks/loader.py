@@ -34,7 +34,7 @@ import torch
 from gemel.data.augment import Pixels
 from gemel.data.batches import Batch, Loader, Plan
 from gemel.data.decode import pillow_warns_nobody
-from gemel.data.image_cache import Kept
+from gemel.data.image_cache import ImageCache
 from gemel.data.sources import open_source
 from gemel.data.threaded_loader import Rows
 from gemel.reports.tables import Table, markdown
@@ -75,7 +75,7 @@ def one(folder: str, workers: int, memory: int, epochs: int) -> Measured:
     plan, written = Plan(open_source(folder), PhotoViews(), 224, 0, 32), addresses_of_rows()
     begin = time.perf_counter()
     steps = range(epochs * plan.steps_per_epoch)
-    loader = Loader(plan, steps, workers=workers, cache=Kept(plan.source, memory))
+    loader = Loader(plan, steps, workers=workers, cache=ImageCache(plan.source, memory))
     batches = (batch for batch in loader if isinstance(batch, Batch))
     next(batches)
     start = time.perf_counter()

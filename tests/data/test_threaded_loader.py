@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import write_photos
-from gemel.data import image_cache as kept
+from gemel.data import image_cache
 from gemel.data.batches import InferenceLoader, Loader, Plan
 from gemel.data.decode import Unreadable
-from gemel.data.image_cache import Kept
+from gemel.data.image_cache import ImageCache
 from gemel.data.sources import open_source
 from gemel.data.threaded_loader import PREFETCHED, Rows, assembled
 from gemel.errors import UserError
@@ -96,20 +96,40 @@ def test_images_are_kept_within_the_budget(tmp_path: Path, monkeypatch: pytest.M
         return one.copy()
 
     monkeypatch.setattr(kept, "load", load)
-    memory = Kept(source, 2 * one.nbytes)
+    memory = ImageCache(source, 2 * one.nbytes)
     for _ in range(2):
         for index in range(3):
             assert np.array_equal(memory.load(index), one)
         with pytest.raises(Unreadable):
             memory.load(3)
     assert loaded == [0, 1, 2, 3, 2, 3], "the first two are kept"
-    assert 0 < kept.default_budget() <= kept.KEPT_BYTES
+    assert 0 < image_cache.default_budget() <= image_cache.KEPT_BYTES
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        {"RANK": "1", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"},
+        {
+            "SLURM_PROCID": "1",
+            "SLURM_STEP_NUM_TASKS": "8",
+            "SLURM_LOCALID": "1",
+            "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+        },
+    ],
+    ids=["torchrun", "slurm"],
+)
+def test_the_processes_of_a_machine_share_its_memory(launcher: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = image_cache.default_budget()
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    assert image_cache.default_budget() == alone // 4
 
 
 def test_kept_images_change_no_view(tmp_path: Path) -> None:
     write_photos(tmp_path, 6)
     plan = Plan(open_source(tmp_path), PhotoViews(local_count=1), 16, 0, 3)
-    caches = (Kept(plan.source, 0), None)
+    caches = (ImageCache(plan.source, 0), None)
     without, within = (list(Loader(plan, range(4), workers=2, cache=cache)) for cache in caches)
     for one, two in zip(without, within, strict=True):
         assert all((a == b).all() for a, b in zip(one.views, two.views, strict=True))

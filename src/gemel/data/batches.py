@@ -12,13 +12,13 @@ from torch import Tensor
 from gemel.data import on_device
 from gemel.data.augment import Pixels, crop, put, put_planes
 from gemel.data.decode import Unreadable
-from gemel.data.image_cache import Kept
+from gemel.data.image_cache import ImageCache
 from gemel.data.listing import printable
-from gemel.data.sources import ArraySource, Source
+from gemel.data.sources import Source
 from gemel.data.threaded_loader import Rows, assembled
 from gemel.data.views import Draw, PhotoDraw, choose_partner, draw, order
 from gemel.errors import UserError
-from gemel.launcher import cores
+from gemel.launcher import cores, launched
 from gemel.settings.recipes import GlyphViews, PhotoViews, Views
 
 
@@ -156,12 +156,14 @@ class Loader:
         UserError: as `Plan.check`.
     """
 
-    def __init__(self, plan: Plan, steps: range | None = None, *, workers: int = 0, cache: Kept | None = None) -> None:
+    def __init__(
+        self, plan: Plan, steps: range | None = None, *, workers: int = 0, cache: ImageCache | None = None
+    ) -> None:
         plan.check()
         self.plan = plan
         self.steps = range(plan.steps_per_epoch) if steps is None else steps
         self.workers = workers
-        self.cache = Kept(plan.source) if cache is None else cache
+        self.cache = ImageCache(plan.source) if cache is None else cache
         self.rejected: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -199,7 +201,7 @@ class ViewLoader:
         *,
         batch_size: int = 256,
         workers: int = 0,
-        cache: Kept | None = None,
+        cache: ImageCache | None = None,
     ) -> None:
         views = plan.views.model_copy(update={"local_count": 0}) if isinstance(plan.views, PhotoViews) else plan.views
         self.plan = replace(plan, views=views, partners=None)
@@ -207,7 +209,7 @@ class ViewLoader:
         self.indices = np.arange(len(plan.source)) if indices is None else np.asarray(indices, np.int64)
         self.batch_size = batch_size
         self.workers = workers
-        self.cache = Kept(plan.source, 0) if cache is None else cache
+        self.cache = ImageCache(plan.source, 0) if cache is None else cache
         self.rejected: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -262,7 +264,7 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
     Raises:
         UserError: no image can be read.
     """
-    drawing = _Drawing(replace(plan, on_device=False), Kept(plan.source, 0), epoch, indices)
+    drawing = _Drawing(replace(plan, on_device=False), ImageCache(plan.source, 0), epoch, indices)
     drawing.fill(range(len(drawing)))
     return Drawn(drawing.batch(), drawing.rejected)
 
@@ -283,9 +285,9 @@ def draws_of(
 
 
 def default_workers(source: Source) -> int:
-    """Return the workers of a pass over the images: 0 for images in memory or few, else one for each core but one."""
-    few = isinstance(source, ArraySource) or len(source) < 512
-    return 0 if few else max(1, min(8, cores() - 1))
+    """Return the workers of a pass: 0 for images in memory or few, else this process's share of the cores but one."""
+    few = source.in_memory or len(source) < 512
+    return 0 if few else max(1, min(8, cores() // launched().local_processes - 1))
 
 
 class _Drawing(Rows):
@@ -299,7 +301,9 @@ class _Drawing(Rows):
         replaces: the next readable image takes the place of an unreadable one; else its row is left out.
     """
 
-    def __init__(self, plan: Plan, cache: Kept, epoch: int, indices: Sequence[int], *, replaces: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, cache: ImageCache, epoch: int, indices: Sequence[int], *, replaces: bool = True
+    ) -> None:
         self.count = plan.views.count
         super().__init__(len(indices), plan.views.sizes(plan.size) * (1 if plan.partners is None else 2))
         self.plan, self.cache, self.epoch, self.indices, self.replaces = plan, cache, epoch, indices, replaces

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from gemel.data.augment import Pixels
 from gemel.data.decode import load
-from gemel.data.sources import ArraySource, Source
+from gemel.data.sources import Source
+from gemel.launcher import launched
 
 KEPT_BYTES = 1_000_000_000
-"""at most this much is kept, and at most an eighth of the machine's memory, shared by its training processes"""
+"""at most this much is kept, and at most an eighth of the machine's memory, shared by gemel's processes on it"""
 
 
-class Kept:
+class ImageCache:
     """A source's images as pixels; the first ones met stay, until the budget is spent.
 
     Args:
@@ -36,7 +37,7 @@ class Kept:
         image = self._images.get(index)
         if image is None:
             image = load(self._source, index)
-            if not isinstance(self._source, ArraySource):
+            if not self._source.in_memory:
                 self._keep(index, image)
         return image
 
@@ -48,8 +49,8 @@ class Kept:
 
 
 def default_budget() -> int:
-    """Bytes of decoded images that a process keeps."""
+    """Return the bytes of decoded images that this process keeps."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no container, or one without a limit
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return min(KEPT_BYTES, memory // 8) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return min(KEPT_BYTES, memory // 8) // launched().local_processes

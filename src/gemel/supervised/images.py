@@ -12,7 +12,7 @@ from torch import Tensor
 from gemel.data.augment import Pixels
 from gemel.data.batches import default_workers, put_views
 from gemel.data.decode import Unreadable
-from gemel.data.image_cache import Kept
+from gemel.data.image_cache import ImageCache
 from gemel.data.sources import Source
 from gemel.data.threaded_loader import Rows, assembled
 from gemel.data.views import order
@@ -155,14 +155,14 @@ class Plan:
         Raises:
             UserError: no image of a class can be read.
         """
-        source, cache = self.images.source, Kept(self.images.source)
+        source, cache = self.images.source, ImageCache(self.images.source)
         for drawn in assembled(lambda step: _Drawing(self, step, cache), steps, default_workers(source)):
             rejected.update(drawn.rejected)
             yield drawn.step()
 
 
 class _Drawing(Rows):
-    def __init__(self, plan: Plan, step: int, cache: Kept) -> None:
+    def __init__(self, plan: Plan, step: int, cache: ImageCache) -> None:
         self.plan, self.cache = plan, cache
         self.epoch, batch = divmod(step, plan.steps_per_epoch)
         start = batch * plan.batch_size
