@@ -1,8 +1,8 @@
 """Embeddings read as an information bottleneck: from a run to its report."""
 
-import json
 from math import log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +10,13 @@ import torch
 
 import gemel
 from gemel.data.sources import open_source
+from gemel.errors import UserError
 from gemel.evaluations.bottleneck import bottleneck
 from gemel.evaluations.networks import open_subject
 from gemel.evaluations.view_features import see_views
 from gemel.methods.barlow_twins import barlow_twins_loss
 from gemel.reports.bottleneck_section import bottleneck_section
+from gemel.runs.run import BOTTLENECK
 from gemel.settings.recipes import VIEWS, Views
 
 
@@ -67,13 +69,28 @@ def test_other_methods_and_broken_networks_have_none(
     assert bottleneck(subject, source, np.arange(8), recipe) is None
 
 
-def test_the_report_says_when_images_are_few(photos_run: gemel.Run) -> None:
+def test_the_report_says_when_images_are_few(photos_run: gemel.Run, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("method: mine\n")
+    copy = gemel.load(tmp_path)
+    assert bottleneck_section(copy) is None
     found = photos_run.bottleneck()
     assert found is not None
-    said = bottleneck_section(found)
-    assert said is not None
-    assert "Fewer views than dimensions" not in said.about
-    few = bottleneck_section(json.loads(json.dumps(found)) | {"images": 16})
-    assert few is not None
-    assert "Fewer views than dimensions" in few.about
-    assert bottleneck_section(None) is None
+    for images, few in ((found["images"], False), (16, True)):
+        copy.write_json(BOTTLENECK, found | {"images": images})
+        section = bottleneck_section(copy)
+        assert section is not None
+        assert ("Fewer views than dimensions" in section.about) == few
+        assert len(section.rows) == 9
+    weightless = {key: value for key, value in found.items() if key not in ("lambda_param", "redundancy_share")}
+    copy.write_json(BOTTLENECK, weightless)
+    section = bottleneck_section(copy)
+    assert section is not None and len(section.rows) == 8
+
+
+@pytest.mark.parametrize("damage", [{"images": "many"}, {"spectrum": None}, {"ridge": "small"}, {"width": None}])
+def test_damaged_numbers_are_named(photos_run: gemel.Run, tmp_path: Path, damage: dict[str, Any]) -> None:
+    (tmp_path / "run.yaml").write_text("method: mine\n")
+    copy = gemel.load(tmp_path)
+    copy.write_json(BOTTLENECK, (photos_run.bottleneck() or {}) | damage)
+    with pytest.raises(UserError, match=r"bottleneck\.json is damaged"):
+        bottleneck_section(copy)

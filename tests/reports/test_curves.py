@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from gemel.reports.charts.curves import read_log
+from gemel.reports.charts.curves import charts, read_log
 from gemel.reports.charts.svg_charts import MOST_POINTS, thin
+from gemel.reports.method_facts import method_facts
 
 
 def test_thinning_keeps_the_ends_the_spikes_and_the_gaps() -> None:
@@ -27,6 +28,19 @@ def test_rows_stand_at_their_part_of_an_epoch_and_stages_follow_each_other() -> 
         "step": [1, 6, 11, 16, 21, 26, 31, 36],
         "loss": [1.0] * 8,
     })  # fmt: skip
-    log = read_log("one", "twist", table, {})
+    log = read_log("one", method_facts({"method": "twist"}, {}), table, {})
     assert log.x.tolist() == [0, 0.5, 1, 1.5, 1.5, 2, 2.5, 3]
     assert [(mark.value, mark.name) for mark in log.stages] == [(1.5, "self labeling")]
+
+
+def test_terms_of_the_loss_have_the_methods_own_reading() -> None:
+    """Terms of one first word share a chart; a column that the method says nothing of has its own."""
+    names = ("invariance", "redundancy", "std_before", "std_after", "kept", "other")
+    table = pa.table({"step": [1, 2], "loss": [1.0, 0.5]} | {name: [1.0, 2.0] for name in names})
+    terms = {name: f"reading of {name}" for name in names if name != "other"}
+    facts = method_facts({"method": "mine"}, {"method": {"title": "Mine", "terms": terms}})
+    found = {chart.title: chart for chart in charts([read_log("one", facts, table, {})])}
+    assert list(found) == ["Loss", "Terms of the loss", "Std", "Other"]
+    assert [line.name for line in found["Terms of the loss"].legend] == ["invariance", "redundancy", "kept"]
+    assert found["Std"].reading == "Std before: reading of std_before. Std after: reading of std_after."
+    assert not found["Other"].reading

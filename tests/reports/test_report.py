@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from gemel.errors import UserError
 from gemel.reports import build_report
+from gemel.reports.compare import compare_runs
 from gemel.runs.run import Run
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>"
@@ -89,7 +90,10 @@ def write_run(folder: Path, *, word: str = "digits", seed: int = 0) -> Run:
     }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     write_metrics(folder, metrics_rows())
-    (folder / "environment.json").write_text(json.dumps({"python": "3.11", "host": word}), encoding="utf-8")
+    terms = {name: f"reading of {name}" for name in ("consistency", "sharpness", "diversity")}
+    method = {"title": "TWIST", "terms": terms, "advice": {"one_class": "raise --method.beta"}, "protocols": {}}
+    facts = {"python": "3.11", "host": word, "method": method}
+    (folder / "environment.json").write_text(json.dumps(facts), encoding="utf-8")
     (folder / "rejected.csv").write_text("path,reason\n", encoding="utf-8")
     Run(folder).write_rejected({f"{word}/{index}.jpg": f"truncated {word}" for index in range(130)})
     table = pa.table({
@@ -215,6 +219,78 @@ def test_a_missing_file_costs_only_its_section(tmp_path: Path, missing: str) -> 
     assert "TWIST on digits" in page.text and "All settings" in page.text
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{", b"\xff\xfe\0", b"null", b"3", b"a,b\n1\n2,3\n"])
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "environment.json", "rejected.csv", "classes.parquet", "evaluations/gallery.json",
+             "evaluations/bottleneck.json", "evaluations/knn-12ab.json", "classes.yaml"]
+)  # fmt: skip
+def test_a_damaged_file_costs_only_its_section(tmp_path: Path, name: str, damage: bytes) -> None:
+    run = write_run(tmp_path / "one")
+    other = json.dumps({"protocol": "linear", "metrics": {"top1": 0.875}, "settings": {}})
+    (run.path / "evaluations" / "linear-34cd.json").write_text(other)
+    (run.path / name).write_bytes(damage)
+    page = read_report(run)
+    assert "TWIST on digits" in page.text and "All settings" in page.text and "87.5 %" in page.text
+    empty = {"metrics.csv": (b"",), "rejected.csv": (b"",), "classes.yaml": (b"", b"null")}
+    if damage not in empty.get(name, ()) and (name, damage) not in HARMLESS:
+        assert "Damaged files are left out" in page.text and f"{run.path / name} " in page.text
+
+
+HARMLESS = {(name, text) for name in ("metrics.csv", "rejected.csv") for text in (b"[]", b"{", b"null", b"3")}
+"""a head and no row"""
+
+
+@pytest.mark.parametrize(
+    "gallery",
+    [
+        {"classes": 3},
+        {"classes": [{"class": 0}]},
+        {"pictures": {"0": 3}},
+        {"neighbours": [{"query": {"id": "0", "path": "a"}, "neighbours": [{}]}]},
+        {"classes": [{"class": "x", "count": 1, "probability": 1, "certain": [], "uncertain": []}]},
+    ],
+)
+def test_a_gallery_of_another_form_is_left_out(tmp_path: Path, gallery: dict[str, Any]) -> None:
+    run = write_run(tmp_path / "one")
+    (run.path / "evaluations" / "gallery.json").write_text(json.dumps(gallery))
+    page = read_report(run)
+    assert "gallery.json is damaged" in page.text and "img" not in page.tags
+    assert "10 images in 3 classes" in page.text, "classes.parquet is whole"
+
+
+def test_a_picture_that_is_none_stays_a_string(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    write_gallery(run.path, "digits", "data:image/png;base64," + "é" * 40)
+    assert "img" in read_report(run).tags
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"epochs": "many"}, {"method": 3}, {"seed": None}, {"backbone": [1]}, {"images": 3}, {"optimizer": "lars"}],
+)
+def test_settings_of_another_type_are_shown_as_they_are(tmp_path: Path, changed: dict[str, Any]) -> None:
+    run = write_run(tmp_path / "one")
+    (run.path / "run.yaml").write_text(yaml.safe_dump(run.settings | changed))
+    assert "All settings" in read_report(run).text
+    assert "<svg" in compare_runs([run, write_run(tmp_path / "two")], published=True).html()
+
+
+def test_advice_is_the_methods_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    write_metrics(run.path, metrics_rows(classes_used=[1] * 60, classes=[4] * 60))
+    assert "To try: raise --method.beta" in read_report(run).text
+    (run.path / "environment.json").unlink()
+    text = read_report(run).text
+    assert "To try:" in text and "--method" not in text.partition("Settings and environment")[0]
+
+
+def test_the_reading_of_the_terms_is_the_methods_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    assert "Sharpness: reading of sharpness." in read_report(run).text
+    (run.path / "environment.json").unlink()
+    assert "Sharpness" in read_report(run).text and "reading of" not in read_report(run).text
+
+
 def test_a_run_that_has_only_settings(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("method: twist\n", encoding="utf-8")
     page = read_report(Run(tmp_path))
@@ -240,7 +316,7 @@ def test_values_that_are_no_numbers_leave_a_gap(tmp_path: Path, bad: str) -> Non
     losses = [0.5 if step < 40 else bad for step in range(60)]
     write_metrics(run.path, metrics_rows(loss=losses))
     page = read_report(run)
-    assert "20 rows without a number" in page.text and "then not a number" in page.text
+    assert "20 rows without a number" in page.text and "then not finite" in page.text
     assert not any("nan" in value or "inf" in value for value in page.values("d"))
     write_metrics(run.path, metrics_rows(loss=[bad] * 60))
     assert "Terms of the loss" in read_report(run).text

@@ -14,7 +14,7 @@ from gemel.evaluations.protocols.cluster import Cluster
 from gemel.evaluations.protocols.knn import Knn
 from gemel.evaluations.run_protocol import judge
 from gemel.evaluations.tables import class_table
-from gemel.runs.run import GALLERY, Run
+from gemel.runs.run import BOTTLENECK, GALLERY, Run
 from gemel.settings.recipes import VIEWS
 
 
@@ -47,7 +47,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     views = run.settings["views"]
     found = bottleneck(subject, source, seen.indices, VIEWS[views["name"]].model_validate(views))
     if found is not None:
-        run.write_json("evaluations/bottleneck.json", found)
+        run.write_json(BOTTLENECK, found)
     run.write_json(GALLERY, gallery(seen))
     return seen
 

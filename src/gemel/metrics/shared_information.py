@@ -1,8 +1,9 @@
 """What embeddings of two views share: Gaussian entropies, the spectrum of their cross-correlation C, IMAX, InfoNCE.
 
-Appendix A of arXiv 2103.03230 reads Barlow Twins' loss as an information bottleneck: it maximises I(Z, Y) - β I(Z, X) for Gaussian embeddings Z of distorted images Y of images X. Up to
-constants that is E_X log|Σ_{Z|X}| + (1 - β)/β log|Σ_Z|: little entropy given the image, much without it. For β > 1 the
-second coefficient is negative; a retelling that drops its sign would minimise both.
+Appendix A of arXiv 2103.03230 reads Barlow Twins' loss as an information bottleneck: it maximises I(Z, Y) - β I(Z, X)
+for Gaussian embeddings Z of distorted images Y of images X. Up to constants that is
+E_X log|Σ_{Z|X}| + (1 - β)/β log|Σ_Z|: little entropy given the image, much without it. For β > 1 the second
+coefficient is negative; a retelling that drops its sign would minimise both.
 
 All answers are Python numbers unless said otherwise; embeddings that are not finite give NaN.
 """

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gemel.errors import UserError
 from gemel.reports.charts.curves import Chart
 from gemel.reports.charts.svg import Mark
 from gemel.reports.charts.svg_charts import Series, line_chart
 from gemel.reports.formatting import number, percent
+from gemel.runs.run import BOTTLENECK, Run
 
 
 class Bottleneck(NamedTuple):
@@ -20,10 +22,22 @@ class Bottleneck(NamedTuple):
     spectrum: Chart
 
 
-def bottleneck_section(found: Mapping[str, Any] | None) -> Bottleneck | None:
-    """Return the numbers of evaluations/bottleneck.json in words; None where there are none."""
+def bottleneck_section(run: Run) -> Bottleneck | None:
+    """Return the numbers of evaluations/bottleneck.json in words; None where there is no such file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    found = run.bottleneck()
     if not found:
         return None
+    try:
+        return _section(found)
+    except (KeyError, TypeError, ValueError) as error:  # numbers are missing, or are none
+        raise UserError(f"{run.path / BOTTLENECK} is damaged: {error!r}; delete it") from error
+
+
+def _section(found: Mapping[str, Any]) -> Bottleneck:
     images, width = found["images"], found["width"]
     about = (
         f"Of two views of {images:,} images, {width:,} dimensions, standardised. An embedding should vary much over "

@@ -11,15 +11,17 @@ from gemel.reports.run_summary import differences, figure_table, run_names, stor
 from gemel.runs.run import Run, write_text
 
 CHARTS_AT_ONCE = 6
-"""Further curves wait in a fold: who has a folder of photos wants to see the classes before the learning rate."""
+"""further curves are folded: most users look for the classes before the learning rate"""
 CLASSES_AT_ONCE = 24
+CLASSES_LISTED = 1000
+"""rows of the table of classes without pictures"""
 
 
 def build_report(runs: Sequence[Run], out: Path | None = None) -> Path:
     """Write one HTML file that needs nothing else: no network, no script, no other file.
 
     Args:
-        runs: one run is told in full; several are compared, each told in a fold
+        runs: one run is shown in full; several are compared, each in a fold
         out: the file; the first run's report.html, if left out
 
     Returns:
@@ -53,4 +55,5 @@ def _page(runs: Sequence[Run]) -> str:
         style=style,
         charts_at_once=CHARTS_AT_ONCE,
         classes_at_once=CLASSES_AT_ONCE,
+        classes_listed=CLASSES_LISTED,
     )

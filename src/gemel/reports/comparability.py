@@ -1,4 +1,4 @@
-"""What keeps two results from being compared, and why."""
+"""Comparability of two results: what differs, and in which words to say so."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from gemel.reports.seed_groups import Column, Group, rules_of
 Kind = Literal["data", "protocol", "network", "epochs", "form", "seeds", "unfinished"]
 
 PROTOCOLS = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tune"}
-"""protocols by the word that the published table uses; clustering's metrics stand there bare"""
+"""protocols by the published table's word; clustering has none there"""
 TRANSFERRED = {"transfer": "linear", "transfer-finetune": "fine-tune"}
 """likewise, of those whose scores name the data set: SET_top1"""
 ALIASES = {
@@ -25,7 +25,7 @@ ALIASES = {
     "oxfordpets": "pets",
     "inaturalist2018": "inat18",
 }
-"""one name for what several write differently"""
+"""one name for what is written in several ways"""
 
 
 class Mark(NamedTuple):
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 
 
 def printed_metric(column: Column) -> str:
-    """Say a score as the published table names it, without its brackets.
+    """Return a score as the published table names it, without its brackets.
 
     >>> printed_metric(Column("knn", "top1")), printed_metric(Column("cluster", "kmeans_nmi"))
     ('k-NN top1', 'k-means NMI')
@@ -48,7 +48,7 @@ def printed_metric(column: Column) -> str:
 
 
 def printed(column: Column, settings: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Say under which metric and data the published table has a score; None: under the data's own name, whatever it is.
+    """Return metric and data under which the published table has a score; None: the data's own name.
 
     >>> printed(Column("transfer", "pets_mean_per_class"), {})
     ('linear mean per class', 'pets')
@@ -72,13 +72,13 @@ def printed(column: Column, settings: Mapping[str, Any]) -> tuple[str, str | Non
 
 
 def stands_beside(row: Published, group: Group, column: Column) -> bool:
-    """Say whether a printed number of a score's metric is of the same data, or of the same method on any."""
+    """Return whether a printed number of a score's metric is of the same data, or of the same method on any."""
     _, data = printed(column, group.protocols[column])
     if data is not None:
         return same(row.data, data)
     if same(row.data, _judged_on(group, column)):
         return True
-    return form_of(row.method, group.method) is not None and not row.data.endswith("% labels")  # those are semi's
+    return form_of(row.method, group.method.name) is not None and not row.data.endswith("% labels")  # those are semi's
 
 
 def bare_metric(row: Published) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def bare_metric(row: Published) -> tuple[str, str]:
 
 
 def same(one: str, two: str) -> bool:
-    """Say whether two names of a data set or a network mean the same.
+    """Return whether two names of a dataset or a network mean the same.
 
     >>> same("ResNet-50", "resnet50"), same("ImageNet-1k val", "imagenet"), same("CIFAR-10", "cifar100")
     (True, True, False)
@@ -97,7 +97,7 @@ def same(one: str, two: str) -> bool:
 
 
 def marks_of_published(row: Published, group: Group, column: Column) -> list[Mark]:
-    """Find what keeps a printed number from being compared with a group's score."""
+    """Return what keeps a printed number from being compared with a group's score."""
     marks: list[Mark] = []
     here = printed(column, group.protocols[column])[1] or _judged_on(group, column)
     if not same(row.data, here):
@@ -115,14 +115,14 @@ def marks_of_published(row: Published, group: Group, column: Column) -> list[Mar
         marks.append(Mark("epochs", "epochs not stated"))
     elif row.epochs != epochs:
         marks.append(Mark("epochs", f"{row.epochs} epochs, here {epochs}"))
-    form = form_of(row.method, group.method)
+    form = form_of(row.method, group.method.name)
     if form:
         marks.append(Mark("form", f"form: {form}"))
     return marks
 
 
 def marks_of_group(group: Group, first: Group) -> list[Mark]:
-    """Find what keeps a group's scores from being compared with those of the first group."""
+    """Return what keeps a group's scores from being compared with those of the first group."""
     marks: list[Mark] = []
     for column in group.scores:
         if column in first.scores:
@@ -142,12 +142,11 @@ def marks_of_group(group: Group, first: Group) -> list[Mark]:
 
 def _marks_of_runs(group: Group) -> list[Mark]:
     marks: list[Mark] = []
-    if len(set(group.seeds)) < len(group.seeds):
+    if len(set(map(str, group.seeds))) < len(group.seeds):
         marks.append(Mark("seeds", "two runs share a seed: no repetition, the spread is too small"))
-    unfinished = [run.path for run in group.runs if not run.evaluations()]
-    if unfinished:
-        number = f"{len(unfinished)} of {len(group.runs)} runs without scores"
-        marks.append(Mark("unfinished", f"{number} (no labels, or not ended: gemel resume {unfinished[0]})"))
+    if group.unfinished:
+        number = f"{len(group.unfinished)} of {len(group.runs)} runs without scores"
+        marks.append(Mark("unfinished", f"{number} (no labels, or not ended: gemel resume {group.unfinished[0].path})"))
     return marks
 
 
@@ -165,7 +164,7 @@ def _judged_on(group: Group, column: Column) -> str:
 
 
 def _data_of(settings: Mapping[str, Any]) -> str:
-    """The data set, or the folder's name; empty where it is not told."""
+    """Return the dataset, or the folder's name; empty where it is not recorded."""
     return Path(str(settings.get("data") or "")).name
 
 

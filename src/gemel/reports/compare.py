@@ -1,4 +1,4 @@
-"""Several runs beside each other and beside the published results: one table, with a mark where it would mislead."""
+"""Several runs and published results in one table, with a mark at what does not compare."""
 
 import csv
 from collections.abc import Sequence
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from gemel.errors import UserError
 from gemel.metrics.spread import Spread, spread_of
 from gemel.published import Published, everything, form_of
-from gemel.reports.charts.curves import Chart, charts, read_log
+from gemel.reports.charts.curves import Chart, Log, charts, read_log
 from gemel.reports.charts.error_bars import Points, said, spread_chart
 from gemel.reports.comparability import (
     TRANSFERRED,
@@ -20,23 +22,23 @@ from gemel.reports.comparability import (
     printed,
     stands_beside,
 )
-from gemel.reports.formatting import FRACTIONS, method_name, number, plural
-from gemel.reports.run_summary import run_names
+from gemel.reports.formatting import FRACTIONS, number, plural
+from gemel.reports.run_summary import read_or_report, run_names
 from gemel.reports.seed_groups import Column, Group, groups_of
 from gemel.reports.tables import Table, markdown, page
 from gemel.runs.output_paths import check_suffix
 from gemel.runs.run import Run, write_atomically, write_text
 
 MAIN = ("top1", "mean_per_class", "acc", "nmi", "kmeans_acc", "map_area")
-"""Scores that the terminal has room for, and that get a chart, beside all of `TRANSFERRED`; files hold all."""
+"""scores that the terminal has room for, and that get a chart, beside all of `TRANSFERRED`; files hold all"""
 MOST_ACROSS = 6
-"""More scores than this stand below each other in the terminal."""
+"""more scores than this stand below each other in the terminal"""
 PER_CENT = (*FRACTIONS, "nmi", "ami", "ari", "map", "average")
-"""Scores by a part of their name that are told in per cent, as papers print them."""
+"""scores by a part of their name that are shown in per cent, as papers print them"""
 MOST_PUBLISHED = 8
-"""Published rows in the terminal."""
+"""published rows in the terminal"""
 LETTERS = {"data": "D", "protocol": "P", "network": "N", "epochs": "E", "form": "F", "seeds": "S", "unfinished": "U"}
-"""Of the kinds of marks, where there is no room for words."""
+"""of the kinds of marks, where there is no room for words"""
 NOTE = (
     "Mean ± standard error over seeds; shares and NMI, AMI, ARI in per cent, as papers print them. "
     "A mark says why a row does not compare with the first one, a published row with the nearest of ours."
@@ -58,23 +60,25 @@ class Comparison:
     Args:
         groups: of runs that differ in their seed alone.
         neighbours: published results, those that compare best first.
+        problems: damaged files, which are left out.
     """
 
     groups: tuple[Group, ...]
     neighbours: tuple[Neighbour, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[Column]:
-        """Every score of any run, those of a protocol together, of a method's own classes before those of k-means."""
+        """Scores of any run: those of a protocol together, those of a method's classes before those of k-means."""
         found = dict.fromkeys(column for group in self.groups for column in group.scores)
         return sorted(found, key=lambda one: (one.protocol, one.options, one.metric.startswith("kmeans_")))
 
     def marks(self, group: Group) -> list[Mark]:
-        """What keeps a group from being compared with the first one."""
+        """Return what keeps a group from being compared with the first one."""
         return marks_of_group(group, self.groups[0])
 
     def short_table(self) -> Table:
-        """The main scores, and a letter for each mark: for the terminal."""
+        """Return the main scores, and a letter for each mark: for the terminal."""
         columns = [column for column in self.columns if _is_main(column)]
         if len(columns) > MOST_ACROSS:
             return self._tall_table(columns)
@@ -90,7 +94,7 @@ class Comparison:
         return Table("", heads, tuple(rows), self._note(shown[:MOST_PUBLISHED]))
 
     def _tall_table(self, columns: Sequence[Column]) -> Table:
-        """One row a score, one column a group; of the published rows only the nearest of each score."""
+        """Return a row for each score and a column for each group; of published rows the nearest to each score."""
         heads = ["score", *(group.name for group in self.groups)]
         nearest = {column: one for one in reversed(self.neighbours) for column in one.values if column in columns}
         rows = [["seeds", *(str(len(group.runs)) for group in self.groups)]]
@@ -104,22 +108,25 @@ class Comparison:
         return Table("", tuple(heads), tuple(tuple(row) for row in rows), self._note(shown))
 
     def _note(self, shown: Sequence[Neighbour]) -> str:
-        """Say what the letters mean, and how many published rows are not shown."""
+        """Return what the letters mean, how many published rows are not shown, and which files are damaged."""
         marks = [mark for group in self.groups for mark in self.marks(group)]
         marks += [mark for one in shown for mark in one.marks]
         legend = ", ".join(f"{LETTERS[kind]} {kind}" for kind in dict.fromkeys(mark.kind for mark in marks))
         left = len(self.neighbours) - len(shown)
         more = f" {plural(left, 'published row')} more in a file: --out compared.md" if left else ""
-        return NOTE + (f" Marks: {legend}." if legend else "") + more
+        return NOTE + (f" Marks: {legend}." if legend else "") + more + self._left_out()
+
+    def _left_out(self) -> str:
+        return f" Left out: {'; '.join(self.problems)}." if self.problems else ""
 
     def table(self) -> Table:
-        """Every score, and the marks in full."""
+        """Return every score, and the marks in full."""
         columns = self.columns
         heads = ("run", "method", "network", "data", "epochs", "seeds", *(str(one) for one in columns),
                  "not comparable because", "source")  # fmt: skip
         rows = [
             (
-                *(group.name, method_name(group.method), group.network, group.data),
+                *(group.name, group.method.title, group.network, group.data),
                 *(str(group.settings.get("epochs", "")), str(len(group.runs))),
                 *(_cell(group, column) for column in columns),
                 *(_words(self.marks(group)), ", ".join(run_names([run.path for run in group.runs]))),
@@ -131,21 +138,25 @@ class Comparison:
             epochs = "" if row.epochs is None else str(row.epochs)
             about = ("published", row.method, row.network, row.data, epochs, "")
             rows.append((*about, *scores, _words(marks), f"{row.table}; {row.source}"))
-        return Table("Scores", heads, tuple(rows), NOTE)
+        return Table("Scores", heads, tuple(rows), NOTE + self._left_out())
 
     def markdown(self) -> str:
-        """The whole table in Markdown."""
+        """Return the whole table in Markdown."""
         table = self.table()
         return f"{markdown(table)}\n\n{table.note}\n"
 
     def html(self) -> str:
-        """One page that needs nothing else: a chart of each main score, the table, the curves of training."""
-        runs = [run for group in self.groups for run in group.runs]
-        names = run_names([run.path for run in runs])
-        read = [(name, run.settings, run.metrics()) for name, run in zip(names, runs, strict=True)]
-        logs = [read_log(name, str(set_["method"]["name"]), rows, set_) for name, set_, rows in read if rows.num_rows]
+        """Return one page that needs nothing else: a chart of each main score, the table, the curves of training."""
+        runs = [(run, group.method) for group in self.groups for run in group.runs]
+        names, problems = run_names([run.path for run, _ in runs]), list[str]()
+        logs: list[Log] = []
+        for name, (run, method) in zip(names, runs, strict=True):
+            table = read_or_report(run.metrics, pa.table({}), problems)
+            if table.num_rows:
+                logs.append(read_log(name, method, table, run.settings))
         drawn = [chart for column in self.columns if _is_main(column) for chart in self._chart(column)]
         facts = [f"{plural(len(runs), 'run')} in {plural(len(self.groups), 'group')}"]
+        facts += [f"Left out: {problem}" for problem in problems]
         return page("Runs compared", facts, [self.table()], [*drawn, *(charts(logs) if logs else [])])
 
     def write(self, out: Path) -> None:
@@ -169,14 +180,14 @@ class Comparison:
         return [Chart(str(column), "Mean and standard error over seeds.", (), drawing, "")]
 
     def _write_csv(self, path: Path) -> None:
-        """Write a row a number; ours as measured, published ones as printed."""
+        """Write a row for each number; ours as measured, published ones as printed."""
         heads = ("run", "method", "network", "data", "epochs", "score", "mean", "standard_error", "runs",
                  "unit", "not_comparable_because", "source")  # fmt: skip
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(heads)
             for group in self.groups:
-                about = (group.name, group.method, group.network, group.data, group.settings.get("epochs"))
+                about = (group.name, group.method.name, group.network, group.data, group.settings.get("epochs"))
                 source = " ".join(str(run.path) for run in group.runs)
                 for column in group.scores:
                     mean, error, count = spread_of(group.scores[column])
@@ -190,23 +201,24 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[Run], *, published: bool) -> Comparison:
-    """Read the folders of runs: settings and evaluations, nothing else.
+    """Read settings and results of runs; a damaged file is named in the comparison and left out.
 
     Args:
         runs: one at least.
         published: set beside them the published results of the same scores by the same method or on the same data.
 
     Raises:
-        UserError: no run, or a damaged one.
+        UserError: no run, or a damaged run.yaml.
     """
     if not runs:
         raise UserError("no run was given; name at least one folder of a run")
-    groups = tuple(groups_of(runs))
-    return Comparison(groups, tuple(_neighbours(groups)) if published else ())
+    problems: list[str] = []
+    groups = tuple(groups_of(runs, problems))
+    return Comparison(groups, tuple(_neighbours(groups)) if published else (), tuple(problems))
 
 
 def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
-    """Find printed numbers of our scores, by our methods or on our data; fewest marks first, then our methods."""
+    """Return printed numbers of our scores, by our methods or on our data; fewest marks first, then our methods."""
     columns: dict[str, dict[Column, None]] = {}
     for group in groups:
         for column in group.scores:
@@ -225,7 +237,7 @@ def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
             found[key] = Neighbour(row, values, tuple(joined))
 
     def distance(one: Neighbour) -> tuple[int, bool]:
-        foreign = all(form_of(one.row.method, group.method) is None for group in groups)
+        foreign = all(form_of(one.row.method, group.method.name) is None for group in groups)
         return len({mark.kind for mark in one.marks}), foreign
 
     return sorted(found.values(), key=distance)
@@ -236,7 +248,7 @@ def _is_main(column: Column) -> bool:
 
 
 def _spread(group: Group, column: Column) -> Spread:
-    """Take mean and error in per cent, where papers print per cent."""
+    """Return mean and error, in per cent where papers print per cent."""
     mean, error, count = spread_of(group.scores[column])
     whole = 100 if _in_per_cent(group, column) else 1
     return Spread(whole * mean, None if error is None else whole * error, count)

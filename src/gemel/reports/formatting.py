@@ -1,13 +1,11 @@
-"""Numbers and names as a reader wants to see them."""
+"""Numbers and names for a reader."""
 
 import math
-
-METHODS = {"twist": "TWIST", "barlow_twins": "Barlow Twins"}
-"""Methods whose authors write the name in a way of their own; the others take their file's name with spaces."""
 
 NAMES = {
     "acc": "clustering accuracy",
     "class_entropy": "effective number of classes",
+    "classes_per_image": "effective number of classes per image",
     "lr": "learning rate",
     "images_per_second": "images a second",
     "rankme": "effective rank (RankMe)",
@@ -33,7 +31,7 @@ INFINITE = "not finite"
 
 
 def words(name: str) -> str:
-    """Say a column's, score's or setting's name in words.
+    """Return the name of a column, score or setting in words.
 
     >>> words("class_agreement"), words("kmeans_nmi")
     ('class agreement', 'k-means NMI')
@@ -42,12 +40,12 @@ def words(name: str) -> str:
 
 
 def score_name(name: str) -> str:
-    """Say a score's name beside its protocol, which tells the rest: `acc` of a clustering is its accuracy."""
+    """Return a score's name as it stands beside its protocol: `acc` of a clustering is its accuracy."""
     return " ".join(PARTS.get(part, part) for part in name.split("_"))
 
 
 def sentence(text: str) -> str:
-    """Begin with a capital; names in a spelling of their own ("k-NN", "NMI") stay as they are.
+    """Capitalise the first letter, but of names with their own spelling ("k-NN", "NMI").
 
     >>> sentence("class entropy"), sentence("k-NN")
     ('Class entropy', 'k-NN')
@@ -55,13 +53,8 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
-def method_name(name: str) -> str:
-    """Say a method's name as its authors write it, where that is known."""
-    return METHODS.get(name, sentence(name.replace("_", " ")))
-
-
 def number(value: float, digits: int = 4) -> str:
-    """Say a number in a few digits, with a true minus sign.
+    """Return a number with a few digits and a true minus sign.
 
     >>> number(-1.23456), number(1797), number(0.00000123), number(float("nan"))
     ('−1.235', '1,797', '1.23e−6', 'not finite')
@@ -79,7 +72,7 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Say a fraction in per cent.
+    """Return a fraction in per cent.
 
     >>> percent(0.9836), percent(1.0)
     ('98.4 %', '100 %')
@@ -90,14 +83,14 @@ def percent(fraction: float) -> str:
 
 
 def score(name: str, value: float) -> str:
-    """Say a score: right answers in per cent, other fractions with three digits, the rest as numbers."""
+    """Return a score: shares of right answers in per cent, other fractions with three digits, the rest as numbers."""
     if 0 <= value <= 1 and any(part in name.lower() for part in FRACTIONS):
         return percent(value)
     return f"{value:.3f}".replace("-", "−") if abs(value) <= 1 else number(value)
 
 
 def duration(seconds: float) -> str:
-    """Say a time in its two largest units.
+    """Return a duration in its two largest units.
 
     >>> duration(42.3), duration(3725), duration(200000)
     ('42 s', '1 h 2 min', '2 d 7 h')
@@ -111,5 +104,5 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:
-    """Say how many: `plural(1, "class", "classes")` is "1 class"."""
+    """Return a count with its noun: `plural(1, "class", "classes")` is "1 class"."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"

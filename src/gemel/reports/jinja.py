@@ -1,4 +1,4 @@
-"""The pages' templates."""
+"""Templates of the pages."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def rendered(template: str, **values: Any) -> str:
-    """Fill a template of this folder.
+    """Return a template of this folder with its values.
 
-    Paths, class names and reasons are other people's text: everything is escaped but our own drawings.
+    Paths, class names and reasons may hold any text: everything is escaped but our own drawings.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -1,35 +1,39 @@
 """A run in words and numbers: verdict, key figures, scores, settings."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from gemel.errors import UserError
 from gemel.metrics.health import Finding, health
 from gemel.reports.bottleneck_section import Bottleneck, bottleneck_section
 from gemel.reports.charts.curves import Chart, Log, charts, read_log
-from gemel.reports.class_gallery import Classes, Neighbourhood, classes_of, neighbourhoods_of
-from gemel.reports.formatting import method_name, number, percent, score, score_name, sentence, words
+from gemel.reports.class_gallery import Classes, Gallery, Neighbourhood, classes_of, neighbourhoods_of, read_gallery
+from gemel.reports.formatting import number, percent, score, score_name, sentence, words
+from gemel.reports.method_facts import method_facts, section_name
 from gemel.runs.class_names import read_names
-from gemel.runs.run import Run
+from gemel.runs.run import GALLERY, Run
+
+T = TypeVar("T")
 
 MOST_REJECTED = 100
 VERDICTS = {"bad": "Not usable", "warning": "Worth a look", "good": "Healthy"}
-"""What to call a run by the gravest of its findings, which stands first here."""
+"""titles by the gravest finding, the gravest first"""
 HEADLINES = ("acc", "accuracy", "top1", "mean_per_class", "nmi")
-"""The score that stands for an evaluation among the key figures; its first one, if it has none of these."""
+"""scores that stand for an evaluation among the key figures; its first one, if it has none of these"""
 PROBES = ("knn", "acc", "nmi")
 WITHOUT_LABELS = ("rankme", "agreement", "class_agreement")
 MOST_SCORES = 4
 JUDGED = {"kmeans_": "k-means", "": "classes"}
-"""What a score judges, by the beginning of its name, where an evaluation judges two things."""
+"""what a score judges, by its prefix, where an evaluation judges two things"""
 
 
 class Figure(NamedTuple):
-    """A key figure: what, how much, and a word on it."""
+    """A key figure: name, value, and a remark."""
 
     name: str
     value: str
@@ -64,10 +68,12 @@ class Scores(NamedTuple):
 
 
 class Story(NamedTuple):
-    """Everything that the page tells of one run."""
+    """Everything that the page says about one run."""
 
     name: str
-    place: str
+    folder: str
+    problems: tuple[str, ...]
+    """damaged files, which are left out"""
     anchor: str
     title: str
     facts: tuple[str, ...]
@@ -86,21 +92,30 @@ class Story(NamedTuple):
 
 
 def story(run: Run, name: str, index: int) -> Story:
-    """Read a run's folder once, and say it."""
-    settings = run.settings
-    table, assigned, gallery = run.metrics(), run.classes(), run.gallery()
-    environment, evaluations, rejected = run.environment, run.evaluations(), run.rejected()
-    method = _name(settings.get("method"))
+    """Read a run's folder once; a damaged file is named, and costs its own section only.
+
+    Raises:
+        UserError: run.yaml is damaged.
+    """
+    settings, problems = run.settings, list[str]()
+    environment: dict[str, Any] = read_or_report(lambda: run.environment, {}, problems)
+    table = read_or_report(run.metrics, pa.table({}), problems)
+    assigned = read_or_report(run.classes, None, problems)
+    rejected = read_or_report(run.rejected, pa.table({}), problems)
+    gallery = read_or_report(lambda: read_gallery(run.gallery(), run.path / GALLERY), Gallery(), problems)
+    names: dict[int, str] = read_or_report(lambda: read_names(run), {}, problems)
+    evaluations = run.evaluations(problems.append)
+    method = method_facts(settings, environment)
     log = read_log(name, method, table, settings)
-    classes = classes_of(gallery, assigned, log.classes, read_names(run))
+    classes = classes_of(gallery, assigned, log.classes, names)
     images = environment.get("images") or (assigned.num_rows if assigned is not None else 0)
     return Story(
         name=name,
-        place=str(run.path),
+        folder=str(run.path),
         anchor=f"run{index}",
-        title=f"{method_name(method)} on {_images_name(settings)}",
+        title=f"{method.title} on {_images_name(settings)}",
         facts=tuple(_facts(settings, environment)),
-        verdict=_verdict(health(_measured(table, log))),
+        verdict=_verdict(health(_measured(table, log), method.advice)),
         figures=(
             *([Figure("Images", f"{images:,}")] if isinstance(images, int) and images else []),
             *_of_training(log, settings),
@@ -110,18 +125,28 @@ def story(run: Run, name: str, index: int) -> Story:
         log=log,
         charts=tuple(charts([log])),
         evaluations=tuple(_scores(evaluation) for evaluation in evaluations),
-        bottleneck=bottleneck_section(run.bottleneck()),
+        bottleneck=read_or_report(lambda: bottleneck_section(run), None, problems),
         classes=classes,
         neighbours=tuple(neighbourhoods_of(gallery)),
         rejected_count=rejected.num_rows,
         rejected=tuple(rejected.slice(0, MOST_REJECTED).to_pylist()),
         settings=tuple(flat(settings)),
-        environment=tuple(flat(environment)),
+        environment=tuple(flat({key: value for key, value in environment.items() if key != "method"})),
+        problems=tuple(problems),
     )
 
 
+def read_or_report(read: Callable[[], T], instead: T, problems: list[str]) -> T:
+    """Return what is read; of a damaged file what stands for it, and its message goes to the problems."""
+    try:
+        return read()
+    except UserError as error:
+        problems.extend(error.mistakes)
+        return instead
+
+
 def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Spell a tree of settings in dotted names, as the command line takes them."""
+    """Yield a tree of settings by dotted names, as the command line takes them."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{before}{key}.")
@@ -133,7 +158,7 @@ def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]
 
 
 def differences(stories: Sequence[Story]) -> list[tuple[str, tuple[str, ...]]]:
-    """Find the settings that the runs do not share."""
+    """Return the settings in which the runs differ."""
     each = [dict(story.settings) for story in stories]
     keys = dict.fromkeys(key for settings in each for key in settings)
     rows = [(key, tuple(settings.get(key, "–") for settings in each)) for key in keys]
@@ -141,7 +166,7 @@ def differences(stories: Sequence[Story]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def figure_table(stories: Sequence[Story]) -> tuple[list[str], list[tuple[Story, list[Figure]]]]:
-    """Set the key figures of several runs side by side: the heads of the columns, and a row for each run."""
+    """Return the key figures of several runs side by side: the heads of the columns, and a row for each run."""
     heads = list(dict.fromkeys(figure.name for story in stories for figure in story.figures))
     rows: list[tuple[Story, list[Figure]]] = []
     for each in stories:
@@ -151,7 +176,7 @@ def figure_table(stories: Sequence[Story]) -> tuple[list[str], list[tuple[Story,
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """Call each run by its folder, with as many folders above as it takes to tell them apart."""
+    """Name each run by its folder, with as many folders above as it takes to tell them apart."""
     whole = [path.resolve().parts for path in paths]
     for length in range(1, max(len(parts) for parts in whole)):
         names = ["/".join(parts[-length:]) for parts in whole]
@@ -160,24 +185,20 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     return [f"{path} ({number})" for number, path in enumerate(paths, start=1)]
 
 
-def _name(section: Any) -> str:
-    return str(section.get("name", "")) if isinstance(section, Mapping) else str(section or "")
-
-
 def _images_name(settings: Mapping[str, Any]) -> str:
-    """Call a folder of images by its own name; its whole path stands among the settings."""
+    """Return a folder's own name; its whole path stands among the settings."""
     images = str(settings.get("images") or "images")
     return Path(images).name or images
 
 
 def _facts(settings: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator[str]:
-    if backbone := _name(settings.get("backbone")):
+    if backbone := section_name(settings.get("backbone")):
         yield backbone
     if size := settings.get("image_size"):
         yield f"{size} × {size} pixels"
     if batch := settings.get("batch_size"):
         yield f"batches of {batch}"
-    if optimizer := _name(settings.get("optimizer")):
+    if optimizer := section_name(settings.get("optimizer")):
         rate = settings["optimizer"].get("lr") if isinstance(settings["optimizer"], Mapping) else None
         yield f"{optimizer}, rate {rate}" if rate is not None else optimizer
     if (seed := settings.get("seed")) is not None:
@@ -187,7 +208,7 @@ def _facts(settings: Mapping[str, Any], environment: Mapping[str, Any]) -> Itera
 
 
 def _measured(table: pa.Table, log: Log) -> dict[str, list[Any]]:
-    """Take the columns of numbers as they were written (a NaN is a finding, a null is none), and the stage."""
+    """Return the columns of numbers as they were written (a NaN is a finding, a null is none), and the stage."""
     return {name: table[name].to_pylist() for name in table.column_names if name in log.columns or name == "stage"}
 
 
@@ -198,24 +219,24 @@ def _verdict(findings: Sequence[Finding]) -> Verdict:
 
 
 def _last(log: Log, column: str) -> tuple[float, int] | None:
-    """Find a column's last finite number and its row."""
+    """Return a column's last finite number and its row."""
     finite = np.flatnonzero(np.isfinite(log.columns.get(column, np.empty(0))))
     return (float(log.columns[column][finite[-1]]), int(finite[-1])) if len(finite) else None
 
 
 def _of_training(log: Log, settings: Mapping[str, Any]) -> Iterator[Figure]:
     if epochs := settings.get("epochs"):
-        yield Figure("Epochs", f"{epochs:,}", _how_far(log))
+        yield Figure("Epochs", str(epochs), _how_far(log))
     if _last(log, "images_per_second"):
         middle = float(np.nanmedian(log.columns["images_per_second"]))
         yield Figure("Speed", number(round(middle, 1)), "images/s, median")
     if loss := _last(log, "loss"):
         after = len(log.x) - 1 - loss[1]
-        yield Figure("Final loss", number(loss[0], 3), "then not a number" if after > 1 else "")
+        yield Figure("Final loss", number(loss[0], 3), "then not finite" if after > 1 else "")
 
 
 def _how_far(log: Log) -> str:
-    """Say how far a run came that did not reach its end."""
+    """Return how far a run came that did not reach its end."""
     progress = log.columns.get("progress", np.empty(0))
     progress = progress[np.isfinite(progress)]
     if not len(progress) or progress[-1] > 0.999:
@@ -231,10 +252,10 @@ def _of_classes(log: Log, classes: Classes | None) -> Iterator[Figure]:
 
 
 def _of_scores(log: Log, evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
-    """Take a score from each evaluation; from the probes where there is none, those without labels last."""
+    """Yield a score of each evaluation; of the probes where there is none, those without labels last."""
     found: dict[str, Figure] = {}
     for evaluation in evaluations:
-        metrics = _numbers(evaluation)
+        metrics: Mapping[str, float] = evaluation["metrics"]
         heads = [name for head in HEADLINES for name in metrics if name == head or name.endswith(f"_{head}")]
         name = next(iter([*heads, *metrics]), None)
         if name is not None and (protocol := sentence(words(evaluation["protocol"]))) not in found:
@@ -246,24 +267,17 @@ def _of_scores(log: Log, evaluations: Sequence[Mapping[str, Any]]) -> Iterator[F
     yield from list(found.values())[:MOST_SCORES]
 
 
-def _numbers(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    metrics = evaluation.get("metrics") or {}
-    return {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-
-
 def _probe(log: Log, name: str) -> Figure | None:
     last = _last(log, name)
     if last is None:
         return None
-    place = float(log.x[last[1]])
-    return Figure(
-        sentence(words(name)), score(name, last[0]), f"{log.x_name} {number(round(place, 1 if place < 3 else 0))}"
-    )
+    at = float(log.x[last[1]])
+    return Figure(sentence(words(name)), score(name, last[0]), f"{log.x_name} {number(round(at, 1 if at < 3 else 0))}")
 
 
 def _scores(evaluation: Mapping[str, Any]) -> Scores:
     table: dict[str, dict[str, Score]] = {}
-    for name, value in _numbers(evaluation).items():
+    for name, value in evaluation["metrics"].items():
         prefix = next(prefix for prefix in JUDGED if name.startswith(prefix))
         said = Score(score(name, value), value if 0 <= value <= 1 else None)
         table.setdefault(name.removeprefix(prefix), {})[prefix] = said
@@ -273,7 +287,7 @@ def _scores(evaluation: Mapping[str, Any]) -> Scores:
         (score_name(name), tuple(table[name].get(prefix, Score("–", None)) for prefix in judged))
         for name in sorted(table, key=first.index)
     )
-    settings = evaluation.get("settings") or {}
+    settings = evaluation["settings"]
     about = ", ".join(str(settings[key]) for key in ("data", "split") if settings.get(key))
     heads = () if judged == [""] else tuple(JUDGED[prefix] for prefix in judged)
     return Scores(sentence(words(evaluation["protocol"])), about, heads, rows, tuple(flat(settings)))

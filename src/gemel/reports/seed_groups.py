@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone are one group: its scores with their spread, and what they depend on."""
+"""Groups of runs that differ in their seed alone: their scores, and what these depend on."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,8 +6,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gemel.reports.formatting import method_name
-from gemel.reports.run_summary import flat, run_names
+from gemel.reports.method_facts import MethodFacts, method_facts, section_name
+from gemel.reports.run_summary import flat, read_or_report, run_names
 from gemel.runs.run import Run
 
 NOT_OF_THE_RESULT = ("seed", "workers", "threads", "checkpoint_seconds", "log", "max_rejected")
@@ -17,19 +17,19 @@ NOT_OF_THE_PROTOCOL = (
     *("sets", "strength", "chosen_on", "fitted", "judged", "bank", "queries", "classes", "head_width", "last_batch"),
     *("label_classes", "unreadable", "silhouette", "rankme_limit", "classes_left_out"),
 )
-"""what an evaluation tells beside its own rules: on what, and what came of it"""
+"""keys of an evaluation's settings that are no rules: on which data, and with which outcome"""
 COUNTS = ("_images", "_without_label")
 """ends of further such keys"""
 IN_THE_METRIC = ("transfer", "transfer-finetune")
 """protocols whose scores name the data set"""
 NO_SCORES = ("lr", "best_epoch")
-"""numbers that an evaluation tells beside its scores; lr_RATE_top1 are those of rates that were not chosen"""
+"""numbers beside an evaluation's scores; lr_RATE_top1 are those of rates that were not chosen"""
 MOST_NAMED = 3
-"""A name of more settings than this is no name: the folder is."""
+"""settings in the name of a group; where more differ it is named by its folder"""
 
 
 class Column(NamedTuple):
-    """A score: of which protocol, by which options where one run was judged by several."""
+    """A score: of which protocol, and with which options where a run has several results of it."""
 
     protocol: str
     metric: str
@@ -47,20 +47,18 @@ class Group(NamedTuple):
     runs: tuple[Run, ...]
     settings: Mapping[str, Any]
     """of the first run"""
-    seeds: tuple[int, ...]
+    method: MethodFacts
+    seeds: tuple[Any, ...]
+    unfinished: tuple[Run, ...]
+    """those without any score"""
     scores: Mapping[Column, tuple[float, ...]]
     protocols: Mapping[Column, Mapping[str, Any]]
     """the settings of the evaluation that each column comes from"""
 
     @property
-    def method(self) -> str:
-        """The method's name, as in its file's."""
-        return str(self.settings["method"]["name"])
-
-    @property
     def network(self) -> str:
         """The backbone's name."""
-        return str((self.settings.get("backbone") or {}).get("name", "?"))
+        return section_name(self.settings.get("backbone")) or "?"
 
     @property
     def data(self) -> str:
@@ -68,27 +66,43 @@ class Group(NamedTuple):
         return Path(str(self.settings.get("images"))).name
 
 
-def groups_of(runs: Sequence[Run]) -> list[Group]:
+class _Member(NamedTuple):
+    """A run as far as a comparison reads it."""
+
+    run: Run
+    settings: Mapping[str, Any]
+    method: MethodFacts
+    results: list[dict[str, Any]]
+
+
+def groups_of(runs: Sequence[Run], problems: list[str]) -> list[Group]:
     """Group runs by their settings, in the order of each group's first run.
+
+    Args:
+        runs: of which settings, results and the method's description are read.
+        problems: takes the messages of damaged files, which are left out.
 
     Raises:
         UserError: a run.yaml is damaged.
     """
-    every = [(run, run.settings) for run in runs]
-    gathered: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
-    for run, settings in every:
+    gathered: dict[str, list[_Member]] = {}
+    for run in runs:
+        settings = run.settings
+        environment = read_or_report(lambda run=run: run.environment, {}, problems)
+        facts = method_facts(settings, environment)
         same = {key: value for key, value in settings.items() if key not in NOT_OF_THE_RESULT}
-        gathered.setdefault(json.dumps(same, sort_keys=True, default=str), []).append((run, settings))
+        member = _Member(run, settings, facts, run.evaluations(problems.append))
+        gathered.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(member)
     names = _names(list(gathered.values()))
     split: dict[str, dict[str, None]] = {}
     for members in gathered.values():
-        for protocol, keys in _told_apart([run.evaluations() for run, _ in members]).items():
+        for protocol, keys in _told_apart([member.results for member in members]).items():
             split.setdefault(protocol, {}).update(dict.fromkeys(keys))
     return [_group(name, members, split) for name, members in zip(names, gathered.values(), strict=True)]
 
 
 def rules_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the rules of a protocol out of an evaluation's settings.
+    """Return those of an evaluation's settings that are rules of its protocol.
 
     >>> rules_of({"k": 20, "data": "digits", "rejected": 0, "test_images": 360})
     {'k': 20}
@@ -103,12 +117,12 @@ def rules_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     return rules
 
 
-def _group(name: str, members: Sequence[tuple[Run, dict[str, Any]]], split: Mapping[str, Iterable[str]]) -> Group:
+def _group(name: str, members: Sequence[_Member], split: Mapping[str, Iterable[str]]) -> Group:
     scores: dict[Column, tuple[float, ...]] = {}
     protocols: dict[Column, Mapping[str, Any]] = {}
-    for run, _ in members:
+    for member in members:
         own: dict[Column, float] = {}  # the same question, answered twice, is one value
-        for result in run.evaluations():
+        for result in member.results:
             asked = result["settings"] | rules_of(result["settings"])
             options = ", ".join(f"{key} {asked.get(key)}" for key in split.get(result["protocol"], ()))
             for metric, value in result["metrics"].items():
@@ -118,27 +132,36 @@ def _group(name: str, members: Sequence[tuple[Run, dict[str, Any]]], split: Mapp
                     protocols.setdefault(column, result["settings"])
         for column, value in own.items():
             scores[column] = (*scores.get(column, ()), value)
-    runs, settings = zip(*members, strict=True)
-    return Group(name, runs, settings[0], tuple(int(one.get("seed", 0)) for one in settings), scores, protocols)
+    first = members[0]
+    return Group(
+        name,
+        tuple(member.run for member in members),
+        first.settings,
+        first.method,
+        tuple(member.settings.get("seed", 0) for member in members),
+        tuple(member.run for member in members if not member.results),
+        scores,
+        protocols,
+    )
 
 
 def _told_apart(evaluations: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
-    """Find for each protocol as many options as tell its results apart: those of one run, and those of its repetitions.
+    """Return for each protocol the options that tell its results apart: those of one run, and those of repetitions.
 
     Repetitions may be judged with seeds of their own; the results of one run with several seeds are several.
     """
     asked: dict[str, list[dict[str, Any]]] = {}
-    for place, results in enumerate(evaluations):
+    for number, results in enumerate(evaluations):
         for result in results:
             settings = result["settings"]
             beside = {key: settings.get(key) for key in ("data", "labels") if result["protocol"] not in IN_THE_METRIC}
             seed = {"seed": settings.get("seed")}
-            asked.setdefault(result["protocol"], []).append(rules_of(settings) | beside | seed | {"run": place})
+            asked.setdefault(result["protocol"], []).append(rules_of(settings) | beside | seed | {"run": number})
     return {protocol: _telling(each) for protocol, each in asked.items()}
 
 
 def _telling(asked: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Choose the first keys that tell apart whatever differs, each only where those before it do not."""
+    """Return the first keys that tell apart whatever differs, each only where those before it do not."""
     chosen: list[str] = []
     alike = list(combinations(asked, 2))
     for key in dict.fromkeys(key for one in asked for key in one if key != "run"):
@@ -153,16 +176,16 @@ def _telling(asked: Sequence[Mapping[str, Any]]) -> list[str]:
     return chosen
 
 
-def _names(groups: Sequence[Sequence[tuple[Run, dict[str, Any]]]]) -> list[str]:
+def _names(groups: Sequence[Sequence[_Member]]) -> list[str]:
     """Name each group by its method and the settings that tell it from the others; else by its first run's folder."""
-    each = [dict(flat(members[0][1])) for members in groups]
-    methods = [method_name(Path(settings.get("method.name", "run")).stem) for settings in each]
-    peers = [[other for other, name in zip(each, methods, strict=True) if name == own] for own in methods]
+    each = [dict(flat(members[0].settings)) for members in groups]
+    titles = [members[0].method.title for members in groups]
+    peers = [[other for other, title in zip(each, titles, strict=True) if title == own] for own in titles]
     names: list[str] = []
-    for settings, method, alike in zip(each, methods, peers, strict=True):
+    for settings, title, alike in zip(each, titles, peers, strict=True):
         keys = [key for key in settings if key not in NOT_OF_THE_RESULT]
         differing = [key for key in keys if len({other.get(key) for other in alike}) > 1]
         told = [f"{key} {Path(settings[key]).name if key == 'images' else settings[key]}" for key in differing]
-        names.append(", ".join([method, *told]) if len(told) <= MOST_NAMED else "")
-    folders = run_names([members[0][0].path for members in groups])
+        names.append(", ".join([title, *told]) if len(told) <= MOST_NAMED else "")
+    folders = run_names([members[0].run.path for members in groups])
     return [name if name and names.count(name) == 1 else folder for name, folder in zip(names, folders, strict=True)]

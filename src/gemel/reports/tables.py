@@ -1,4 +1,4 @@
-"""A table of words, in the terminal, as Markdown and as a page of its own."""
+"""Tables in the terminal, as Markdown, and on a page of their own."""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -8,7 +8,7 @@ from gemel.reports.charts.curves import Chart
 from gemel.reports.jinja import rendered
 
 SIGNS = {"pass": "good", "fail": "bad"}
-"""Colour of a verdict; any other word is a warning."""
+"""colour of a verdict; any other word is a warning"""
 
 
 class Table(NamedTuple):
@@ -21,7 +21,7 @@ class Table(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was asked, the answer in a word, and why."""
+    """A question, the answer in one word, and the reason."""
 
     question: str
     word: str
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
 
 
 def markdown(table: Table) -> str:
-    """Write a table in Markdown; a bar within a cell is written as its code.
+    """Return a table in Markdown; a vertical bar within a cell is escaped.
 
     >>> print(markdown(Table("", ("run", "score"), (("one", "0.9"),))))
     | run | score |
@@ -44,7 +44,7 @@ def markdown(table: Table) -> str:
 
 
 def show(table: Table) -> None:
-    """Print a table in the terminal; where it is wider than that, in blocks of columns, each beside the names."""
+    """Print a table; where it is wider than the terminal, in blocks of columns, each beside the names."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as Drawn
@@ -57,19 +57,19 @@ def show(table: Table) -> None:
         for column in columns:
             drawn.add_column(Text(table.heads[column].replace(" ", "\n")), no_wrap=True)  # names wrap, numbers do not
         for row in table.rows:
-            drawn.add_row(*(Text(row[column]) for column in (0, *columns)))  # a name in square brackets is no markup
+            drawn.add_row(*(Text(row[column]) for column in (0, *columns)))  # Text: names are no markup
         console.print(drawn)
     console.print(Text(table.note))
 
 
 def _titles(title: str) -> Iterator[str | None]:
-    """Above the first block alone."""
+    """Yield the title for the first block alone."""
     yield title or None
     yield from repeat(None)
 
 
 def _blocks(table: Table, width: int) -> list[list[int]]:
-    """Columns after the first that stand beside each other: as many as there is room for, one at least."""
+    """Return the columns after the first in blocks: as many side by side as there is room for, at least one."""
 
     def wide(column: int) -> int:
         return 2 + max(len(one) for one in (*table.heads[column].split(), *(row[column] for row in table.rows), ""))
@@ -93,7 +93,7 @@ def page(
     charts: Sequence[Chart],
     verdicts: Sequence[Verdict] = (),
 ) -> str:
-    """Make one HTML file that needs nothing else.
+    """Return one HTML page that needs nothing else.
 
     Args:
         title: its heading

@@ -20,6 +20,7 @@ T = TypeVar("T")
 RUN_FILE = "run.yaml"
 GALLERY = "evaluations/gallery.json"
 """the last file of the closing pass"""
+BOTTLENECK = "evaluations/bottleneck.json"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -258,7 +259,7 @@ class Run:
 
     def bottleneck(self) -> dict[str, Any] | None:
         """Return embeddings read as an information bottleneck, for the report."""
-        return read_mapping_of_json(self.path / "evaluations/bottleneck.json")
+        return read_mapping_of_json(self.path / BOTTLENECK)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""

@@ -1,4 +1,4 @@
-"""Which measurements share a chart, how to read it, and where its axis begins."""
+"""The charts of metrics.csv: which columns share one, how to read it, and where its axis begins."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,23 +12,24 @@ from numpy.typing import NDArray
 from gemel.reports.charts.svg import Mark
 from gemel.reports.charts.svg_charts import Series, line_chart, style
 from gemel.reports.formatting import number, percent, plural, sentence, words
+from gemel.reports.method_facts import MethodFacts
 
-PLACES = ("stage", "epoch", "step", "progress")
-"""Columns that say where a row belongs; the others are measurements."""
+POSITION = ("stage", "epoch", "step", "progress")
+"""columns that say where a row belongs; the others are measurements"""
 LIMITS = {"classes_used": "classes", "rankme": "rankme_limit"}
-"""Columns that say how far another can go: drawn with it, not for themselves."""
+"""columns with the largest value that another can take; drawn with it"""
 LOG_FROM = 50.0
-"""Positive values that span more than this factor are drawn on a log scale, and the axis says so."""
-UNDRAWN = {*PLACES, *LIMITS.values(), "probe_images", "pairs"}
+"""positive values that span more than this factor are drawn on a log scale, and the axis says so"""
+UNDRAWN = {*POSITION, *LIMITS.values(), "probe_images", "pairs"}
 FAR = 2.5
-"""A limit farther than this many times the highest value is not drawn."""
+"""a limit farther than this many times the highest value is not drawn"""
 
 
 class Log(NamedTuple):
-    """A run's metrics.csv as numbers; what was not measured, or is not a number, is NaN."""
+    """A run's metrics.csv as numbers; what was not measured, or is not finite, is NaN."""
 
     name: str
-    method: str
+    method: MethodFacts
     columns: Mapping[str, NDArray[np.float64]]
     x: NDArray[np.float64]
     x_name: str
@@ -39,7 +40,7 @@ class Log(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Measurements that one chart shows together."""
+    """Columns that one chart shows together."""
 
     title: str
     reading: str
@@ -48,7 +49,7 @@ class Group(NamedTuple):
     from_zero: bool = False
     whole: bool = False
     log: bool = False
-    """take a log scale where the values ask for one"""
+    """take a log scale where the values span a large factor"""
     private: bool = False
     """means something within one method only, so it comes last where runs are compared"""
 
@@ -81,34 +82,29 @@ class Curve(NamedTuple):
     colour: int
 
 
+LOSS = Group("Loss", "What training minimises. Losses of different methods do not compare.", ("loss",), log=True)
+
 GROUPS = (
-    Group("Loss", "What the training makes smaller. Losses of different methods do not compare.", ("loss",), log=True),
-    Group("Terms of the loss", "Raw, before their weights: low consistency and sharpness and high diversity are good.",
-          ("consistency", "sharpness", "diversity"), private=True),
-    Group("Terms of the loss", "Raw, before their weights: both should fall.", ("invariance", "redundancy"),
-          log=True, private=True),
     Group("Scores against the labels", "Higher is better. The labels were only used to measure, never to train.",
           ("knn", "acc", "nmi"), fractions=True),
-    Group("Classes in use", "Classes that hold at least one image, and how many even classes would hold them alike. "
-          "Falling towards 1 is a collapse.", ("classes_used", "class_entropy"), from_zero=True, whole=True),
-    Group("Agreement of views", "Share of the images whose two views find each other among all, and whose two views "
-          "fall into one class.", ("agreement", "class_agreement"), fractions=True),
+    Group("Classes in use", "Classes that hold at least one image, and their effective number: how many classes of "
+          "equal size have the same entropy. Falling towards 1 is a collapse.", ("classes_used", "class_entropy"),
+          from_zero=True, whole=True),
+    Group("Classes per image", "Effective number of classes that share one image's probability: 1 where it is assigned "
+          "clearly, all of them where every class is equally likely.", ("classes_per_image",), from_zero=True),
+    Group("Agreement of views", "Share of the images whose two views are each other's nearest neighbours, and of those "
+          "whose two views fall into one class.", ("agreement", "class_agreement"), fractions=True),
     Group("Effective rank", "Directions in which the embeddings vary. Falling towards 1 is a collapse.",
           ("rankme",), from_zero=True),
-    Group("Spread of the embeddings", "Near 1 when they point in all directions alike; towards 0 all images look "
-          "the same to the network.", ("embedding_std",), from_zero=True),
-    Group("Spread around the last batch norm", "Columns: over the images; rows: over the classes.",
-          ("std_columns_before", "std_rows_before", "std_columns_after", "std_rows_after"), from_zero=True,
-          private=True),
-    Group("Gradient around the last batch norm", "Mean size of the loss's gradient with respect to a logit.",
-          ("gradient_before", "gradient_after"), log=True, private=True),
+    Group("Spread of the embeddings", "Near 1 where they point in all directions; towards 0 all images look the same "
+          "to the network.", ("embedding_std",), from_zero=True),
     Group("Learning rate", "The optimiser's rate at each step.", ("lr",), from_zero=True),
     Group("Speed", "Images trained on in a second.", ("images_per_second",), from_zero=True),
 )  # fmt: skip
 
 
-def read_log(name: str, method: str, table: pa.Table, settings: Mapping[str, Any]) -> Log:
-    """Turn a run's metrics into numbers over a common axis of epochs (of steps, where there is no epoch)."""
+def read_log(name: str, method: MethodFacts, table: pa.Table, settings: Mapping[str, Any]) -> Log:
+    """Return a run's metrics as numbers over a common axis of epochs (of steps, where there is no epoch)."""
     numeric = {
         column: _floats(table[column].to_pylist()) for column in table.column_names if _is_number(table[column].type)
     }
@@ -124,19 +120,20 @@ def read_log(name: str, method: str, table: pa.Table, settings: Mapping[str, Any
 
 
 def _class_count(settings: Mapping[str, Any]) -> int | None:
-    """How many classes the run's method was given, if it has classes."""
+    """Return how many classes the run's method was given, if it has classes."""
     method = settings.get("method")
     count = settings.get("classes") or (method.get("classes") if isinstance(method, Mapping) else None)
     return count if isinstance(count, int) else None
 
 
 def charts(logs: Sequence[Log]) -> list[Chart]:
-    """Draw everything that was measured: lines of one run's group together, lines of several runs by column."""
+    """Draw everything that was measured: of one run the columns of a group together, of several runs one column."""
+    groups = [LOSS, *_groups_of_terms(logs), *GROUPS]
     measured = {column for log in logs for column in log.columns if column not in UNDRAWN and _has_values(log, column)}
-    known = {column for group in GROUPS for column in group.columns}
+    known = {column for group in groups for column in group.columns}
     others = [Group(sentence(words(column)), "", (column,), log=True) for column in _in_order(logs, measured - known)]
     drawn: list[tuple[Group, list[Curve]]] = []
-    for group in (*GROUPS, *others):
+    for group in (*groups, *others):
         columns = [column for column in group.columns if column in measured]
         if columns and len(logs) == 1:
             drawn.append((group, [Curve(words(name), logs[0], name, colour) for colour, name in enumerate(columns)]))
@@ -147,24 +144,43 @@ def charts(logs: Sequence[Log]) -> list[Chart]:
     return [_chart(group, curves, compared=len(logs) > 1) for group, curves in drawn]
 
 
+def _groups_of_terms(logs: Sequence[Log]) -> list[Group]:
+    """Group what the methods log beside the loss: terms whose names begin with the same word share a chart."""
+    readings = {name: reading for log in logs for name, reading in log.method.terms.items()}
+    first = [name.partition("_")[0] for name in readings]
+    kinds: dict[str, list[str]] = {"": []}
+    for name, word in zip(readings, first, strict=True):
+        kinds.setdefault(word if "_" in name and first.count(word) > 1 else "", []).append(name)
+    return [
+        Group(
+            sentence(words(kind)) if kind else "Terms of the loss",
+            " ".join(f"{sentence(words(name))}: {readings[name].rstrip('.')}." for name in names),
+            tuple(names),
+            log=True,
+            private=True,
+        )
+        for kind, names in kinds.items()
+    ]
+
+
 def _is_private(group: Group, logs: Sequence[Log]) -> bool:
-    """Say whether the runs have different losses, which no chart can compare."""
-    return group.columns == ("loss",) and len({log.method for log in logs}) > 1
+    """Return whether the runs have different losses, which no chart can compare."""
+    return group.columns == ("loss",) and len({log.method.name for log in logs}) > 1
 
 
 def _of_column(group: Group, column: str) -> Group:
-    """Make a group of one column, for a chart of several runs."""
+    """Return a group of one column, for a chart of several runs."""
     title = group.title if len(group.columns) == 1 else f"{group.title}: {words(column)}"
     return group._replace(title=title, columns=(column,))
 
 
 def _of_runs(logs: Sequence[Log], column: str) -> list[Curve]:
-    """Take one column of each run that has it; a run keeps its colour in all charts."""
+    """Return one column of each run that has it; a run keeps its colour in all charts."""
     return [Curve(log.name, log, column, colour) for colour, log in enumerate(logs) if _has_values(log, column)]
 
 
 def _in_order(logs: Sequence[Log], columns: set[str]) -> Iterable[str]:
-    """Keep the order of the files."""
+    """Return columns in the order of the files."""
     return dict.fromkeys(column for log in logs for column in log.columns if column in columns)
 
 
@@ -172,7 +188,7 @@ def _chart(group: Group, curves: Sequence[Curve], *, compared: bool) -> Chart:
     series = [_series(curve) for curve in curves]
     logs = list({log.name: log for _, log, _, _ in curves}.values())
     values = np.concatenate([line.y[np.isfinite(line.y)] for line in series])
-    # Scores beyond 1 would be another unit under the same name: no per cent then.
+    # scores above 1 are in another unit: no per cent then
     fractions = bool(group.fractions and values.min() >= 0 and values.max() <= 1)
     drawing = line_chart(
         group.title,
@@ -201,19 +217,17 @@ def _chart(group: Group, curves: Sequence[Curve], *, compared: bool) -> Chart:
 
 
 def _end(log: Log) -> float:
-    """Say where the axis ends: at the end of the last epoch, if the last row stands just before it."""
+    """Return the end of the axis: that of the last epoch, if the last row stands just before it."""
     last = float(log.x[-1])
     return math.ceil(last) if math.ceil(last) <= 1.05 * last else last
 
 
 def _levels(group: Group, logs: Sequence[Log]) -> list[Mark]:
-    """Name the best possible value where there is one, and where all the runs share it."""
+    """Return the largest possible value where there is one and the runs share it."""
     counts = {log.classes for log in logs}
     count = counts.pop() if len(counts) == 1 else None
     if count and "classes_used" in group.columns:
         return [Mark(count, f"all {count}")]
-    if count and "diversity" in group.columns:
-        return [Mark(math.log(count), f"most diverse: ln {count}")]
     limits = {float(np.nanmax(log.columns[LIMITS["rankme"]])) for log in logs if _has_values(log, LIMITS["rankme"])}
     if "rankme" in group.columns and len(limits) == 1:
         limit = limits.pop()
@@ -224,7 +238,7 @@ def _levels(group: Group, logs: Sequence[Log]) -> list[Mark]:
 
 
 def _series(curve: Curve) -> Series:
-    """Take a column as a line. One measured on most rows has gaps, one measured now and then has none."""
+    """Return a column as a line; one that is measured on most rows has gaps, one measured now and then has none."""
     x, y = curve.log.x, curve.log.columns[curve.column]
     finite = np.isfinite(y)
     if finite.mean() < 0.5:
@@ -241,28 +255,28 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _floats(values: Iterable[float | None]) -> NDArray[np.float64]:
-    """Treat infinities as gaps too: no axis can show them."""
+    """Return values as floats, NaN for what no axis can show."""
     found = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
     found[~np.isfinite(found)] = math.nan
     return found
 
 
 def _axis(columns: Mapping[str, NDArray[np.float64]], name: str, bounds: Sequence[int]) -> NDArray[np.float64]:
-    """Place each row: by epochs and the steps between them, stage after stage; never backwards."""
+    """Return each row's position: by epochs and the steps between them, stage after stage; never backwards."""
     if name == "row":
         return np.arange(bounds[-1], dtype=np.float64)
     x = np.nan_to_num(columns[name].copy())
     for begin, end in pairwise(bounds):
         if name == "epoch" and "step" in columns and end > begin:
             x[begin:end] = _parts_of_epochs(x[begin:end], np.nan_to_num(columns["step"][begin:end]))
-        # A later stage counts its epochs or steps anew: it goes on where the one before ended.
+        # a later stage may count its epochs or steps anew: it continues where the one before ended
         if 0 < begin < end and x[begin] < x[begin - 1]:
             x[begin:end] += x[begin - 1] - x[begin] + (1 if name == "step" else 0)
     return x
 
 
 def _parts_of_epochs(epochs: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Spread the rows of an epoch over it, by the number of steps that an epoch takes on average."""
+    """Spread the rows of an epoch over it, by the average number of steps of an epoch."""
     numbers, first = np.unique(epochs, return_index=True)
     if len(numbers) > 1:
         steps_each = (steps[first[-1]] - steps[first[0]]) / (numbers[-1] - numbers[0])

@@ -1,4 +1,4 @@
-"""Means with their standard errors become a chart: over numbers, or over names."""
+"""Charts of means with their standard errors, over numbers or over names."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,13 +25,13 @@ from gemel.reports.charts.svg_charts import style
 from gemel.reports.formatting import number, plural
 
 LEGEND = 16
-"""Height of a line of the legend, pixels."""
+"""height of a line of the legend, pixels"""
 CAP = 4
-"""Half the width of a whisker's end, pixels."""
+"""half the width of a whisker's end, pixels"""
 
 
 class Points(NamedTuple):
-    """One line: where along the bottom, and what was found there."""
+    """One line: positions along the bottom, and the mean at each."""
 
     name: str
     x: tuple[float, ...]
@@ -47,35 +47,36 @@ def spread_chart(
     names: Sequence[str] = (),
     log_x: bool = False,
 ) -> str:
-    """Draw means as dots, joined where the bottom is an axis of numbers, with a whisker of one standard error each way.
+    """Draw means as dots, joined along an axis of numbers, with whiskers of one standard error; others are left out.
 
     Args:
         title: what is drawn, for screen readers
-        lines: of one point each at least
+        lines: of one point each at least; means that are not finite are left out
         x_name: what runs along the bottom
-        names: of the places 0, 1, 2, ... where the bottom holds names and no numbers
+        names: of the positions 0, 1, 2, ... where the bottom holds names and no numbers
         log_x: equal steps along the bottom are equal factors; all x must be above zero
     """
-    tops = [one.mean + (one.error or 0) for line in lines for one in line.y]
-    feet = [one.mean - (one.error or 0) for line in lines for one in line.y]
-    places = [place for line in lines for place in line.x]
-    span = (-0.5, len(names) - 0.5) if names else roomy(min(places), max(places), 0.06, log=log_x)
+    lines = [_finite(line) for line in lines]
+    tops = [one.mean + (one.error or 0) for line in lines for one in line.y] or [1.0]
+    feet = [one.mean - (one.error or 0) for line in lines for one in line.y] or [0.0]
+    along = [at for line in lines for at in line.x] or [1.0]
+    span = (-0.5, len(names) - 0.5) if names else roomy(min(along), max(along), 0.06, log=log_x)
     x = bottom_axis(*span, log=log_x and not names)
     y = left_axis(*roomy(min(feet), max(tops), 0.08))
     parts = [grid(y, number), _names(x, y, names, x_name) if names else bottom(x, y, x_name)]
     parts += [_line(line, x, y, joined=not names) for line in lines]
-    parts += [_legend(place, line) for place, line in enumerate(lines) if len(lines) > 1]
-    ends = "; ".join(f"{line.name} from {said(line.y[0])} to {said(line.y[-1])}" for line in lines)
+    parts += [_legend(index, line) for index, line in enumerate(lines) if len(lines) > 1]
+    ends = "; ".join(f"{line.name} from {said(line.y[0])} to {said(line.y[-1])}" for line in lines if line.y)
     return svg(f"{title} by {x_name}: {ends}", height_of(len(lines)), parts)
 
 
 def height_of(lines: int) -> int:
-    """Say how high a chart of so many lines is, its legend below it."""
+    """Return the height of a chart of so many lines, with its legend."""
     return HEIGHT + (LEGEND * lines + 8 if lines > 1 else 0)
 
 
 def said(spread: Spread, say: Callable[[float], str] | None = None) -> str:
-    """Say a mean and its standard error, to the digits that the error leaves certain; the mean alone without one.
+    """Return a mean and its standard error, to the digits that the error leaves certain; the mean alone without one.
 
     >>> said(Spread(0.51234, 0.0217, 4)), said(Spread(2.0, None, 1)), said(Spread(0.51234, 0.0217, 4), "{:.0%}".format)
     ('0.512 ± 0.022', '2', '51% ± 2%')
@@ -89,15 +90,21 @@ def said(spread: Spread, say: Callable[[float], str] | None = None) -> str:
     return f"{say(mean)} ± {say(error)}"
 
 
+def _finite(line: Points) -> Points:
+    """Return a line without means that no axis can show."""
+    kept = [(at, one) for at, one in zip(line.x, line.y, strict=True) if math.isfinite(one.mean)]
+    return line._replace(x=tuple(at for at, _ in kept), y=tuple(one for _, one in kept))
+
+
 def _line(line: Points, x: Axis, y: Axis, *, joined: bool) -> str:
     parts: list[str] = []
-    middles = [(x.place(place), y.place(one.mean)) for place, one in zip(line.x, line.y, strict=True)]
-    if joined:
+    middles = [(x.pixel(at), y.pixel(one.mean)) for at, one in zip(line.x, line.y, strict=True)]
+    if joined and middles:
         path = "L".join(f"{across:.1f} {up:.1f}" for across, up in middles)
         parts.append(f'<path class="line {style(line.colour)}" d="M{path}"/>')
     for (across, up), one in zip(middles, line.y, strict=True):
         if one.error is not None:
-            low, high = y.place(one.mean - one.error), y.place(one.mean + one.error)
+            low, high = y.pixel(one.mean - one.error), y.pixel(one.mean + one.error)
             ends = "".join(f"M{across - CAP:.1f} {end:.1f}h{2 * CAP}" for end in (low, high))
             parts.append(f'<path class="whisker {style(line.colour)}" d="M{across:.1f} {low:.1f}V{high:.1f}{ends}"/>')
         tip = f"{line.name}: {said(one)}, {plural(one.runs, 'run')}"
@@ -111,16 +118,14 @@ def _line(line: Points, x: Axis, y: Axis, *, joined: bool) -> str:
 def _names(x: Axis, y: Axis, names: Sequence[str], x_name: str) -> str:
     slot = (x.end - x.start) / len(names)
     every = every_so_many(names, slot)
-    if every > 1:  # cut rather than passed over: each dot has its name
+    if every > 1:  # shortened rather than left out: each dot has its name
         room = max(3, int(slot / LETTER))
         names = [name if len(name) <= room else f"{name[: room - 1]}…" for name in names]
-    return name_of_x(x_name) + "".join(
-        text(x.place(place), y.start + 15, name, "middle") for place, name in enumerate(names)
-    )
+    return name_of_x(x_name) + "".join(text(x.pixel(at), y.start + 15, name, "middle") for at, name in enumerate(names))
 
 
-def _legend(place: int, line: Points) -> str:
-    at = HEIGHT + LEGEND * place + 14
+def _legend(index: int, line: Points) -> str:
+    at = HEIGHT + LEGEND * index + 14
     return f'<path class="line {style(line.colour)}" d="M{LEFT} {at - 4}h18"/>' + text(
         LEFT + 24, at, line.name, "start"
     )

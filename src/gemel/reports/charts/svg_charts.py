@@ -1,4 +1,4 @@
-"""Numbers become charts: lines, bars, a table of counts; inline SVG without a script."""
+"""Charts of lines, of bars, of a table of counts; inline SVG without a script."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,17 +31,17 @@ from gemel.reports.charts.svg import (
 from gemel.reports.formatting import number, percent, plural
 
 MOST_POINTS = 400
-"""More points than this a chart of 340 pixels cannot show."""
+"""of a line: a chart of 340 pixels shows no more"""
 MOST_STRIPS = 72
-"""Columns of a chart that answer to the pointer: 5 pixels each."""
+"""columns of a chart with a tooltip: 5 pixels each"""
 MOST_DOTS = 40
-"""A line of so few values shows each as a dot."""
+"""a line of so few values shows each as a dot"""
 COLOURS = 8
-"""The page defines so many colours; further lines use them again, dashed."""
+"""of the page; further lines use them again, dashed"""
 MOST_LETTERS = 16
-"""Longer names of columns are cut; the tooltips tell them whole."""
+"""of the names of columns; tooltips have the whole name"""
 MOST_NUMBERED_CELLS = 14
-"""A table with more columns has no room for numbers in its cells."""
+"""columns of a table whose cells have room for numbers"""
 
 
 class Series(NamedTuple):
@@ -54,16 +54,16 @@ class Series(NamedTuple):
 
 
 def style(colour: int) -> str:
-    """Name the page's classes for the `colour`-th line."""
+    """Return the page's CSS classes for the `colour`-th line."""
     return f"s{colour % COLOURS + 1}" + (" dashed" if colour >= COLOURS else "")
 
 
 def thin(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Leave at most `MOST_POINTS` points: the lowest and the highest of each stretch, so that no spike is lost."""
+    """Return at most `MOST_POINTS` points: the lowest and the highest of each stretch, so that no spike is lost."""
     if len(x) <= MOST_POINTS:
         return x, y
     keep: set[int] = {0, len(x) - 1}
-    # Two points a stretch, one for a gap in it, and the two ends.
+    # two points for each stretch, one for a gap in it, and the two ends
     for stretch in np.array_split(np.arange(len(x)), (MOST_POINTS - 2) // 3):
         finite = stretch[np.isfinite(y[stretch])]
         if len(finite):
@@ -92,21 +92,21 @@ def line_chart(
     Args:
         title: what is drawn, for screen readers (the page prints its own heading)
         series: the lines
-        x_name: what runs along the bottom
-        span: where the bottom begins and ends, so that charts of one run line up
-        log: equal steps are equal factors; all values must be above zero
+        x_name: what the bottom axis shows
+        span: its ends, so that charts of one run line up
+        log: a log scale; all values must be above zero
         fractions: label the axis in per cent
-        from_zero: begin the axis at zero, so that heights compare
+        from_zero: start the axis at zero
         whole: label whole numbers only
-        levels: values that deserve a dashed horizontal line
-        borders: values that deserve a dashed vertical one
+        levels: values with a dashed horizontal line
+        borders: positions with a dashed vertical line
     """
     thinned = [line._replace(x=x, y=y) for line in series for x, y in [thin(line.x, line.y)]]
     finite = np.concatenate([line.y[np.isfinite(line.y)] for line in thinned])
     high = max([float(finite.max()), *(mark.value for mark in levels)])
     low = 0.0 if from_zero else min([float(finite.min()), *(mark.value for mark in levels)])
     x = bottom_axis(span[0], roomy(*span, 0)[1])
-    # A level needs room for its name above it.
+    # a level needs room for its name above it
     y = left_axis(*roomy(low, high, 0.1 if levels else 0.04, log=log, from_zero=from_zero), log=log)
     parts = [grid(y, _percent_tick if fractions else number, whole=whole)]
     parts.append(bottom(x, y, x_name + (" · log scale" if log else "")))
@@ -117,14 +117,14 @@ def line_chart(
 
 
 def bar_chart(title: str, bars: Sequence[Mark], x_name: str) -> str:
-    """Draw a bar for each count, in the order given; names below as far as there is room."""
+    """Draw a bar for each count, in the given order; names below as far as there is room."""
     y = left_axis(*roomy(0, max(1.0, *(bar.value for bar in bars)), 0.04, from_zero=True))
     slot = (WIDTH - LEFT - RIGHT) / len(bars)
     gap = min(slot * 0.2, 4)
     every = every_so_many([bar.name for bar in bars], slot)
     parts = [grid(y, number, whole=True), name_of_x(x_name)]
     for index, bar in enumerate(bars):
-        left, top = LEFT + index * slot, y.place(bar.value)
+        left, top = LEFT + index * slot, y.pixel(bar.value)
         parts.append(
             f'<g class="hit"><rect class="plain" x="{left:.1f}" y="{TOP}" width="{slot:.2f}" '
             f'height="{y.start - TOP:.1f}"/>'
@@ -141,15 +141,15 @@ def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], counts: ND
     """Draw a table of counts whose cells are the darker, the larger their share of the row."""
     names = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in columns]
     longest = max(len(name) for name in names) * LETTER
-    # Names that are wider than their columns stand aslant, and lean out over the last column.
+    # names that are wider than their columns are rotated, and extend beyond the last column
     left, wide = 44, (WIDTH - 44 - RIGHT) / len(columns)
-    aslant = longest + 4 > wide
-    if aslant:
+    rotated = longest + 4 > wide
+    if rotated:
         wide = (WIDTH - 44 - RIGHT - 0.5 * longest) / len(columns)
-    top, tall = (20 + 0.75 * longest if aslant else 20), min(max(wide, 12), 24)
+    top, tall = (20 + 0.75 * longest if rotated else 20), min(max(wide, 12), 24)
     every = max(1, math.ceil(12 / wide))
     parts = [
-        _head(left + (index + 0.5) * wide, top - 7, name, aslant=aslant)
+        _head(left + (index + 0.5) * wide, top - 7, name, rotated=rotated)
         for index, name in enumerate(names)
         if index % every == 0
     ]
@@ -172,14 +172,14 @@ def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], counts: ND
     return svg(title, round(top + len(rows) * tall + 4), parts)
 
 
-def _head(x: float, y: float, name: str, *, aslant: bool) -> str:
-    if not aslant:
+def _head(x: float, y: float, name: str, *, rotated: bool) -> str:
+    if not rotated:
         return text(x, y, name, "middle")
     return f'<g transform="rotate(-55 {x:.1f} {y:.1f})">{text(x, y + 3, name, "start")}</g>'
 
 
 def _summary(series: Sequence[Series]) -> str:
-    """Say where each line begins and ends, for readers who cannot see it."""
+    """Return where each line begins and ends, for screen readers."""
     ends: list[str] = []
     for line in series:
         finite = line.y[np.isfinite(line.y)]
@@ -188,18 +188,18 @@ def _summary(series: Sequence[Series]) -> str:
 
 
 def _percent_tick(fraction: float) -> str:
-    """Label in per cent without the digits that a round number does not need."""
+    """Return a label in per cent, without superfluous digits."""
     return f"{100 * fraction:g} %".replace("-", "−")
 
 
 def _level(mark: Mark, x: Axis, y: Axis) -> str:
-    at = y.place(mark.value)
+    at = y.pixel(mark.value)
     return f'<path class="mark" d="M{x.start} {at:.1f}H{x.end}"/>' + text(x.end - 2, at - 4, mark.name, "end")
 
 
 def _border(mark: Mark, x: Axis, y: Axis) -> str:
-    """Name a border above the chart, on the side where there is room."""
-    at = x.place(mark.value)
+    """Draw a border with its name above the chart, on the side where there is room."""
+    at = x.pixel(mark.value)
     anchor = "start" if at < (x.start + x.end) / 2 else "end"
     return f'<path class="mark" d="M{at:.1f} {y.start}V{y.end - 12}"/>' + text(
         at + (4 if anchor == "start" else -4), y.end - 6, mark.name if anchor == "start" else f"{mark.name} →", anchor
@@ -207,14 +207,14 @@ def _border(mark: Mark, x: Axis, y: Axis) -> str:
 
 
 def _line(line: Series, x: Axis, y: Axis) -> str:
-    """Draw a line with its gaps; a value that stands alone between gaps would be invisible, so it is a dot."""
+    """Draw a line with its gaps; a single value between gaps is a dot, as its line would be invisible."""
     finite = np.isfinite(line.y)
     alone = finite & ~np.append(finite[1:], False) & ~np.append(False, finite[:-1])
     dotted = finite if finite.sum() <= MOST_DOTS else alone
     path: list[str] = []
     dots: list[str] = []
     for index in np.flatnonzero(finite).tolist():
-        across, up = f"{x.place(line.x[index]):.1f}", f"{y.place(line.y[index]):.1f}"
+        across, up = f"{x.pixel(line.x[index]):.1f}", f"{y.pixel(line.y[index]):.1f}"
         path.append(f"{'L' if index and finite[index - 1] else 'M'}{across} {up}")
         if dotted[index]:
             dots.append(f'<circle class="dot {style(line.colour)}" cx="{across}" cy="{up}" r="2.4"/>')
@@ -222,20 +222,20 @@ def _line(line: Series, x: Axis, y: Axis) -> str:
 
 
 def _strips(series: Sequence[Series], x: Axis, x_name: str, say: Callable[[float], str]) -> list[str]:
-    """Lay columns over the chart that tell the values below the pointer: a tooltip without a script."""
+    """Return transparent columns over the chart whose tooltips show the values: no script is needed."""
     edges = np.linspace(x.low, x.high, MOST_STRIPS + 1)[1:-1]
     found: dict[int, list[str]] = {}
-    places: dict[int, float] = {}
+    positions: dict[int, float] = {}
     for line in series:
         finite = np.isfinite(line.y)
-        # A later value of the same column takes the place of an earlier one.
+        # a later value of the same column replaces an earlier one
         last = dict(zip(np.searchsorted(edges, line.x[finite]).tolist(), np.flatnonzero(finite).tolist(), strict=True))
         for strip, index in last.items():
             found.setdefault(strip, []).append(f"{line.name}: {say(float(line.y[index]))}")
-            places[strip] = float(line.x[index])
+            positions[strip] = float(line.x[index])
     wide, tall = (x.end - x.start) / MOST_STRIPS, HEIGHT - TOP - BOTTOM
     return [
         f'<rect class="hover" x="{x.start + strip * wide:.1f}" y="{TOP}" width="{wide:.1f}" height="{tall}">'
-        f"<title>{escape(chr(10).join([f'{x_name} {number(round(places[strip], 2))}', *lines]))}</title></rect>"
+        f"<title>{escape(chr(10).join([f'{x_name} {number(round(positions[strip], 2))}', *lines]))}</title></rect>"
         for strip, lines in sorted(found.items())
     ]
