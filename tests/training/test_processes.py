@@ -1,5 +1,6 @@
 """Several processes train as one: batch norm, loss, gradient, weights, and the command under torchrun."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -210,23 +211,68 @@ def test_a_launchers_mistakes(environment: dict[str, str]) -> None:
         launched(environment)
 
 
-WORDS = ["--image-size", "16", "--batch-size", "9", "--backbone", "convnet", "--backbone.widths", "8",
-         "--backbone.strides", "2", "--method.hidden", "16", "--classes", "4", "--workers", "0", "--threads", "1",
-         "--method.heads", "2", "--seed", "3"]  # fmt: skip
+WORDS = ["--image-size", "16", "--backbone", "convnet", "--backbone.widths", "8", "--backbone.strides", "2",
+         "--method.hidden", "16", "--classes", "4", "--workers", "0", "--threads", "1", "--method.heads", "2",
+         "--seed", "3"]  # fmt: skip
 
 
 def torchrun(*words: str) -> list[str]:
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return [sys.executable, "-m", *launcher, "-m", "gemel", *words]
+    return [sys.executable, "-m", *launcher, *words]
 
 
-def test_torchrun_equals_one_process(tmp_path: Path, photos: Path) -> None:
-    two, one = tmp_path / "two", tmp_path / "one"
-    words = ["pretrain", str(photos), "--epochs", "6", *WORDS]
-    done = subprocess.run(torchrun(*words, "--out", str(two)), capture_output=True, text=True, check=False, timeout=300)
+class Job(NamedTuple):
+    """What two processes did with several command lines, in one launch."""
+
+    folder: Path
+
+    def told(self, case: str) -> tuple[int, str, str]:
+        """Exit code, output and errors of the first process; the second one is silent and leaves alike."""
+        first, second = (json.loads((self.folder / f"{case}.{rank}.json").read_text()) for rank in (0, 1))
+        assert (second["out"], second["errors"], second["code"]) == ("", "", first["code"]), (first, second)
+        return first["code"], first["out"], first["errors"]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, photos: Path, digits_run: Run) -> Job:
+    folder = tmp_path_factory.mktemp("job")
+    run = folder / "digits"
+    shutil.copytree(digits_run.path, run, ignore=shutil.ignore_patterns("cache", "evaluations"))
+
+    def pretrain(name: str, *words: str) -> list[str]:
+        rows = [] if "--batch-size" in words else ["--batch-size", "9"]
+        return ["pretrain", str(photos), "--out", str(folder / name), *WORDS, *rows, *words]
+
+    stages = ["--epochs", "2", "--then.epochs", "2", "--batch-size", "8", "--views.local_count", "2"]
+    stages += ["--views.local_size", "8", "--method.group", "8"]
+    teacher = ["--epochs", "1", "--method.teacher", "yes", "--then.epochs", "1"]
+    cases = {
+        "two": pretrain("two", "--epochs", "6"),
+        "smaller": pretrain("smaller", *stages, "--method.bunch", "2"),
+        "larger": pretrain("larger", *stages, "--method.bunch", "8"),
+        "whole": pretrain("whole", "--epochs", "25"),
+        "mistake": ["pretrain", str(photos), "--epohcs", "3", "--out", str(folder / "mistake")],
+        "measuring": pretrain("measuring", *teacher),
+        "writing": ["pretrain", str(photos), "--out", "/dev/null/run", "--epochs", "1", "--batch-size", "8", *WORDS],
+        "dry": pretrain("dry", "--minutes", "0.05", "--dry-run"),
+        "minutes": pretrain("minutes", "--minutes", "0.05"),
+        "embed": ["embed", str(run), "digits", "--out", str(folder / "embed.parquet")],
+        "classify": ["classify", str(run), "digits", "--out", str(folder / "classify.parquet")],
+        "evaluate": ["evaluate", str(run), "knn"],
+    }
+    (folder / "cases.json").write_text(json.dumps(cases))
+    script = Path(__file__).with_name("torchrun_job.py")
+    done = subprocess.run(torchrun(str(script), str(folder)), capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("run: ") == 1, "one of the processes speaks"
-    assert "batch_size: 8 (9 can't be shared evenly by 2 processes)" in done.stdout
+    return Job(folder)
+
+
+def test_torchrun_equals_one_process(job: Job, tmp_path: Path) -> None:
+    two, one = job.folder / "two", tmp_path / "one"
+    code, out, _ = job.told("two")
+    assert code == 0
+    assert out.count("run: ") == 1
+    assert "batch_size: 8 (9 can't be shared evenly by 2 processes)" in out
     assert Run(two).settings["batch_size"] == 8
     assert Run(two).environment["processes"] == 2
     gemel.pretrain(config=two / "run.yaml", out=one, quiet=True)
@@ -242,23 +288,11 @@ def test_torchrun_equals_one_process(tmp_path: Path, photos: Path) -> None:
     assert apart(*weights) < 1e-2
 
 
-@pytest.mark.parametrize("bunch", [2, 8], ids=["smaller", "larger"])
-def test_two_stages_of_two_processes(bunch: int, tmp_path: Path, photos: Path) -> None:
+@pytest.mark.parametrize("bunch", ["smaller", "larger"])
+def test_two_stages_of_two_processes(bunch: str, job: Job, tmp_path: Path) -> None:
     """Small views, self-labeling in groups, bunches of a part of a process and of both: as one process, both stages."""
-    two, one = tmp_path / "two", tmp_path / "one"
-    words = ["pretrain", str(photos), "--epochs", "2", "--then.epochs", "2", *WORDS, "--batch-size", "8"]
-    words += [
-        "--views.local_count",
-        "2",
-        "--views.local_size",
-        "8",
-        "--method.group",
-        "8",
-        "--method.bunch",
-        str(bunch),
-    ]
-    done = subprocess.run(torchrun(*words, "--out", str(two)), capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    two, one = job.folder / bunch, tmp_path / "one"
+    assert job.told(bunch)[0] == 0
     gemel.pretrain(config=two / "run.yaml", out=one, quiet=True)
     found, expected = (Run(path).metrics().to_pylist() for path in (two, one))
     assert [row["stage"] for row in found] == ["pretrain"] * 10 + ["self_labeling"] * 10
@@ -267,84 +301,69 @@ def test_two_stages_of_two_processes(bunch: int, tmp_path: Path, photos: Path) -
         assert values[0] == pytest.approx(values[1], rel=1e-3, abs=1e-4), name
 
 
-def test_torchrun_interrupted_and_resumed(tmp_path: Path, photos: Path) -> None:
-    """The processes hear of a signal at different steps, stop together, and go on to the same end."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = ["pretrain", str(photos), "--epochs", "25", *WORDS]
-    subprocess.run(torchrun(*words, "--out", str(whole)), capture_output=True, check=True, timeout=300)
-    process = subprocess.Popen(torchrun(*words, "--out", str(broken)), stderr=subprocess.PIPE, text=True)
+def test_torchrun_interrupted_and_resumed(job: Job, tmp_path: Path, photos: Path) -> None:
+    """The processes hear of a signal at different steps, stop together, and continue to the same end."""
+    whole, broken = job.folder / "whole", tmp_path / "broken"
+    words = ["pretrain", str(photos), "--epochs", "25", "--batch-size", "9", *WORDS, "--out", str(broken)]
+    process = subprocess.Popen(torchrun("-m", "gemel", *words), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (broken / "metrics.csv").is_file():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert "continues it" in errors
     state = checkpoints.load(Run(broken))
     assert state is not None
     assert 0 < state["step"] < 25 * 5
     with pytest.raises(UserError, match="begun by 2 processes"):
         gemel.resume(broken, quiet=True)
-    subprocess.run(torchrun("resume", str(broken)), capture_output=True, check=True, timeout=300)
+    words = torchrun("-m", "gemel", "resume", str(broken))
+    subprocess.run(words, capture_output=True, check=True, timeout=300)
     assert (broken / "backbone.safetensors").read_bytes() == (whole / "backbone.safetensors").read_bytes()
     columns = [Run(path).metrics().drop_columns("images_per_second") for path in (whole, broken)]
     assert columns[0].equals(columns[1])
 
 
-def test_torchrun_tells_a_mistake_once(tmp_path: Path, photos: Path) -> None:
-    words = torchrun("pretrain", str(photos), "--epohcs", "3", "--out", str(tmp_path / "run"))
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode != 0
-    assert done.stderr.count("--epochs") == 1
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("case", "told"),
     [
-        (["--method.teacher", "yes", "--then.epochs", "1"], "self-labeling has no teacher"),
-        (["--out", "/dev/null/run"], "the run's folder /dev/null/run can't be written"),
+        ("mistake", "--epochs"),
+        ("measuring", "self-labeling has no teacher"),
+        ("writing", "the run's folder /dev/null/run can't be written"),
     ],
-    ids=["measuring", "writing"],
 )
-def test_torchrun_tells_what_comes_later_once(words: list[str], told: str, tmp_path: Path, photos: Path) -> None:
-    """What a method refuses when its steps are measured, and a folder that can't be made."""
-    words = ["pretrain", str(photos), "--epochs", "1", "--out", str(tmp_path / "run"), *WORDS, *words]
-    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode != 0
-    assert done.stderr.count(told) == 1, done.stderr
-    assert not (tmp_path / "run").exists()
+def test_torchrun_reports_a_mistake_once(case: str, told: str, job: Job) -> None:
+    """A typo, what a method refuses when its steps are measured, and a folder that can't be made."""
+    code, _, errors = job.told(case)
+    assert code == 2
+    assert errors.count(told) == 1, errors
+    assert not (job.folder / case).exists()
 
 
-def test_torchrun_shows_once_what_it_would_do(tmp_path: Path, photos: Path) -> None:
-    words = ["pretrain", str(photos), "--minutes", "0.05", "--out", str(tmp_path / "run"), *WORDS]
-    done = subprocess.run(torchrun(*words, "--dry-run"), capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert all(done.stdout.count(line) == 1 for line in ("estimate: ", "run folder: ", "\nseed: 3")), done.stdout
-    assert not (tmp_path / "run").exists()
-    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    run = Run(tmp_path / "run")
+def test_torchrun_shows_once_what_it_would_do(job: Job) -> None:
+    code, out, errors = job.told("dry")
+    assert code == 0, errors
+    assert all(out.count(line) == 1 for line in ("estimate: ", "run folder: ", "\nseed: 3")), out
+    assert not (job.folder / "dry").exists()
+    assert job.told("minutes")[0] == 0
+    run = Run(job.folder / "minutes")
     assert run.is_trained, "both processes took the same epochs"
     assert run.metrics()["epoch"].to_pylist()[-1] == run.settings["epochs"] - 1
 
 
 @pytest.mark.parametrize("command", ["embed", "classify", "evaluate"])
-def test_under_torchrun_one_process_answers(command: str, tmp_path: Path, digits_run: Run) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(digits_run.path, run, ignore=shutil.ignore_patterns("cache", "evaluations"))
-    table = tmp_path / "table.parquet"
-    words = {"evaluate": [command, str(run), "knn"]}.get(command, [command, str(run), "digits", "--out", str(table)])
-    done = subprocess.run(torchrun(*words), capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+def test_under_torchrun_one_process_answers(command: str, job: Job, digits_run: Run) -> None:
+    code, out, errors = job.told(command)
+    assert code == 0, errors
     if command == "evaluate":
-        assert done.stdout.count("top1") == 1
+        assert out.count("top1") == 1
         return
-    assert done.stdout.count("1797 images") == 1
+    assert out.count("1797 images") == 1
     name = "vector" if command == "embed" else "probability"
     alone = gemel.embed(digits_run) if command == "embed" else gemel.classify(digits_run)
     values = [
         np.array([np.atleast_1d(one) for one in rows.column(name).to_pylist()])
-        for rows in (parquet.read_table(table), alone)
+        for rows in (parquet.read_table(job.folder / f"{command}.parquet"), alone)
     ]
     np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-5)
