@@ -1,5 +1,6 @@
 """Labels from folders and from tables."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,79 @@ def test_mistakes_in_labels() -> None:
     assert "hold no label" in mistake("photos", labels="labels.csv")
     table.write_text("path,label\n" + "x" * 200_000 + ",a\n")
     assert "cannot be read" in mistake("photos", labels="labels.csv")
+
+
+UNKNOWN = ["", "-1", "-1.0", "nan", "NaN", "NA", "N/A", "n/a", "None", "null", "NULL", "<NA>"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels", "names"),
+    [
+        (["0.0", "1.0", *UNKNOWN], [0, 1] + [-1] * 12, ["0", "1"]),
+        (["10", "9.", "9.0", "nan"], [1, 0, 0, -1], ["9", "10"]),
+        (["0.5", "1.0", "-1.0"], [0, 1, -1], ["0.5", "1.0"]),
+        (["none", "cat", "None"], [1, 0, -1], ["cat", "none"]),
+        (["v1.0", "1.0"], [1, 0], ["1.0", "v1.0"]),
+        (["Ka\u0308se", "K\u00e4se"], [0, 0], ["K\u00e4se"]),
+    ],
+)
+def test_labels_as_programs_write_them(cells: list[str], labels: list[int], names: list[str]) -> None:
+    fill(*(f"{number:02}.jpg" for number in range(len(cells))))
+    rows = [f"{number:02}.jpg,{cell}" for number, cell in enumerate(cells)]
+    Path("labels.csv").write_text("\n".join(["path,label", *rows]))
+    for given in ("labels.csv", cells):
+        source = open_source("photos", labels=given)
+        assert source.labels is not None
+        assert (source.labels.tolist(), source.label_names) == (labels, names)
+
+
+def test_numbers_as_labels() -> None:
+    fill("1.jpg", "2.jpg", "3.jpg")
+    for given in ([7, -1, 3], np.array([7.0, np.nan, 3.0]), [7.0, None, 3.0]):
+        source = open_source("photos", labels=given)  # pyright: ignore[reportArgumentType]
+        assert source.labels is not None
+        assert (source.labels.tolist(), source.label_names) == ([1, -1, 0], ["3", "7"])
+    assert "2 labels for 3 images" in mistake("photos", labels=["a", "b"])
+
+
+def test_folders_may_be_called_like_unknown_labels() -> None:
+    fill("NA/1.jpg", "None/2.jpg", "-1/3.jpg")
+    assert open_source("photos", labels="folders").label_names == ["-1", "NA", "None"]
+
+
+@pytest.mark.parametrize("typed", ["NFC", "NFD"])
+@pytest.mark.parametrize("separator", ["/", "\\"])
+def test_names_in_another_spelling(typed: str, separator: str) -> None:
+    stored = "NFD" if typed == "NFC" else "NFC"
+    names = ["Bär.jpg", "Käse/Öl.jpg"]
+    fill(*(unicodedata.normalize(stored, name) for name in names))
+    written = [unicodedata.normalize(typed, name).replace("/", separator) for name in names]
+    Path("labels.csv").write_text(f"path,label\n{written[0]},a\n{written[1]},b\n")
+    source = open_source("photos", labels="labels.csv")
+    assert source.labels is not None
+    assert sorted(source.label_names[label] for label in source.labels) == ["a", "b"]
+    assert (
+        source.label_names[source.labels[paths(source).index(f"photos/{unicodedata.normalize(stored, names[0])}")]]
+        == "a"
+    )
+    Path("photos/list.txt").write_text("\n".join(written))
+    listed = open_source("photos/list.txt")
+    assert [listed.read(index) for index in range(2)] == [
+        unicodedata.normalize(stored, name).encode() for name in names
+    ]
+
+
+def test_the_spelling_that_exists_has_precedence() -> None:
+    one, two = (unicodedata.normalize(form, "ä.jpg") for form in ("NFC", "NFD"))
+    fill(one, two)
+    Path("labels.csv").write_text(f"path,label\n{one},one\n{two},two\n")
+    source = open_source("photos", labels="labels.csv")
+    assert source.labels is not None
+    assert [source.label_names[label] for label in source.labels] == ["two", "one"]
+    assert paths(source) == [f"photos/{two}", f"photos/{one}"]
+
+
+def test_rows_that_are_too_long_are_refused() -> None:
+    fill("1.jpg", "2.jpg")
+    Path("labels.csv").write_text("path,label\n1.jpg,a\n2.jpg,b,c\n")
+    assert "line 3" in mistake("photos", labels="labels.csv")

@@ -14,9 +14,11 @@ import torch
 import torchvision.datasets
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from gemel.data import listing
+from gemel.data.decode import FORMATS
 from gemel.data.listing import Paths
 from gemel.data.sources import ArraySource, Source, open_source, printable
 from gemel.errors import UserError
@@ -210,6 +212,47 @@ def test_folders_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(open_source("photos")) == 2
 
 
+def test_every_ending_of_the_formats_that_are_read() -> None:
+    Image.init()
+    endings = {ending[1:] for ending, format in Image.EXTENSION.items() if format in (*FORMATS, "MPO")}
+    assert {"jpe", "jfif", "apng", "pnm"} <= endings <= {suffix.decode() for suffix in listing.SUFFIXES}
+    names = [f"{number}.{suffix.decode()}" for number, suffix in enumerate(sorted(listing.SUFFIXES))]
+    fill(*names, "x.JPE", "a.avif", "b.AVIF", "notes.txt", "Makefile", "x.000123")
+    source = open_source("photos")
+    assert len(source) == len(names) + 1
+    assert source.passed_over == {".avif": 2, ".txt": 1, "no ending": 2}
+
+
+def test_links_to_images_that_are_listed_themselves() -> None:
+    """As `gemel classify --into` makes them: absolute links, some to links."""
+    fill("a/1.jpg", "a/2.jpg", ".hidden/3.jpg")
+    fill("4.jpg", folder="elsewhere")
+    Path("photos/a/4.jpg").symlink_to("../../elsewhere/4.jpg")
+    Path("photos/a/3.jpg").symlink_to("../.hidden/3.jpg")
+    expected = ["photos/a/1.jpg", "photos/a/2.jpg", "photos/a/3.jpg", "photos/a/4.jpg"]
+    assert paths(open_source("photos")) == expected
+    for name in ("1", "2", "3", "4"):
+        link = Path(f"photos/Sorted/00/{name}.jpg")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(f"photos/a/{name}.jpg").absolute())
+    Path("photos/b.jpg").symlink_to("Sorted/00/1.jpg")
+    Path("photos/c.jpg").symlink_to("a/../Sorted/../a/2.jpg")
+    Path("same").symlink_to("photos")
+    for folder in ("photos", "same"):
+        source = open_source(folder)
+        assert paths(source) == [path.replace("photos", folder) for path in expected]
+        assert source.passed_over == {"link to a listed image": 6}
+    assert len(open_source("photos/Sorted")) == 4, "links alone are images"
+
+
+def test_folders_of_runs_hold_no_images() -> None:
+    fill("a/1.jpg", "runs/twist-1/run.yaml", "runs/twist-1/pictures/2.jpg", "runs/twist-1/3.png", "runs/4.jpg")
+    source = open_source("photos")
+    assert paths(source) == ["photos/a/1.jpg", "photos/runs/4.jpg"]
+    assert source.passed_over == {"folder of a gemel run": 1}
+    assert len(open_source("photos/runs/twist-1")) == 2, "the folder that is named is searched"
+
+
 # ---- the cache of listings
 
 
@@ -241,8 +284,12 @@ def stored() -> list[Path]:
 
 
 def test_a_second_start_reuses_the_listing(walks: list[bytes]) -> None:
+    fill("notes.txt")
+    age()
     first = paths(open_source("photos"))
-    assert paths(open_source("./photos/")) == ["./" + path for path in first]
+    again = open_source("./photos/")
+    assert paths(again) == ["./" + path for path in first]
+    assert again.passed_over == {".txt": 1}
     assert len(walks) == 1
     open_source("photos", rescan=True)
     assert len(walks) == 2
@@ -553,6 +600,42 @@ def test_arrays() -> None:
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy.read(3), images[3])
     assert copy.label_names == ["a", "b"]
+
+
+def test_arrays_and_paths_from_python() -> None:
+    images = np.random.default_rng(0).integers(256, size=(3, 5, 6, 3)).astype(np.uint8)
+    for words in (images, list(images), [images[0], images[1, ..., 0], images[2, :2]]):
+        source = open_source(words, labels=["a", "b", "a"])
+        assert paths(source) == ["array/0", "array/1", "array/2"]
+        assert (source.in_memory, source.label_names) == (True, ["a", "b"])
+        np.testing.assert_array_equal(source.read(1), words[1])
+    fill("a/1.jpg", "2.jpg")
+    source = open_source([Path("photos/a/1.jpg"), "photos/2.jpg", "photos/./2.jpg"])
+    assert paths(source) == ["photos/a/1.jpg", "photos/2.jpg", "photos/./2.jpg"]
+    os.chdir("photos")
+    assert source.read(1) == b"2.jpg"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((400, 20, 20, 3)), r"400 arrays of float64 and shape \[\(20, 20, 3\)\] are no images; give uint8"),
+        (np.zeros((4, 3, 20, 20), np.uint8), "give uint8 of shape"),
+        (np.zeros((0, 20, 20), np.uint8), "0 arrays"),
+        (np.zeros((20, 20), np.uint8), "give uint8 of shape"),
+        ([np.zeros((2, 2), np.uint8), np.zeros((2, 2))], "float64, uint8"),
+        ([np.zeros((2, 2), np.uint8), "a.jpg"], "images are a folder, a list of paths, an array"),
+        (["missing.jpg"] * 9000, "9000 of the 9000 files in list of paths are not there"),
+        ([], "names no files"),
+        (3, "not 3"),
+        ("x" * 500_000, "no folder"),
+    ],
+    ids=range(10),
+)
+def test_mistakes_in_what_python_gives(given: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        open_source(given)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(("split", "ratio"), [("tail10", 10), ("tail100", 100)])

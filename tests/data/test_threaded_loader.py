@@ -87,7 +87,7 @@ def test_damaged_files_in_the_inference_crops(tmp_path: Path, workers: int) -> N
 def test_images_are_kept_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photos(tmp_path, 4)
     source, loaded = open_source(tmp_path), []
-    one = kept.load(source, 0)
+    one = image_cache.load(source, 0)
 
     def load(source: object, index: int) -> np.ndarray:
         loaded.append(index)
@@ -95,7 +95,7 @@ def test_images_are_kept_within_the_budget(tmp_path: Path, monkeypatch: pytest.M
             raise Unreadable("damaged")
         return one.copy()
 
-    monkeypatch.setattr(kept, "load", load)
+    monkeypatch.setattr(image_cache, "load", load)
     memory = ImageCache(source, 2 * one.nbytes)
     for _ in range(2):
         for index in range(3):
