@@ -1,4 +1,4 @@
-"""Images as an evaluation's own inference crop, where that is not the usual one."""
+"""Inference crops of evaluations that do not use the usual one."""
 
 from typing import Literal
 
@@ -11,22 +11,22 @@ from gemel.data.sources import Source
 from gemel.data.sources.parts import Subset
 
 Crop = Literal["middle", "whole"]
-"""middle: the shorter side resized to the size, then the middle; whole: both sides resized, whatever the shape"""
+"""middle: shorter side resized, then centre crop; whole: both sides resized, whatever the aspect ratio"""
 
 CROPS: dict[Crop, str] = {
     "middle": "shorter side resized to the size, bicubic, and the middle",
     "whole": "both sides resized to the size, bicubic",
 }
-"""in words, for a result's settings"""
+"""descriptions for the settings of a result"""
 
 
 class Cropped(Subset):
-    """All images of a source as colour pixels of one size.
+    """All images of a source as square RGB images of one size.
 
     Args:
         source: the images.
         size: side, pixels.
-        crop: what of the image.
+        crop: part of the image.
     """
 
     def __init__(self, source: Source, size: int, crop: Crop) -> None:
@@ -35,7 +35,7 @@ class Cropped(Subset):
         self.crop = crop
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """(size, size, 3).
+        """Return the crop, (size, size, 3).
 
         Raises:
             Unreadable: as `load`.

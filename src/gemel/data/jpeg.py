@@ -1,4 +1,4 @@
-"""Undamaged JPEG files to pixels, faster than Pillow and the same to the bit."""
+"""Decode undamaged JPEG files, faster than Pillow and with identical results."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ _COLOURS = {"L": "GRAY", "RGB": "RGB"}
 
 
 def jpeg_pixels(data: bytes, mode: str) -> NDArray[np.uint8] | None:
-    """The pixels of a JPEG file that Pillow opens in `mode`: (H, W) for L, (H, W, 3) for RGB.
+    """Return the pixels of a JPEG file that Pillow opens in `mode`: (H, W) for L, (H, W, 3) for RGB.
 
-    None where Pillow must look: another mode, or libjpeg has anything to say against the file. What is damaged is
-    Pillow's to judge, so that one set of rules tells which images are used.
+    None where Pillow must decode it: another mode, or libjpeg warns of anything. Damaged files are left to Pillow, so
+    that one set of rules decides which images are used.
     """
     if _decoder is None or mode not in _COLOURS:
         return None
