@@ -1,4 +1,4 @@
-"""A step's batch is a pure function of (seed, step); unreadable images are replaced and told."""
+"""A step's batch is a pure function of (seed, step); unreadable images are replaced and reported."""
 
 import dataclasses
 import pickle
@@ -24,10 +24,10 @@ def plan(**changes: object) -> Plan:
 
 
 def test_an_epoch_shows_each_image_once_and_drops_the_rest() -> None:
-    places = np.concatenate([plan().rows(step) for step in range(28)])
-    assert len(places) == len(set(places.tolist())) == 28 * 64
+    indices = np.concatenate([plan().rows(step) for step in range(28)])
+    assert len(indices) == len(set(indices.tolist())) == 28 * 64
     again = np.concatenate([plan().rows(step) for step in range(28, 56)])
-    assert not np.array_equal(places, again), "another epoch, another order"
+    assert not np.array_equal(indices, again), "another epoch, another order"
 
 
 @pytest.mark.parametrize("processes", [2, 4])

@@ -1,4 +1,4 @@
-"""Batches are filled by threads in order, a bounded way ahead; decoded images are kept within their budget."""
+"""Batches are filled by threads in order, a bounded number ahead; decoded images are kept within their budget."""
 
 import multiprocessing
 import threading
@@ -76,8 +76,8 @@ def test_threads_leave_the_warnings_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_damaged_files_in_the_inference_crops(tmp_path: Path, workers: int) -> None:
     paths = sorted(write_photos(tmp_path, 9))
-    for place in (0, 3, 4, 5):
-        paths[place].write_bytes(b"")
+    for index in (0, 3, 4, 5):
+        paths[index].write_bytes(b"")
     loader = InferenceLoader(open_source(tmp_path), size=16, glyph=False, batch_size=3, workers=workers)
     found = [(crops.shape[0], index.tolist()) for crops, index in loader]
     assert found == [(2, [1, 2]), (3, [6, 7, 8])]

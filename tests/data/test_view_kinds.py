@@ -18,7 +18,7 @@ from gemel.data.augment import center, put
 from gemel.data.normalise import Normalise
 from gemel.data.views import OPERATIONS, Draw, GlyphDraw, PhotoDraw, PlainDraw, StrongDraw, draw
 from gemel.errors import UserError
-from gemel.settings.recipes import GlyphViews, PhotoViews, by_view
+from gemel.settings.recipes import GlyphViews, PhotoViews
 from gemel.settings.schema import convert, mistakes_in
 
 PHOTO = np.ascontiguousarray(load_sample_images().images[0][100:300, 100:400])
@@ -60,7 +60,7 @@ def test_each_view_is_drawn_by_its_own_numbers(values: Any, count: int, local: i
             name: value[min(view, len(value) - 1)] if isinstance(value, tuple) and name != "scale" else value
             for name, value in values.items()
         }
-        alone["scale"] = by_view(views.scales, view)
+        alone["scale"] = views.scale_of(view)
         plain = PhotoViews(global_count=count, local_count=local, **alone)
         assert drawn(plain, view, index) == drawn(views, view, index)
 

@@ -422,7 +422,7 @@ def test_views_of_given_images(digits_run: Run) -> None:
     assert one.shape == two.shape == (2, 3, 224, 224)
     assert one.dtype == torch.uint8
     again = gemel.views([PHOTO], "barlow_twins", seed=3, index=[6])
-    assert torch.equal(again[1][0], two[1]), "a view depends on its place alone"
+    assert torch.equal(again[1][0], two[1]), "a view depends on its index alone"
     (small, _) = gemel.views([PHOTO[..., 0]], {"name": "glyph", "size": 16})
     assert small.shape == (1, 3, 16, 16)
     shapes = [view.shape for view in gemel.views([PHOTO], {"name": "swav", "size": 64, "local_count": 3})]
@@ -433,8 +433,8 @@ def test_views_of_given_images(digits_run: Run) -> None:
     assert torch.equal(first, second)
     assert torch.equal(first, gemel.views([memoryview(jpeg())], "twist")[0])
     for images, recipe, index, told in (
-        ([PHOTO], "twist", [1, 2], "1 images and 2 places"),
-        ([PHOTO], "twist", 2, "index must be a list of places"),
+        ([PHOTO], "twist", [1, 2], "1 images and 2 numbers in index"),
+        ([PHOTO], "twist", 2, "index must be a list of indices"),
         ([torch.zeros(3, 4, 4, dtype=torch.uint8)], "twist", None, "a file, bytes or a uint8 array, not a Tensor"),
         ([PHOTO], {"name": "photo", "image_size": 32}, None, "views.image_size is not an option of photo"),
         ([PHOTO], {"name": "photo", "jiter": 0.1}, None, "did you mean views.jitter"),

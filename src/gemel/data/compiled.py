@@ -1,4 +1,4 @@
-"""Loops over pixels as machine code, kept so that a second process does not compile them again."""
+"""Loops over pixels as machine code, cached on disk so that a second process does not compile them again."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -13,9 +13,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def compiled(**options: Any) -> Callable[[_F], _F]:
-    """Compile a function at its first call; what it calls must stand in its own file.
+    """Compile a function at its first call; the functions that it calls must be in its own file.
 
-    The kept code of a function is made anew when its file changes, and only then.
+    The cached code of a function is compiled anew when its file changes, and only then.
 
     Args:
         options: numba's.
@@ -24,7 +24,7 @@ def compiled(**options: Any) -> Callable[[_F], _F]:
     def decorate(function: _F) -> _F:
         if _compiler is None:
             return function
-        # nogil: threads run it side by side. numpy's errors: no loop stops to ask whether it divides by zero.
+        # nogil: threads run it in parallel. numpy's errors: no loop checks whether it divides by zero.
         chosen: dict[str, Any] = {"nogil": True, "error_model": "numpy", **options}
         try:
             return cast(_F, _compiler.njit(cache=True, **chosen)(function))
@@ -35,5 +35,5 @@ def compiled(**options: Any) -> Callable[[_F], _F]:
 
 
 def is_compiled() -> bool:
-    """Whether compiled functions are fast; without numba they are plain Python."""
+    """Return whether compiled functions are fast; without numba they are plain Python."""
     return _compiler is not None and not _compiler.config.DISABLE_JIT

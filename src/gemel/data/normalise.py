@@ -1,4 +1,4 @@
-"""From bytes to the floats that networks see, on whatever device the batch is; training and evaluation share it."""
+"""Turn bytes into the normalised floats that networks take, on the batch's device, in training and evaluation."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from gemel.data.compiled import compiled, is_compiled
 
 
 class Normalise(torch.nn.Module):
-    """uint8 to floats, (x / 255 - mean) / std by channel, in one fused multiply and add.
+    """Turn uint8 into floats, (x / 255 - mean) / std by channel, in one fused multiply and add.
 
     Args:
         mean: by channel, as shares of 255.
@@ -27,7 +27,7 @@ class Normalise(torch.nn.Module):
         self.shift: Tensor
 
     def forward(self, views: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to float32, channels last: what convolutions are fastest on."""
+        """Normalise (B, 3, H, W) uint8 to float32, channels last, on which convolutions are fastest."""
         plain = views.dtype == torch.uint8 and self.scale.dtype == torch.float32 and views.device.type == "cpu"
         return self._looked_up(views) if plain and is_compiled() else self._calculated(views)
 
@@ -36,7 +36,7 @@ class Normalise(torch.nn.Module):
         return torch.addcmul(self.shift, floats, self.scale)
 
     def _looked_up(self, views: Tensor) -> Tensor:
-        """The same to the bit: a byte has 256 values. Torch takes several times as long to turn planes into pixels."""
+        """Give the same bits by a table, since a byte has 256 values; torch takes several times as long."""
         table = self._calculated(torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256))[0, :, 0]
         count, channels, height, width = views.shape
         floats = torch.empty((count, height, width, channels), dtype=torch.float32)
@@ -47,7 +47,7 @@ class Normalise(torch.nn.Module):
 
 @compiled()
 def _look_up(planes: NDArray[np.uint8], table: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Planes (B, 3, N) to pixels (B, 3 · N), channels fastest, by a table (3, 256)."""
+    """Write planes (B, 3, N) as pixels (B, 3 · N), channels fastest, by a table (3, 256)."""
     for image in range(planes.shape[0]):
         red, green, blue = planes[image]
         pixels = out[image]

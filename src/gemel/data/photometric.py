@@ -1,7 +1,7 @@
 """Flip, jitter, grey, blur and solarise of one view, compiled: from the resized crop to the finished planes.
 
-Values are floats from 0 to 255, cut to that range after every step and rounded once, at the end. The formulas of the
-jitter are those of torchvision's functions on floats; `on_device.py` has the same ones for batches of tensors.
+Values are floats from 0 to 255, clipped to that range after every step and rounded once, at the end. The jitter's
+formulas are those of torchvision's functions on floats; `on_device.py` has the same ones for batches of tensors.
 """
 
 from math import floor, sqrt
@@ -29,7 +29,7 @@ _CHUNK = 1024
 
 
 def steps_of(draw: PhotoDraw) -> tuple[NDArray[np.int64], Floats]:
-    """Codes and factors of a draw's jitter and grey, in their order."""
+    """Return the codes and factors of a draw's jitter and grey, in their order."""
     steps = (*draw.jitter, ("gray", 1.0)) if draw.gray else draw.jitter
     return (
         np.array([CODES[name] for name, _ in steps], np.int64),
@@ -38,14 +38,14 @@ def steps_of(draw: PhotoDraw) -> tuple[NDArray[np.int64], Floats]:
 
 
 def blur_weights(sigma: float) -> Floats:
-    """The box of which three passes are Pillow's Gaussian blur, as the half of it from its centre outwards.
+    """Return the box of which three passes are Pillow's Gaussian blur, as the half of it from its centre outwards.
 
     2 l + 1 whole weights and one smaller on each side, so that three of them together have the variance sigma²
     (Gwosdek et al. 2011, "Theoretical foundations of Gaussian convolution by extended box filtering"). The papers
     blurred with it; the true Gaussian differs where sigma < 1.
 
     Returns:
-        float32 (l + 2,); of no blur one weight, 1.
+        float32 (l + 2,); without blur one weight, 1.
     """
     if sigma <= 0:
         return _NO_BLUR
@@ -67,13 +67,13 @@ def finish(
     solarize: bool,
     out: NDArray[np.uint8],
 ) -> None:
-    """Everything that is done to a view after its resize.
+    """Do everything that is done to a view after its resize.
 
     Args:
-        crop: the resized crop as it lies in memory, size · size · channels numbers, channels fastest.
+        crop: the resized crop, size · size · channels numbers, channels fastest.
         channels: 1 or 3.
         flip: left to right.
-        codes: steps in their order, of `CODES`; of one channel, saturation, hue and grey change nothing.
+        codes: steps in their order, of `CODES`; saturation, hue and grey leave a single channel as it is.
         factors: theirs.
         weights: of the blur, as `blur_weights` gives them.
         solarize: v >= 128 becomes 255 - v.
@@ -96,7 +96,7 @@ def finish(
 
 @compiled()
 def _load(crop: NDArray[np.uint8], planes: Floats, flip: bool, size: int) -> None:
-    # Unsigned places: for signed ones numba asks whether they are negative, and the loops stay scalar.
+    # Unsigned indices: for signed ones numba checks whether they are negative, and the loops are not vectorised.
     last = np.uint64(size - 1)
     channels = planes.shape[0]
     for y in range(size):
@@ -109,8 +109,8 @@ def _load(crop: NDArray[np.uint8], planes: Floats, flip: bool, size: int) -> Non
         green, blue = planes[1, start:end], planes[2, start:end]
         if flip:
             for x in range(size):
-                place = last - np.uint64(x)
-                red[place], green[place], blue[place] = row[3 * x], row[3 * x + 1], row[3 * x + 2]
+                i = last - np.uint64(x)
+                red[i], green[i], blue[i] = row[3 * x], row[3 * x + 1], row[3 * x + 2]
         else:
             for x in range(size):
                 red[x], green[x], blue[x] = row[3 * x], row[3 * x + 1], row[3 * x + 2]
@@ -124,9 +124,9 @@ def _copy(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
 
 @compiled()
 def _steps(planes: Floats, codes: NDArray[np.int64], factors: Floats) -> bool:
-    """Jitter and grey in place; whether the first plane now stands for all three."""
+    """Jitter and grey in place; return whether the first plane now holds for all three."""
     channels, count = planes.shape
-    # Of one channel the other two are not looked at.
+    # The other two are not read where there is one channel.
     red, green, blue = planes[0], planes[channels // 2], planes[channels - 1]
     gray = channels == 1
     first = 0
@@ -156,7 +156,7 @@ def _steps(planes: Floats, codes: NDArray[np.int64], factors: Floats) -> bool:
 def _pass(
     red: Floats, green: Floats, blue: Floats, codes: NDArray[np.int64], factors: Floats, mean: np.float32, gray: bool
 ) -> bool:
-    """Steps on one stretch of pixels, of which only the first can be contrast; whether it is grey after them."""
+    """Do steps, of which only the first can be contrast, on a chunk of pixels; return whether it is grey after them."""
     for step in range(codes.size):
         code, factor = codes[step], factors[step]
         if code in (BRIGHTNESS, CONTRAST):
@@ -181,11 +181,11 @@ def _pass(
 @compiled()
 def _scale(plane: Floats, factor: np.float32, rest: np.float32) -> None:
     for i in range(plane.size):
-        plane[i] = _cut(plane[i] * factor + rest)
+        plane[i] = _clip(plane[i] * factor + rest)
 
 
 @compiled()
-def _cut(value: np.float32) -> np.float32:
+def _clip(value: np.float32) -> np.float32:
     return min(max(value, _F0), _F255)
 
 
@@ -194,7 +194,7 @@ def _luma(red: np.float32, green: np.float32, blue: np.float32) -> np.float32:
     return _RED * red + _GREEN * green + _BLUE * blue
 
 
-@compiled(fastmath={"reassoc", "nsz"})  # free to add up in lanes
+@compiled(fastmath={"reassoc", "nsz"})  # a vectorised sum
 def _sum(plane: Floats) -> np.float32:
     total = _F0
     for i in range(plane.size):
@@ -214,17 +214,17 @@ def _sum_luma(red: Floats, green: Floats, blue: Floats) -> np.float32:
 def _saturate(red: Floats, green: Floats, blue: Floats, factor: np.float32) -> None:
     for i in range(red.size):
         rest = (_F1 - factor) * _luma(red[i], green[i], blue[i])
-        red[i] = _cut(red[i] * factor + rest)
-        green[i] = _cut(green[i] * factor + rest)
-        blue[i] = _cut(blue[i] * factor + rest)
+        red[i] = _clip(red[i] * factor + rest)
+        green[i] = _clip(green[i] * factor + rest)
+        blue[i] = _clip(blue[i] * factor + rest)
 
 
 @compiled()
 def _turn(red: Floats, green: Floats, blue: Floats, turn: np.float32) -> None:
-    """Hue in sixths of the circle, with value and chroma kept: channel = value - chroma · min(k, 4 - k) in [0, 1].
+    """Turn the hue, in sixths of the circle; keep value and chroma.
 
-    k = 5 + hue for red, 3 + hue for green, 1 + hue for blue, modulo 6. Selects in place of branches, so that the
-    loop runs in lanes.
+    A channel is value - chroma · min(k, 4 - k), the minimum clipped to [0, 1], where k = 5 + hue for red, 3 + hue for
+    green, 1 + hue for blue, modulo 6. Selects in place of branches, so that the loop is vectorised.
     """
     for i in range(red.size):
         r, g, b = red[i], green[i], blue[i]
@@ -249,7 +249,7 @@ def _channel(k: np.float32, value: np.float32, chroma: np.float32) -> np.float32
 
 @compiled()
 def _blur(plane: Floats, weights: Floats, rows: Floats) -> None:
-    """Three boxes along the rows, then three along the columns; each pass repeats the edges of the one before it."""
+    """Blur by three boxes along the rows, then three along the columns; each pass repeats the edges of the last."""
     height, width = plane.shape
     half, last = weights.size - 1, height - 1
     edge = weights[half]

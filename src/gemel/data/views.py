@@ -149,7 +149,7 @@ def draw(
         return _draw_glyph(views, generator, size)
     if kind == "strong":
         return _draw_strong(views, generator, height, width, size)
-    return _draw_photo(views, generator.random(64), view, height, width, size)
+    return _draw_photo(views, generator.random(64).tolist(), view, height, width, size)
 
 
 @lru_cache(maxsize=2)
@@ -184,15 +184,13 @@ def _generator(seed: int, epoch: int, view: int, index: int) -> np.random.Genera
     return _generators.generator
 
 
-def _draw_photo(
-    views: PhotoViews, numbers: NDArray[np.float64], view: int, height: int, width: int, size: int
-) -> PhotoDraw:
+def _draw_photo(views: PhotoViews, u: list[float], view: int, height: int, width: int, size: int) -> PhotoDraw:
     if view >= views.global_count:
         scale, blur, solarize = views.local_scale, views.local_blur, views.local_solarize
     else:
-        scale, blur, solarize = by_view(views.scales, view), by_view(views.blur, view), by_view(views.solarize, view)
-    left, top, crop_width, crop_height = _crop(scale, views.ratio, numbers[: 4 * TRIES].tolist(), height, width)
-    u: list[float] = numbers[4 * TRIES :].tolist()
+        scale, blur, solarize = views.scale_of(view), by_view(views.blur, view), by_view(views.solarize, view)
+    left, top, crop_width, crop_height = _crop(scale, views.ratio, u, height, width)
+    u = u[4 * TRIES :]
     jitter = _draw_jitter(views, u, by_view(views.strength, view)) if u[0] < by_view(views.jitter, view) else ()
     gray = u[10] < by_view(views.gray, view)
     if gray and views.gray_first:
@@ -214,12 +212,13 @@ def _draw_photo(
 
 
 def _draw_jitter(views: PhotoViews, u: list[float], strength: float) -> tuple[tuple[str, float], ...]:
-    ranges = {"brightness": views.brightness, "contrast": views.contrast, "saturation": views.saturation}
-    parts = [
-        (name, 1.0 + _between(u[1 + i], max(-1.0, -strength * x), strength * x))
-        for i, (name, x) in enumerate(ranges.items())
-    ]
-    parts.append(("hue", _between(u[4], -strength * views.hue, strength * views.hue)))
+    b, c, s, h = (strength * x for x in (views.brightness, views.contrast, views.saturation, views.hue))
+    parts = (
+        ("brightness", 1.0 + _between(u[1], -b if b < 1.0 else -1.0, b)),
+        ("contrast", 1.0 + _between(u[2], -c if c < 1.0 else -1.0, c)),
+        ("saturation", 1.0 + _between(u[3], -s if s < 1.0 else -1.0, s)),
+        ("hue", _between(u[4], -h, h)),
+    )
     return tuple(parts[i] for i in sorted(range(4), key=lambda i: u[5 + i]))
 
 

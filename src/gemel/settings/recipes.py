@@ -70,10 +70,9 @@ def by_view(value: _T | tuple[_T, ...], view: int) -> _T:
     >>> by_view((1.0, 0.1), 5), by_view(0.5, 5)
     (0.1, 0.5)
     """
-    if not isinstance(value, tuple):
-        return value
-    values = cast("tuple[_T, ...]", value)
-    return values[min(view, len(values) - 1)]
+    if isinstance(value, tuple):  # asked for every view of every image: no calls
+        return value[view if view < len(value) else -1]  # pyright: ignore[reportReturnType]
+    return value
 
 
 Chances = Annotated[float | tuple[float, ...], _by_view(Probability)]
@@ -163,14 +162,15 @@ class PhotoViews(Description):
         local = self.local_size or max(4, 4 * round(size * 3 / 28))
         return (*[size] * self.global_count, *[local] * self.local_count)
 
-    @property
-    def scales(self) -> tuple[Ordered, ...]:
-        """`scale` as pairs: one for all views, or one for each."""
-        return cast("tuple[Ordered, ...]", self.scale if isinstance(self.scale[0], tuple) else (self.scale,))
+    def scale_of(self, view: int) -> Ordered:
+        """Return the smallest and largest share of the image's area in a crop of a global view."""
+        scale: Any = self.scale
+        return by_view(scale, view) if isinstance(scale[0], tuple) else scale
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        wrong = [line for pair in self.scales for line in _pair_mistakes("scale", pair, 1.0)]
+        pairs = dict.fromkeys(self.scale_of(view) for view in range(len(self.scale)))
+        wrong = [line for pair in pairs for line in _pair_mistakes("scale", pair, 1.0)]
         wrong += _pair_mistakes("local_scale", self.local_scale, 1.0)
         wrong += [*_pair_mistakes("ratio", self.ratio), *_pair_mistakes("blur_sigma", self.blur_sigma)]
         strength = max(self.strength) if isinstance(self.strength, tuple) else self.strength
@@ -200,7 +200,7 @@ class GlyphViews(Description):
     gamma: Annotated[float, Field(ge=0.0, le=3.0)] = 0.7
     """thin and bold strokes: shares s of the way from background to black or white become s^γ, log γ within ± this"""
     levels: Annotated[float, Field(ge=0.0, le=0.45)] = 0.0
-    """background and strokes each moved towards the other by up to this share of the way, where grey levels vary"""
+    """background and strokes each moved towards the other by up to this share of the way: greys reveal no class"""
     mean: Colour = (0.5, 0.5, 0.5)
     """subtracted from the channels, as shares of 255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
@@ -322,7 +322,7 @@ class Stage(Description):
 
 
 class Recipe(Description):
-    """Everything that a paper, or an experiment of ours, found to go together."""
+    """Settings that a paper, or an experiment of ours, used together."""
 
     source: str
     """where the numbers come from, and what they gave"""

@@ -1,4 +1,4 @@
-"""The views of the papers, and of solo-learn's presets, by name."""
+"""The views of the papers and of solo-learn's presets, by name."""
 
 from typing import Any
 
