@@ -27,6 +27,7 @@ from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
 from gemel.training.build import build_method
 from gemel.training.prepared import Prepared
+from gemel.training.stages import check_views
 
 MAY_BE_EMPTY = ("minutes", "weights", "classes", "white", "black", "background")
 """settings of a run that may say: none"""
@@ -93,6 +94,7 @@ def follow(settings: Mapping[str, Any], images: str) -> Prepared:
         UserError: the images are not the first process's.
     """
     chosen = Settings.model_validate(settings)
+    methods.find(chosen.method["name"], named=True)  # the first process has checked that the call names it
     source = open_source(chosen.images, labels=chosen.labels)
     if fingerprint(source) != images:
         raise UserError(
@@ -104,12 +106,23 @@ def follow(settings: Mapping[str, Any], images: str) -> Prepared:
 
 
 def continued(run: Run) -> Prepared:
-    """What `prepare` gave when the run began, from its run.yaml."""
+    """Return what `prepare` returned when the run began, from its run.yaml.
+
+    Raises:
+        UserError: run.yaml was changed or the images are not there.
+    """
     settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
     gaps = [key for key, value in settings.model_dump().items() if value is None and key not in MAY_BE_EMPTY]
     if gaps:
         raise UserError(f"{run.path / 'run.yaml'} leaves {', '.join(gaps)} open; it was changed since the run began")
-    source = open_source(settings.images, labels=settings.labels)
+    try:
+        source = open_source(settings.images, labels=settings.labels)
+    except UserError as error:
+        raise UserError(
+            *error.mistakes,
+            f"{run.path} learns from {settings.images}: put the images back there (a link will do), or write where they "
+            f"are now as `images` (and `labels`) into {run.path / 'run.yaml'}",
+        ) from error
     source.decoding = Decoding.of(run.settings)
     if launched().rank == 0:
         run.clear()
@@ -132,6 +145,7 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
 
 def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Method:
     method = build_method(settings, images)
+    check_views(settings, method)
     if settings.weights not in (None, "timm"):
         say(f"weights: {settings.weights} ({start_from(method.backbone, str(settings.weights))})")
     return method

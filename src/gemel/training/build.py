@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gemel import backbones, methods
-from gemel.backbones.base import Backbone, check_size
+from gemel.backbones.base import Backbone
 from gemel.device import device
 from gemel.engine import checkpoints
 from gemel.errors import UserError, is_out_of_memory
@@ -37,10 +37,10 @@ def build_method(settings: Settings, images: int) -> Method:
 
 
 def build_backbone(settings: Settings) -> Backbone:
-    """Return the network of `settings.backbone` for the sizes of its views, as it is before training.
+    """Return the network of `settings.backbone`, made for images of `settings.image_size`, as it is before training.
 
     Raises:
-        UserError: it does not take views of these sizes.
+        UserError: it does not take images of this size.
     """
     assert settings.backbone is not None
     name, size = settings.backbone["name"], settings.image_size
@@ -51,11 +51,7 @@ def build_backbone(settings: Settings) -> Backbone:
         if "pretrained" not in options:
             raise UserError(f"--weights timm needs one of timm's networks, not {name}")
         options["pretrained"] = True
-    backbone = constructor(**options)
-    if settings.views is not None and size is not None:
-        for local_size in {*settings.views.sizes(size)} - {size}:
-            check_size(backbone, name, local_size, "--views.local_size")
-    return backbone
+    return constructor(**options)
 
 
 def load_tensors(method: Method, tensors: Mapping[str, Tensor], origin: str) -> None:

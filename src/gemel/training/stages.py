@@ -4,6 +4,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
+from gemel.backbones.base import check_size
 from gemel.methods.base import Method
 from gemel.settings.recipes import Optimizer, Views
 from gemel.settings.tree import Settings
@@ -34,3 +35,15 @@ def stages_of(settings: Settings, method: Method) -> list[Stage]:
         views, optimizer = _VIEWS.validate_python(then.views), _OPTIMIZER.validate_python(then.optimizer)
         stages.append(Stage(1, method.stages[1], views, optimizer, then.epochs, settings.epochs))
     return stages
+
+
+def check_views(settings: Settings, method: Method) -> None:
+    """Try the backbone on views of every size that the stages have.
+
+    Raises:
+        UserError: it does not take views of a size.
+    """
+    assert settings.backbone is not None and settings.image_size is not None
+    for prefix, stage in zip(("--views", "--then.views"), stages_of(settings, method), strict=False):
+        for size in {*stage.views.sizes(settings.image_size)} - {settings.image_size}:
+            check_size(method.backbone, settings.backbone["name"], size, f"{prefix}.local_size")

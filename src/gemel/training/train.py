@@ -106,7 +106,9 @@ def _saver(prepared: Prepared, run: Run) -> Callable[[dict[str, Any]], None]:
 def _facts(prepared: Prepared) -> dict[str, str | int]:
     """What a checkpoint is of; what plays no part in the weights may change."""
     settings = prepared.settings
-    kept = render(settings.model_dump(exclude={"workers", "checkpoint_seconds", "log", "images", "max_rejected"}))
+    kept = render(
+        settings.model_dump(exclude={"workers", "checkpoint_seconds", "log", "images", "labels", "max_rejected"})
+    )
     return {
         "name": settings.method["name"],
         "settings": kept,

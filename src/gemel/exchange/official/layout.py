@@ -1,4 +1,4 @@
-"""What the official layouts have in common: the network that shapes tell, and the run that is made of a file."""
+"""What the official layouts share: the network that shapes tell, and the run that is made of a file."""
 
 import re
 from collections.abc import Mapping
@@ -34,11 +34,11 @@ TRANSFORMERS = {192: "deit_tiny_patch16_224", 384: "deit_small_patch16_224", 768
 """by width; the number of attention heads, which no shape tells, is DeiT's: width / 64"""
 
 ALIKE = ("resnet50w2", "vit_tiny_patch16_224", "vit_small_patch16_224", "deit_base_patch16_224")
-"""networks that are written too: the second name of a transformer, and ResNet-50 with its channels doubled"""
+"""networks that are written too: other names of these transformers, and ResNet-50 with its channels doubled"""
 
 
 class Bare(NamedTuple):
-    """A backbone alone, in gemel's words."""
+    """A backbone alone, by gemel's names."""
 
     method: str
     recipe: str
@@ -48,7 +48,7 @@ class Bare(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """A checkpoint with heads, in gemel's words."""
+    """A checkpoint with heads, by gemel's names."""
 
     method: str
     recipe: str
@@ -66,19 +66,27 @@ class Whole(NamedTuple):
 
 
 def tensors_of(found: Any, path: Path) -> Tensors:
-    """Check that it is a state dict; the prefix that DDP puts before every name goes."""
+    """Return a state dict without DDP's prefix.
+
+    Raises:
+        UserError: it is none.
+    """
     if not isinstance(found, dict) or not found or not all(isinstance(one, Tensor) for one in found.values()):
         raise UserError(f"{path} is no official checkpoint: a dictionary of tensors, or one as `model`, is needed")
     return {re.sub(r"^module\.", "", str(name)): value for name, value in cast(dict[str, Tensor], found).items()}
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor], *, put: str = "") -> Tensors:
-    """What stands below a prefix, another one in its place."""
+    """Return the tensors below a prefix, which is replaced."""
     return {put + name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def network_of(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """Name of the network that has these tensors, and for a transformer the side of its images."""
+    """Return the name of the network that has these tensors, and for a transformer the side of its images.
+
+    Raises:
+        UserError: it is none of those known here.
+    """
     if "patch_embed.proj.weight" in tensors and "pos_embed" in tensors:
         width, _, _, patch = tensors["patch_embed.proj.weight"].shape
         if width in TRANSFORMERS:
@@ -94,7 +102,11 @@ def network_of(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
 
 
 def check_network(facts: Mapping[str, Any]) -> None:
-    """Refuse a backbone that the official code lacks."""
+    """Refuse a backbone that the official code lacks.
+
+    Raises:
+        UserError: it does.
+    """
     name = str(facts["name"]).partition(".")[0]
     small = facts["options"].get("stem") == "small"
     if small or name not in {*RESNETS.values(), *TRANSFORMERS.values(), *ALIKE}:
@@ -103,12 +115,15 @@ def check_network(facts: Mapping[str, Any]) -> None:
 
 
 def to_run(found: Bare | Whole, claimed: Claim, path: Path) -> Run:
-    """The run's folder: run.yaml, backbone, and a checkpoint where there are heads.
+    """Write a run's folder: run.yaml, backbone, and a checkpoint where there are heads.
 
     Args:
         found: what the file holds.
         claimed: the run's folder, not made yet.
         path: the file, for messages and for environment.json.
+
+    Returns:
+        The run.
 
     Raises:
         UserError: tensors are missing, or they or momenta are of other shapes.
@@ -117,7 +132,7 @@ def to_run(found: Bare | Whole, claimed: Claim, path: Path) -> Run:
     settings = settings_of(found, recipe, network_of(found.backbone, path))
     state = None
     if isinstance(found, Whole):
-        method = build_method(settings)
+        method = build_method(settings, recipe.images)
         checkpoints.load_strictly(method, found.tensors, str(path))
         backbone, state = method.encoder(), _state(found, recipe, settings, method, path)
     else:
@@ -132,7 +147,7 @@ def to_run(found: Bare | Whole, claimed: Claim, path: Path) -> Run:
 
 
 def settings_of(found: Bare | Whole, recipe: Recipe, network: Mapping[str, Any]) -> Settings:
-    """Of the imported run: its network and heads as they are; what training took is the recipe's."""
+    """Return the settings of an imported run: its own network and heads, the rest from the recipe."""
     options: dict[str, Any] = dict(found.options) if isinstance(found, Whole) else {}
     method = convert(schema_of(methods.find(found.method)), {**recipe.method, **options}, "method")
     classes = method.pop("classes", None)
@@ -157,17 +172,17 @@ def settings_of(found: Bare | Whole, recipe: Recipe, network: Mapping[str, Any])
 
 
 def steps_of_epoch(images: int, batch_size: int) -> int:
-    """Of a run: the last, partial batch is left out."""
+    """Return the number of whole batches in an epoch, at least one."""
     return max(1, images // batch_size)
 
 
 def save(content: Mapping[str, Any], path: Path) -> None:
-    """`torch.save`, whole or not at all."""
+    """Write by `torch.save`, whole or not at all."""
     write_atomically(path, lambda temporary: checkpoints.written(lambda: torch.save(dict(content), temporary), path))
 
 
 def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any, path: Path) -> dict[str, Any]:
-    """A checkpoint of gemel; it is not one to go on from, as nothing tells what the official code would have drawn."""
+    """Return a checkpoint of gemel; it can't be resumed, as nothing tells what the official code would have drawn."""
     assert settings.optimizer is not None
     optimizer = optimizers.build(settings.optimizer, method.parameter_groups())
     for name, parameter in method.named_parameters():
@@ -183,6 +198,7 @@ def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any, path: 
         "step": found.epochs * steps_of_epoch(recipe.images, recipe.batch_size),
         "settings": "",
         "images": recipe.images,
+        "identity": "",
         "processes": 1,
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
