@@ -120,8 +120,8 @@ def continued(run: Run) -> Prepared:
     except UserError as error:
         raise UserError(
             *error.mistakes,
-            f"{run.path} learns from {settings.images}: put the images back there (a link will do), or write where they "
-            f"are now as `images` (and `labels`) into {run.path / 'run.yaml'}",
+            f"{run.path} learns from {settings.images}: put the images back there (a link will do), or write where "
+            f"they are now as `images` (and `labels`) into {run.path / 'run.yaml'}",
         ) from error
     source.decoding = Decoding.of(run.settings)
     if launched().rank == 0:
