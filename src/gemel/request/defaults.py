@@ -87,13 +87,11 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
     greys: list[tuple[int, int]] = []
     blank: dict[int, float] = {}
     reasons: list[str] = []
-    in_memory = False
     for index in indices:
         try:
             image = load(source, index)
-            in_memory = not isinstance(source.read(index), bytes)
-        except (Unreadable, OSError) as error:
-            reasons.append(str(error))
+        except Unreadable as error:
+            reasons.append(error.reason)
             continue
         sides.append(min(image.shape[:2]))
         gray.append(image.ndim == 2 or bool((image == image[..., :1]).all()))
@@ -109,7 +107,7 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
         side=int(np.median(sides)),
         gray=float(np.mean(gray)) > 0.9,
         stated_classes=source.stated_classes,
-        in_memory=in_memory,
+        in_memory=source.in_memory,
         gpu=device().type == "cuda",
         cores=max(1, cores() // launched().local_processes),
         **({"greys": _ranges(greys)} if greys else {}),
