@@ -244,7 +244,7 @@ def test_backbone_and_python_answers(photos_run: Run, photos: Path) -> None:
         gemel.evaluate(photos_run, "knn", photos)
     with pytest.raises(gemel.UserError, match="did you mean knn"):
         gemel.evaluate(photos_run, "knnn")
-    with pytest.raises(gemel.UserError, match="did you mean --k"):
+    with pytest.raises(gemel.UserError, match="did you mean k?"):
         gemel.evaluate(photos_run, "knn", kk=3)
 
 

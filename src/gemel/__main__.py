@@ -1,6 +1,6 @@
 """python -m gemel"""
 
-from gemel.cli.main import main
+from gemel.cli import main
 
 if __name__ == "__main__":
     main()

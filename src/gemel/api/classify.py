@@ -1,39 +1,60 @@
-"""The front door's classify: which discovered class each image is of, by numbers and by names."""
+"""`gemel.classify`: which discovered class each image is of, by numbers and by names."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from gemel.errors import UserError, brief
+from pydantic import PositiveInt, SkipValidation
+
+from gemel.api.runs import load
+from gemel.data.sources import Images, Labels
+from gemel.errors import UserError
 from gemel.launcher import launched
 from gemel.runs.class_names import check_numbers, read_names, renamed, write_names
 from gemel.runs.run import Run
+from gemel.settings.schema import checked
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NAMINGS = ("one_to_one", "majority")
+    from gemel.evaluations.features import Seen
+
+Naming = Literal["one_to_one", "majority"]
 
 
+@checked
 def classify(
-    run: Run,
-    images: str | Path | None,
+    run: Run | str | Path,
+    images: Images | None = None,
     *,
-    top: int,
-    labels: str | None,
-    naming: str,
-    rename: Sequence[str],
-    quiet: bool,
+    top: PositiveInt = 3,
+    labels: SkipValidation[Labels | None] = None,
+    naming: Naming = "one_to_one",
+    rename: Sequence[str] = (),
+    quiet: bool = True,
 ) -> "pa.Table":
-    """As `gemel.classify`."""
-    if type(top) is not int or top < 1:
-        raise UserError(f"top must be a whole number of at least 1, not {brief(top)}")
-    if naming not in NAMINGS:
-        raise UserError(f"--naming {brief(naming)!r} is unknown; there are {', '.join(NAMINGS)}")
-    kept = read_names(run)
-    renamed(kept, rename)  # its mistakes are told before the images are looked at
+    """Return the discovered classes of images, one row for each that can be read.
+
+    Columns: path, class, probability, then the next likely classes. Names are kept in RUN/classes.yaml for later
+    calls; classes of one name count as one.
+
+    Args:
+        run: a run or its folder.
+        images: as for pretrain, or paths, or uint8 arrays (N, H, W) or (N, H, W, 3); left out: those of the run.
+        top: number of classes shown for each image, the most likely ones.
+        labels: of a labelled sample among the images, which names the classes: folders or FILE.csv.
+        naming: one_to_one: a label names at most one class, so that most images are right; majority: a class takes
+            its most frequent label.
+        rename: names given by hand, `3=cat`; two classes of one name are merged, `3=` takes a name away.
+        quiet: print nothing.
+
+    Raises:
+        UserError: the run's method discovers no classes, or the images can't be found or read.
+    """
+    run = load(run)
+    renamed(read_names(run), rename)  # its mistakes are reported before the images are read
+    from gemel.engine.caller import preserved
     from gemel.engine.processes import joined
-    from gemel.evaluations.class_naming import names_from
     from gemel.evaluations.features import printed, say_unreadable, see
     from gemel.evaluations.networks import open_subject
     from gemel.evaluations.run_protocol import images_of
@@ -42,20 +63,29 @@ def classify(
     subject = open_subject(run)
     if subject.method is None:
         raise UserError(f"{run.path} has no checkpoint, and so no classes; gemel embed gives its features")
-    source = images_of(run, images, labels or "none")
-    with joined():
+    source = images_of(run, images, "none" if labels is None else labels)
+    with preserved(), joined():
         seen = see(subject, source, tell=printed(quiet))
     say_unreadable(seen, quiet)
     if seen.top is None:
         raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
-    names = kept
-    if labels:
-        found = names_from(seen, "majority" if naming == "majority" else "one_to_one")
-        # classes that the sample doesn't tell of keep their names, but one_to_one never gives a name twice
+    names = _names(run, seen, None if labels is None else naming, rename)
+    return class_table(subject, seen, top=top, names=names)
+
+
+def _names(run: Run, seen: "Seen", naming: Naming | None, rename: Sequence[str]) -> dict[int, str]:
+    """Return the names of classes, kept in the run's folder: those kept, then a sample's, then those given by hand."""
+    from gemel.evaluations.class_naming import names_from
+
+    kept = names = read_names(run)
+    if naming is not None:
+        found = names_from(seen, naming)
+        # classes that the sample has no images of keep their names, but one_to_one never gives a name twice
         spared = {one: name for one, name in kept.items() if naming == "majority" or name not in found.values()}
         names = spared | found
     names = renamed(names, rename)
-    check_numbers(names, seen.top.class_count)
+    if seen.top is not None:
+        check_numbers(names, seen.top.class_count)
     if names != kept and launched().rank == 0:
         write_names(run, names)
-    return class_table(subject, seen, top=top, names=names)
+    return names

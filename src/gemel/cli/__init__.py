@@ -1,4 +1,4 @@
-"""The command line, one file a command; `main` reads the arguments and answers with an exit code."""
+"""The command line, one file a command; `main` reads the arguments and ends with an exit code."""
 
 from gemel.cli.main import main
 

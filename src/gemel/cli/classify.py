@@ -1,39 +1,31 @@
 """gemel classify."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from gemel.cli.arguments import Images, RunFolder
 from gemel.cli.tables import check_links, link, write_table
 from gemel.launcher import launched
-from gemel.runs.output_paths import check_suffix
 
 
-def classify(
-    run: RunFolder,
-    images: Images,
-    out: Annotated[Path, typer.Option(help="F.parquet or F.csv")],
-    into: Annotated[Path | None, typer.Option(help="make a folder of links for each class here")] = None,
-    top: Annotated[int, typer.Option(help="classes told for each image")] = 3,
-    labels: Annotated[str | None, typer.Option(help="folders or FILE.csv of a sample: names the classes")] = None,
-    naming: Annotated[str, typer.Option(help="one_to_one (Kuhn-Munkres) or majority")] = "one_to_one",
-    rename: Annotated[list[str] | None, typer.Option(help="CLASS=NAME; one name for several merges them")] = None,
-) -> None:
-    """Write the discovered class of images: path, class, probability, and the next likely ones."""
-    check_suffix(out, ".parquet", ".csv")
-    if into is not None:
-        check_links(images, into)
+def classify(run: str, images: str | None = None, *, out: str, into: str | None = None, **options: Any) -> None:
+    """Write the discovered class of images: path, class, probability, and the next likely classes.
+
+    Args:
+        run: folder of a run
+        images: folder, text file of paths, or name of a dataset; left out: the run's own images
+        out: F.parquet or F.csv
+        into: new folder that gets a folder of links for each class
+    """
     import gemel
 
-    words = rename or []
-    table = gemel.classify(run, images, top=top, labels=labels, naming=naming, rename=words, quiet=False)
+    if into is not None:
+        check_links(images or gemel.load(run).settings["images"], Path(into))
+    table = gemel.classify(run, images, quiet=False, **options)
     if launched().rank != 0:
         return
-    write_table(table, out)
+    write_table(table, Path(out))
     used = len(set(table.column("class").to_pylist()))
     print(f"{table.num_rows} images in {used} classes: {out}")
     if into is not None:
-        link(table, into)
+        link(table, Path(into))
         print(f"links: {into}")

@@ -1,26 +1,33 @@
-"""gemel compare."""
+"""gemel compare and gemel report."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from gemel.runs.output_paths import check_suffix
 
 
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of runs")],
-    published: Annotated[bool, typer.Option("--published", help="set the published results beside them")] = False,
-    out: Annotated[Path | None, typer.Option(help="F.md, F.html or F.csv: every score, every mark in full")] = None,
-) -> None:
-    """Set runs side by side in one table: seeds grouped, and marked what does not compare."""
-    if out is not None:
-        check_suffix(out, ".md", ".html", ".csv")
+def compare(runs: list[str], *, published: bool = False, out: str | None = None) -> None:
+    """Compare runs in one table: seeds grouped, and marked what is not comparable.
+
+    Args:
+        runs: folders of runs
+        published: show the published results beside them
+        out: F.md, F.html or F.csv: every score, every mark in full
+    """
     import gemel
     from gemel.reports.tables import show
 
-    comparison = gemel.compare(list(runs), published=published)
+    comparison = gemel.compare(runs, published=published)
     show(comparison.short_table())
     if out is not None:
-        comparison.write(out)
+        comparison.write(Path(out))
         print(f"table: {out}")
+
+
+def report(runs: list[str], *, out: str | None = None) -> None:
+    """Write one self-contained HTML page about one or several runs.
+
+    Args:
+        runs: folders of runs
+        out: the file; left out: report.html in the first run's folder
+    """
+    import gemel
+
+    print(gemel.report(runs, out))

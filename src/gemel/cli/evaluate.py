@@ -1,28 +1,23 @@
 """gemel evaluate."""
 
-import typer
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from gemel.cli.arguments import asks_help
-from gemel.errors import UserError
+from gemel.cli.arguments import option_lines
 from gemel.launcher import launched
 
 
-def evaluate(context: typer.Context) -> None:
-    """Judge a network by a protocol:  gemel evaluate RUN knn [IMAGES] [--test IMAGES]"""
-    from gemel.settings.tree import layer_of_flags
+def evaluate(run: str, protocol: str, images: str | None = None, **options: Any) -> None:
+    """Evaluate a network by a protocol: knn, linear, finetune, cluster, ...
 
-    if asks_help(context.args):
-        print(_help())
-        return
+    Args:
+        run: folder of a run; timm:NAME or torchvision:NAME with --out FOLDER
+        protocol: knn, linear, cluster, ...
+        images: folder, text file of paths, or name of a dataset; left out: the run's own images
+    """
     import gemel
 
-    values = layer_of_flags(context.args, ["run", "protocol", "images"]).readable().values
-    missing = [word for word in ("run", "protocol") if word not in values]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} missing; gemel evaluate RUN PROTOCOL [IMAGES]")
-    if "quiet" in values:
-        raise UserError("--quiet is not an option of evaluate")
-    result = gemel.evaluate(**values, quiet=False)
+    result = gemel.evaluate(run, protocol, images, quiet=False, **options)
     if launched().rank != 0:
         return
     for name, value in result.metrics.items():
@@ -31,27 +26,35 @@ def evaluate(context: typer.Context) -> None:
         print(f"  {name}: {value}")
 
 
-def _help() -> str:
+def options_of(words: Sequence[str]) -> Sequence[Callable[..., Any]]:
+    """Return the functions whose keyword-only arguments the flags are: some depend on the protocol among the words."""
     from gemel import evaluations
-    from gemel.evaluations.networks import open_subject
+    from gemel.api.evaluate import options_of
+    from gemel.settings.schema import schema_of
+    from gemel.settings.tree import layer_of_flags
+
+    # a value may be called as a protocol is, and a protocol's switch has none: the second bare word, else any
+    common = [schema_of(one) for one in options_of()]
+    second = str(layer_of_flags(words, ["run", "protocol", "images"], *common).values.get("protocol"))
+    names = set(evaluations.available()) | {name.replace("-", "_") for name in evaluations.available()}
+    return options_of(second if second in names else next((word for word in words if word in names), second))
+
+
+def explain() -> str:
+    """Return the help: every protocol and its options."""
+    from gemel import evaluations
+    from gemel.api.evaluate import options_of
     from gemel.settings.schema import describe, schema_of
 
     lines = [
         "Usage: gemel evaluate RUN PROTOCOL [IMAGES] [--test IMAGES] [--labels folders|FILE.csv] [OPTIONS]",
         "       gemel evaluate timm:NAME|torchvision:NAME PROTOCOL IMAGES --out FOLDER [--weights FILE] [OPTIONS]",
         "",
-        *_options(describe(schema_of(open_subject)), "  "),
-        "",
     ]
+    rows = [row for one in options_of() for row in describe(schema_of(one)) if row[0] != "quiet"]
+    lines += [*option_lines(rows), ""]
     for name in evaluations.available():
         protocol = evaluations.find(name)
         lines.append(f"  {name}: {' '.join((protocol.__doc__ or '').split('Args:')[0].split())}")
-        lines += _options(describe(schema_of(protocol)), "    ")
+        lines += option_lines(describe(schema_of(protocol)), "    ")
     return "\n".join(lines)
-
-
-def _options(rows: list[tuple[str, str, str, str]], indent: str) -> list[str]:
-    return [
-        f"{indent}--{key.replace('_', '-'):20} {meaning}{f' [{default}]' if default else ''}"
-        for key, _, default, meaning in rows
-    ]

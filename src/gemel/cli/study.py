@@ -4,22 +4,19 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from gemel.cli.arguments import asks_help
+from gemel.cli.arguments import asks_help, option_lines
 from gemel.errors import UserError
 
 
 def study(context: typer.Context) -> None:
-    """Make a named set of runs and its table:  gemel study epochs --seeds 3"""
+    """Make a named set of runs and its table."""
     from gemel.settings.tree import Launch, Settings, layer_of_flags
     from gemel.studies.plan import StudyLaunch
 
     if asks_help(context.args):
         print(_help())
         return
-    words = list(_without_set(context.args))
-    layer = layer_of_flags(words, ["name"], Settings, Launch, StudyLaunch).readable()
-    if "name" not in layer.values:
-        raise UserError("NAME missing; gemel study NAME, and gemel study --help lists them")
+    layer = layer_of_flags(list(_without_set(context.args)), ["name"], Settings, Launch, StudyLaunch)
     from gemel.api.several_runs import study_of_layer
     from gemel.reports.tables import show
 
@@ -31,7 +28,7 @@ def study(context: typer.Context) -> None:
 
 
 def _without_set(arguments: Sequence[str]) -> Iterator[str]:
-    """`--set key=value` is `--key value`, for those who build commands by a program."""
+    """Write `--set key=value` as `--key=value`, for those who build commands by a program."""
     waiting = list(arguments)
     while waiting:
         word = waiting.pop(0)
@@ -49,14 +46,16 @@ def _help() -> str:
     from gemel.settings.schema import describe
     from gemel.studies.plan import StudyLaunch
 
-    lines = ["Usage: gemel study NAME [OPTIONS] [--section.key VALUE ...]", ""]
+    lines = [
+        "Usage: gemel study NAME [OPTIONS] [--section.key VALUE ...]",
+        "",
+        "For example: gemel study epochs --seeds 3",
+        "",
+    ]
     for name in studies.available():
         found = studies.find(name)
         runs = len(found.small.variations) * found.seeds
         lines += [f"  {name:20} {found.question} ({runs} runs)"]
-    lines += [""]
-    for key, _, default, meaning in describe(StudyLaunch):
-        shown = f" [{default}]" if default and default != "False" else ""
-        lines.append(f"  --{key.replace('_', '-'):20} {meaning}{shown}")
-    lines += ["", "Any setting of gemel pretrain holds for all runs: --images ./photos --optimizer.lr 0.001."]
-    return "\n".join([*lines, "A study that was interrupted goes on where it was: finished runs are left as they are."])
+    lines += ["", *option_lines(describe(StudyLaunch)), ""]
+    lines += ["Any setting of gemel pretrain holds for all runs: --images ./photos --optimizer.lr 0.001."]
+    return "\n".join([*lines, "An interrupted study continues where it was: finished runs are left as they are."])

@@ -217,8 +217,8 @@ def _fitted(
     choices = _family(family, facts)
     views = VIEWS[family or choices[-1].value]()
     if views.name != recipe.views.name:
-        base["views"] = views.model_dump()
-        base["then"]["views"] = {}
+        base["views"] = views.model_dump() | for_other_family(base["views"])
+        base["then"]["views"] = for_other_family(base["then"]["views"])
     glyph = isinstance(views, GlyphViews)
     levels = _levels(given, facts) if glyph else []
     choices += levels
@@ -245,7 +245,7 @@ def _then(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: boo
         then["optimizer"]["lr"] = float(f"{then['optimizer']['lr'] * float(rate) / recipe.optimizer.lr:.6g}")
     for section, own in (("views", recipe.views.name), ("optimizer", recipe.optimizer.name)):
         if (given.get(section) or {}).get("name") not in (None, own):
-            then[section] = {}
+            then[section] = for_other_family(then[section]) if section == "views" else {}
         elif then[section]:
             then[section]["name"] = own  # a second stage that names the same one keeps the recipe's numbers
     if fitted and then["epochs"]:

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, wraps
 from types import UnionType
@@ -21,14 +22,22 @@ Spell = Callable[[str], str]
 
 
 @cache
-def schema_of(function: Callable[..., Any]) -> type[BaseModel]:
-    """Return the schema of keyword-only arguments: ranges from their annotations, help from the docstring's `Args:`."""
+def schema_of(function: Callable[..., Any], *, positional: bool = False) -> type[BaseModel]:
+    """Return the schema of a signature: ranges from annotations, defaults, help from the docstring's `Args:`.
+
+    Args:
+        function: or a constructor; its keyword-only arguments are options.
+        positional: the other arguments, but `**options`, are too.
+    """
     helps = argument_helps(function)
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (parameter.annotation, Field(default, description=helps.get(name, "")))
+    # not eval_str: what a function returns may be a name for type checkers alone
+    names = vars(sys.modules[getattr(function, "func", function).__module__])
+    for name, one in inspect.signature(function).parameters.items():
+        if one.kind is one.KEYWORD_ONLY or (positional and one.kind is one.POSITIONAL_OR_KEYWORD):
+            annotation = eval(one.annotation, names) if isinstance(one.annotation, str) else one.annotation
+            default = ... if one.default is one.empty else one.default
+            fields[name] = (annotation, Field(default, description=helps.get(name, "")))
     config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     return create_model(getattr(function, "__name__", "options"), __config__=config, **fields)
 
@@ -152,6 +161,12 @@ def is_switch(field: FieldInfo) -> bool:
     return kinds_of(field.annotation) - {type(None)} == {bool}
 
 
+def is_list(field: FieldInfo) -> bool:
+    """Return whether a flag is given once for each value of a list; those of a tuple stand in one word: `0.1,2`."""
+    kinds = kinds_of(field.annotation)
+    return bool(kinds & {list, Sequence}) and str not in kinds
+
+
 def range_of(field: FieldInfo) -> str:
     """Return type and range of a field in few words: `number > 0`, `photo | glyph`."""
     return _range_of_schema(_adapter(field).json_schema())
@@ -200,7 +215,7 @@ def _readable(field: FieldInfo, value: Any) -> Any:
         return None
     if tuple in kinds:
         return [part.strip() for part in value.strip("[]()").split(",") if part.strip()]
-    return [value] if list in kinds else value
+    return [value] if is_list(field) else value
 
 
 def _message(name: str, location: tuple[int | str, ...], error: Any) -> str:

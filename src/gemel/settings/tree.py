@@ -16,7 +16,7 @@ from gemel.errors import UserError, brief
 from gemel.settings.config_file import read_mapping
 from gemel.settings.recipes import OPTIMIZERS, VIEWS, PhotoViews, Stage, split_name
 from gemel.settings.run_settings import Launch, Settings
-from gemel.settings.schema import is_switch, kinds_of, mistakes_in, nearest, plain
+from gemel.settings.schema import is_list, is_switch, mistakes_in, nearest, plain
 from gemel.settings.view_presets import VIEW_FAMILIES
 
 Pairs = Iterable[tuple[str, Any]]
@@ -81,7 +81,8 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
     Args:
         arguments: the words; none after `--` is a flag.
         positionals: keys of the bare words; a last key like `runs...` takes all that are left.
-        schemas: tell switches, which need no value, and lists, whose flag is repeated for each value.
+        schemas: tell switches, which need no value, and lists, whose flag is repeated for each value; where Settings
+            is one of them, words for sections stand for mappings.
     """
     fields = {name: field for schema in schemas for name, field in schema.model_fields.items()}
     switches = {name for name, field in fields.items() if is_switch(field)} | _SWITCHES
@@ -107,7 +108,7 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
             mistakes.append(f"{brief(token)} needs a value")
         else:
             pairs.append((key, True))
-    for key in [name for name, field in fields.items() if list in kinds_of(field.annotation)]:
+    for key in [name for name, field in fields.items() if is_list(field)]:
         values = [value for name, value in pairs if name == key]
         pairs = [pair for pair in pairs if pair[0] != key] + [(key, values)] * bool(values)
     if positionals and positionals[-1].endswith("..."):
@@ -116,7 +117,7 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
     usage = f"expected {' '.join(map(str.upper, positionals))}{' and ' * bool(positionals)}options"
     mistakes += [f"{brief(word)!r} is one word too many: {usage}" for word in words[len(positionals) :]]
     pairs += [(key.removesuffix("..."), word) for key, word in zip(positionals, words, strict=False)]
-    return _layer(pairs, "flags", mistakes=mistakes)
+    return _layer(pairs, "flags", mistakes=mistakes, sections=SECTIONS if Settings in schemas else {})
 
 
 def layer_of_file(path: str) -> Layer:
@@ -133,22 +134,29 @@ def layer_of_call(values: Mapping[str, Any]) -> Layer:
     return _layer(((key, os.fspath(one) if isinstance(one, os.PathLike) else one) for key, one in given), "call")
 
 
-def _layer(pairs: Pairs, door: Any, file: str = "", mistakes: Iterable[str] = ()) -> Layer:
+def _layer(
+    pairs: Pairs, door: Any, file: str = "", mistakes: Iterable[str] = (), sections: Mapping[str, Section] = SECTIONS
+) -> Layer:
     twice: list[tuple[str, Any, Any]] = []
-    layer = Layer(nest(pairs, twice), door, file)
+    layer = Layer(nest(pairs, twice, sections), door, file)
     told = (f"{layer.spell(key)} is given twice: {brief(one)} and {brief(two)}" for key, one, two in twice)
     return layer._replace(mistakes=(*mistakes, *told))
 
 
-def nest(pairs: Mapping[str, Any] | Pairs, twice: list[tuple[str, Any, Any]] | None = None) -> dict[str, Any]:
+def nest(
+    pairs: Mapping[str, Any] | Pairs,
+    twice: list[tuple[str, Any, Any]] | None = None,
+    sections: Mapping[str, Section] = SECTIONS,
+) -> dict[str, Any]:
     """Return `{"optimizer.lr": 1, "optimizer": "sgd"}` as `{"optimizer": {"lr": 1, "name": "sgd"}}`.
 
     Args:
         pairs: dotted keys or nested mappings, and values.
         twice: takes the key, the first and the second value of what is given twice; the first one stays.
+        sections: their rules; without them every key stays as it is.
     """
     nested: dict[str, Any] = {}
-    for path, value in _paths(pairs.items() if isinstance(pairs, Mapping) else pairs):
+    for path, value in _paths(pairs.items() if isinstance(pairs, Mapping) else pairs, sections):
         inner: Any = nested
         for part in path[:-1]:
             inner = inner.setdefault(part, {}) if isinstance(inner, dict) else inner
@@ -159,19 +167,21 @@ def nest(pairs: Mapping[str, Any] | Pairs, twice: list[tuple[str, Any, Any]] | N
     return nested
 
 
-def _paths(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _paths(
+    pairs: Iterable[tuple[Any, Any]], sections: Mapping[str, Section] = SECTIONS
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the path of every value, other spellings written out: dotted keys, bare names, options kept elsewhere."""
     for key, value in pairs:
         head, dot, rest = str(key).partition(".")
-        rule = SECTIONS.get(head)
-        value = {rest: value} if dot and (rule or head == "then") else value
+        rule = sections.get(head)
+        value = {rest: value} if dot and (rule or (head == "then" and sections)) else value
         if rule and isinstance(value, str):
             name, recipe = split_name(value) if "recipe" in rule.beside else (value, "")
             value = {"name": name, **({"recipe": recipe} if recipe else {})}
         if rule and isinstance(value, Mapping):
             for option, one in value.items():
                 yield (str(option),) if option in rule.common else (head, str(option)), one
-        elif head == "then" and isinstance(value, Mapping):
+        elif head == "then" and sections and isinstance(value, Mapping):
             yield from ((("then", *path), one) for path, one in _paths(value.items()))
         elif value is not None or not rule:
             yield (head if rule else str(key),), value

@@ -1,0 +1,39 @@
+"""`gemel.embed`: the features of images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemel.api.runs import load
+from gemel.data.sources import Images
+from gemel.runs.run import Run
+from gemel.settings.schema import checked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@checked
+def embed(run: Run | str | Path, images: Images | None = None, *, quiet: bool = True) -> "pa.Table":
+    """Return the features of images, one row for each that can be read: path, vector.
+
+    Args:
+        run: a run or its folder.
+        images: as for pretrain, or paths, or uint8 arrays (N, H, W) or (N, H, W, 3); left out: those of the run.
+        quiet: print nothing.
+
+    Raises:
+        UserError: the run has not ended, or the images can't be found or read.
+    """
+    run = load(run)
+    from gemel.engine.caller import preserved
+    from gemel.engine.processes import joined
+    from gemel.evaluations.features import printed, say_unreadable, see
+    from gemel.evaluations.networks import open_subject
+    from gemel.evaluations.run_protocol import images_of
+    from gemel.evaluations.tables import vector_table
+
+    source = images_of(run, images, "none")
+    with preserved(), joined():
+        seen = see(open_subject(run), source, tell=printed(quiet))
+    say_unreadable(seen, quiet)
+    return vector_table(seen)

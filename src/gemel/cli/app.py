@@ -1,0 +1,59 @@
+"""All commands, in the order of `gemel --help`."""
+
+from typing import Any
+
+import typer
+
+from gemel.cli.arguments import add, add_raw, ends_in, help_of, is_run
+from gemel.cli.classify import classify
+from gemel.cli.compare import compare, report
+from gemel.cli.embed import embed
+from gemel.cli.evaluate import evaluate, explain, options_of
+from gemel.cli.exchange import export, import_checkpoint
+from gemel.cli.methods import methods, recipe, settings
+from gemel.cli.pretrain import pretrain, resume
+from gemel.cli.study import study
+
+app = typer.Typer(
+    name="gemel",
+    help="Vision encoders from images without labels, and the classes that it finds in them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _classify() -> Any:
+    import gemel
+
+    return gemel.classify
+
+
+def _import_official() -> Any:
+    import gemel
+
+    return gemel.import_official
+
+
+def _formats() -> str:
+    from gemel.exchange import available
+
+    return f"{help_of(export, 'export')}\n\nFormats: {', '.join(available())}."
+
+
+RUN = {"run": is_run}
+
+add_raw(app, pretrain, "pretrain", "Learn an encoder, and classes, from images without labels.")
+add(app, resume, checks=RUN)
+add(app, evaluate, takes=options_of, explain=explain)
+add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz")})
+add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=lambda words: [_classify()])
+add(app, report)
+add(app, import_checkpoint, "import", takes=lambda words: [_import_official()])
+add(app, export, checks=RUN, explain=_formats)
+add(app, compare, checks={"out": ends_in(".md", ".html", ".csv")})
+add_raw(app, study, "study", "Make a named set of runs and its table.")
+add(app, methods)
+add(app, settings)
+add(app, recipe)
