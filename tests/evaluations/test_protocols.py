@@ -1,12 +1,15 @@
 """knn, cluster, label-free, linear-cached: numbers by hand, everything that they depend on, and mistakes."""
 
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import gemel
@@ -196,21 +199,120 @@ def test_protocols_with_images_of_their_own_open_no_others(name: str, tmp_path: 
             gemel.evaluate("timm:resnet18", name, **given, **options)
 
 
-def test_test_labels_are_matched_by_name(tmp_path: Path, digits_run: Run) -> None:
+def test_test_labels_are_matched_by_name(tmp_path: Path, pixels: Subject) -> None:
     write_photos(tmp_path / "one", 12)
     write_photos(tmp_path / "two", 6, seed=1)
-    (tmp_path / "two" / "a").rename(tmp_path / "two" / "c")
-    result = gemel.evaluate(
-        digits_run, "knn", tmp_path / "one", test=tmp_path / "two", labels="folders", network="pixels", k=1
-    )
-    assert result.settings["queries"] == 3, "the class c is unknown to the bank"
+    shutil.rmtree(tmp_path / "two" / "a")
+    train, test = (open_source(tmp_path / name, labels="folders") for name in ("one", "two"))
+    assert (train.label_names, test.label_names) == (["a", "b"], ["b"])
+    assert run("knn", pixels, train, test, k=1).settings["queries"] == 3
+    assert test.labels is not None and test.labels.tolist() == [1, 1, 1]
 
 
-def test_the_bank_itself_is_no_test_set_of_knn(pixels: Subject) -> None:
-    with pytest.raises(UserError, match="each would be its own neighbour"):
-        run("knn", pixels, digits(100), digits(100))
-    others = open_source("digits").subset(np.arange(100, 200))
-    assert run("knn", pixels, digits(100), others).metrics["top1"] < 1
+@pytest.mark.parametrize("name", ["knn", "linear-cached", "cluster"])
+def test_training_and_test_images_are_kept_apart(name: str, pixels: Subject) -> None:
+    options: dict[str, Any] = {"knn": {"k": 5}, "linear-cached": {"strengths": 2}, "cluster": {"restarts": 1}}[name]
+    with pytest.raises(UserError, match="every image of digits is in the test set digits"):
+        run(name, pixels, digits(100), digits(100), **options)
+    test = open_source("digits").subset(np.arange(200, 400))
+    apart, overlapping = (run(name, pixels, digits(count), test, **options) for count in (200, 300))
+    assert apart.settings["shared_images"] == 0
+    assert overlapping.settings["shared_images"] == 100
+    assert overlapping.metrics == apart.metrics
+
+
+def test_a_copy_is_the_same_image_and_so_is_a_link(tmp_path: Path, pixels: Subject) -> None:
+    write_photos(tmp_path / "train", 12)
+    paths = write_photos(tmp_path / "test", 6, seed=1)
+    for number, path in enumerate(sorted((tmp_path / "train").rglob("*.jpg"))[:4]):
+        place = paths[number].with_name(f"again{number}.jpg")
+        if number < 2:
+            shutil.copyfile(path, place)
+        else:
+            (os.link if number == 2 else os.symlink)(path, place)
+    train, test = (open_source(tmp_path / part, labels="folders") for part in ("train", "test"))
+    found = run("knn", pixels, train, test, k=1)
+    assert (found.settings["shared_images"], found.settings["bank"], found.settings["queries"]) == (4, 8, 10)
+
+
+def test_an_image_that_is_listed_again_is_not_its_own_neighbour(tmp_path: Path, pixels: Subject) -> None:
+    paths = write_photos(tmp_path / "photos", 12)
+    os.link(paths[0], tmp_path / "photos/a/hard.jpg")
+    lines = [str(path) for path in paths] + [str(paths[0]), f"photos/a/../{paths[1].relative_to(tmp_path / 'photos')}"]
+    (tmp_path / "list.txt").write_text("\n".join([*lines, "photos/a/hard.jpg"]))
+    labels = tmp_path / "labels.csv"
+    rows = [f"{path},{number}" for number, path in enumerate(paths)] + [f"{tmp_path}/photos/a/hard.jpg,0"]
+    labels.write_text("\n".join(["path,label", *rows]))
+    source = open_source(tmp_path / "list.txt", labels=labels)
+    assert len(source) == 15
+    found = run("knn", pixels, source, k=1)
+    assert (found.settings["repeated_images"], found.settings["bank"]) == (3, 12)
+    assert found.metrics["top1"] == 0, "each label has one image: only its own repetition could be right"
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten images of each class; the test set has a class that training lacks, and one in another spelling."""
+    folder, random = tmp_path_factory.mktemp("strangers"), np.random.default_rng(0)
+    for part, names in (("train", ("cat", "dog", "hen")), ("test", ("cat", "Dog", "pig"))):
+        for kind, name in enumerate(names):
+            for number in range(10):
+                image = random.normal(60 * kind + 40, 9, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                (folder / part / name).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(folder / part / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["knn", "linear-cached", "linear", "finetune"])
+def test_test_images_of_classes_that_training_lacks_are_refused(name: str, strangers: Path, pixels: Subject) -> None:
+    train, test = (open_source(strangers / part, labels="folders") for part in ("train", "test"))
+    with pytest.raises(UserError, match=r"2 classes .* \(20 of its images\) .*: Dog \(near: dog\); pig;"):
+        run(name, pixels, train, test)
+
+
+def test_clusters_are_judged_on_every_class(strangers: Path, pixels: Subject) -> None:
+    train, test = (open_source(strangers / part, labels="folders") for part in ("train", "test"))
+    found = run("cluster", pixels, train, test, restarts=1)
+    assert (found.settings["images"], found.settings["label_classes"]) == (30, 3)
+    assert found.metrics["kmeans_nmi"] == pytest.approx(1)
+
+
+def test_two_folders_of_equal_names_sizes_and_times(tmp_path: Path, pixels: Subject) -> None:
+    """As an archive with fixed times unpacks them; each class of the second looks like another of the first."""
+    random = np.random.default_rng(0)
+    for shift, folder in enumerate("ab"):
+        for kind, name in enumerate(("cat", "dog", "hen", "pig")):
+            for number in range(12):
+                file = tmp_path / folder / name / f"{number:02}.bmp"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                base = np.random.default_rng((kind + shift) % 4).normal(128, 60, (32, 32, 3))
+                Image.fromarray((base + random.normal(0, 9, base.shape)).clip(0, 255).astype(np.uint8)).save(file)
+                os.utime(file, (315532800, 315532800))
+    one, two = (open_source(tmp_path / folder, labels="folders") for folder in "ab")
+    assert not torch.equal(see(pixels, one).features, see(pixels, two).features)
+    assert run("knn", pixels, one, k=5).metrics["top1"] == 1
+    assert run("knn", pixels, one, two, k=5).metrics["top1"] == 0
+    assert run("linear-cached", pixels, one, two).metrics["top1"] == 0
+    before = see(pixels, one).features.clone()
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "b").rename(tmp_path / "a")
+    assert not torch.equal(before, see(pixels, open_source(tmp_path / "a")).features), "the same paths, too"
+
+
+def test_one_question_is_one_file(pixels: Subject) -> None:
+    """However the answer turns out, and however the options are spelt."""
+    found = [
+        run("knn", pixels, digits(200), **options) for options in ({}, {"k": 20}, {"k": "20"}, {"temperature": 0.07})
+    ]
+    assert len({one.file_name for one in found}) == 1
+    other = found[0]._replace(found=found[0].found | {"best_epoch": 3}, metrics={"top1": 0.0})
+    assert other.file_name == found[0].file_name
+    others = [
+        run("knn", pixels, digits(200), k=10),
+        run("knn", pixels, digits(199)),
+        run("cluster", pixels, digits(200)),
+    ]
+    assert len({one.file_name for one in (*found, *others)}) == 4
 
 
 def test_see_is_what_embed_gives(digits_run: Run) -> None:
