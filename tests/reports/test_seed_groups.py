@@ -86,6 +86,19 @@ def test_one_run_by_several_seeds_counts_and_data(tmp_path: Path) -> None:
     assert scores[Column("transfer", "cars_top1")] == (0.5,), "asked twice, one value"
 
 
+def test_recorded_options_are_the_rules(tmp_path: Path) -> None:
+    """Whatever else a result says is an outcome: nothing has to be listed for a new protocol."""
+    runs = two_seeds(tmp_path)
+    for place, run in enumerate(runs):
+        options = {"k": [20], "seed": place, "strength": None}
+        judge(run, "new", {"top1": 0.5}, data="cifar10", options=options, split="x", k=20, chosen=place, lr=10.0**place)
+    assert gemel.compare(runs, published=False).groups[0].scores == {Column("new", "top1"): (0.5, 0.5)}
+    other = write_run(tmp_path / "other", None, epochs=100, method={"name": "twist"})
+    judge(other, "new", {"top1": 0.5}, data="cifar10", options={"k": [5], "seed": 0, "strength": None}, split="x")
+    comparison = gemel.compare([*runs, other], published=False)
+    assert next(mark.words for mark in comparison.marks(comparison.groups[1])) == "protocol: new with k 5, first row 20"
+
+
 def test_marks_are_of_the_judged_data(tmp_path: Path) -> None:
     """Trained on different images, judged on the same, and the other way round."""
     first = write_run(tmp_path / "first", None, images="stl10", method={"name": "twist"})

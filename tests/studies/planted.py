@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from gemel.api.several_runs import begin_or_resume
 from gemel.settings.tree import Layer
 from gemel.studies.base import Column, Curve, Scale, Study, Variation, classes_used, last, score
 from gemel.studies.checks import rising
@@ -49,7 +50,9 @@ def planted(*variations: Variation, evaluations: tuple[tuple[str, dict[str, int]
 
 def run(study: Study, out: Path, *, said: list[str] | None = None, **settings: object) -> Outcome:
     words: list[str] = [] if said is None else said
-    return run_study("planted", study, StudyLaunch(out=str(out)), Layer(dict(settings), "call"), words.append)
+    return run_study(
+        "planted", study, StudyLaunch(out=str(out)), Layer(dict(settings), "call"), words.append, begin_or_resume
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 import gemel
 from gemel import published, studies
+from gemel.api.several_runs import begin_or_resume
 from gemel.cli.main import main
 from gemel.errors import UserError
 from gemel.runs.folder import Claim, create
@@ -108,7 +109,7 @@ def test_a_study_s_damaged_file_is_named(file: str, tmp_path: Path) -> None:
     (tmp_path / file).write_text('{"short-1')
     with pytest.raises(UserError, match=f"{file} is damaged"):
         run_study("epochs", studies.find("epochs"), StudyLaunch(out=str(tmp_path), dry_run=True),
-                  Layer({"images": "digits"}, "call"), print)  # fmt: skip
+                  Layer({"images": "digits"}, "call"), print, begin_or_resume)  # fmt: skip
 
 
 def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,13 +32,13 @@ class Published(NamedTuple):
 
 @cache
 def everything() -> tuple[Published, ...]:
-    """All rows, in the file's order."""
+    """Return all rows, in the file's order."""
     with FILE.open(encoding="utf-8", newline="") as file:
         return tuple(_row(cells) for cells in csv.DictReader(file))
 
 
 def rows(**wanted: Collection[str] | str | int | None) -> list[Published]:
-    """The rows whose fields have the values wanted.
+    """Return the rows whose fields have the wanted values.
 
     >>> [row.value for row in rows(method="TWIST", metric="linear top1", network="ResNet-50", epochs=300)]
     [75.0]
@@ -58,7 +58,7 @@ def rows(**wanted: Collection[str] | str | int | None) -> list[Published]:
 
 
 def form_of(printed: str, method: str) -> str | None:
-    """The form of a method that a printed name tells; "" for the plain one, None for another method.
+    """Return the form of a method in a printed name; "" for the plain one, None for another method.
 
     >>> form_of("Barlow Twins batch 256", "barlow_twins"), form_of("TWIST", "twist"), form_of("MoCo v2+", "moco_v2")
     ('batch 256', '', None)

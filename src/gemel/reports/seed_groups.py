@@ -10,10 +10,12 @@ from gemel.reports.method_facts import MethodFacts, method_facts, section_name
 from gemel.reports.run_summary import flat, read_or_report, run_names
 from gemel.runs.run import Run
 
-NOT_OF_THE_RESULT = ("seed", "workers", "threads", "checkpoint_seconds", "log", "max_rejected")
-"""settings that two runs of a group may differ in"""
-NOT_OF_THE_PROTOCOL = (
-    *("data", "labels", "network", "backbone", "width", "rejected", "mean", "std", "images", "seed"),
+REPETITION = ("seed", "workers", "threads", "checkpoint_seconds", "log", "max_rejected")
+"""settings in which two runs of a group may differ"""
+RESOLVED = ("recipe", "split", "crop", "image_size")
+"""rules of a protocol beside its options, as they were in force"""
+DATA_AND_OUTCOMES = (
+    *("data", "root", "labels", "network", "backbone", "width", "rejected", "mean", "std", "images", "seed"),
     *("sets", "strength", "chosen_on", "fitted", "judged", "bank", "queries", "classes", "head_width", "last_batch"),
     *("label_classes", "unreadable", "silhouette", "rankme_limit", "classes_left_out"),
 )
@@ -90,7 +92,7 @@ def groups_of(runs: Sequence[Run], problems: list[str]) -> list[Group]:
         settings = run.settings
         environment = read_or_report(lambda run=run: run.environment, {}, problems)
         facts = method_facts(settings, environment)
-        same = {key: value for key, value in settings.items() if key not in NOT_OF_THE_RESULT}
+        same = {key: value for key, value in settings.items() if key not in REPETITION}
         member = _Member(run, settings, facts, run.evaluations(problems.append))
         gathered.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(member)
     names = _names(list(gathered.values()))
@@ -102,19 +104,22 @@ def groups_of(runs: Sequence[Run], problems: list[str]) -> list[Group]:
 
 
 def rules_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of an evaluation's settings that are rules of its protocol.
+    """Return those of an evaluation's settings that are rules of its protocol: its options where they are recorded.
 
+    >>> rules_of({"options": {"k": [20], "sample": 50000}, "split": "leave one out", "bank": 1797})
+    {'k': 20, 'sample': 50000, 'split': 'leave one out'}
     >>> rules_of({"k": 20, "data": "digits", "rejected": 0, "test_images": 360})
     {'k': 20}
     >>> rules_of({"kmeans": 10, "label_classes": 10})
     {'kmeans': 'as many as labels'}
     """
-    rules = {
-        key: value for key, value in settings.items() if key not in NOT_OF_THE_PROTOCOL and not key.endswith(COUNTS)
-    }
-    if "kmeans" in rules and rules["kmeans"] == settings.get("label_classes"):
+    rules, options = dict(settings), settings.get("options")
+    if isinstance(options, Mapping):
+        rules = dict(options) | {key: settings[key] for key in RESOLVED if key in settings}
+    rules = {key: value for key, value in rules.items() if key not in DATA_AND_OUTCOMES and not key.endswith(COUNTS)}
+    if rules.get("kmeans") in (0, settings.get("label_classes")) and "kmeans" in rules:
         rules["kmeans"] = "as many as labels"
-    return rules
+    return {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in rules.items()}
 
 
 def _group(name: str, members: Sequence[_Member], split: Mapping[str, Iterable[str]]) -> Group:
@@ -183,7 +188,7 @@ def _names(groups: Sequence[Sequence[_Member]]) -> list[str]:
     peers = [[other for other, title in zip(each, titles, strict=True) if title == own] for own in titles]
     names: list[str] = []
     for settings, title, alike in zip(each, titles, peers, strict=True):
-        keys = [key for key in settings if key not in NOT_OF_THE_RESULT]
+        keys = [key for key in settings if key not in REPETITION]
         differing = [key for key in keys if len({other.get(key) for other in alike}) > 1]
         told = [f"{key} {Path(settings[key]).name if key == 'images' else settings[key]}" for key in differing]
         names.append(", ".join([title, *told]) if len(told) <= MOST_NAMED else "")

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def available() -> list[str]:
-    """Names of the studies, read from the folder without importing them."""
+    """Return the names of the studies, read from the folder without importing them."""
     files = (path.stem for path in (Path(__file__).parent / "catalogue").glob("*.py") if path.stem != "__init__")
     return sorted(file.replace("_", "-") for file in files)
 
 
 def find(name: str) -> "Study":
-    """The study of a name.
+    """Return the study of a name.
 
     Raises:
         UserError: there is none.

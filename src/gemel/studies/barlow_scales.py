@@ -1,4 +1,4 @@
-"""What the studies of Barlow Twins share: their two sizes, what is read from a run, the paper's tables."""
+"""Common parts of the studies of Barlow Twins: their two sizes, and the columns read from each run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ _SMALL = {
     "workers": 0,
     "epochs": 16,
     "method": "barlow_twins",
-    # the mean over all places: a network that keeps places apart is good on digits before it has learned anything
+    # the mean over all positions: a network that keeps positions apart is good on digits before it is trained
     "backbone": {"name": "convnet", "widths": [16, 32], "strides": [2, 2], "pool": 1},
 }
 _FULL = {"images": "cifar10", "method": "barlow_twins/cifar10", "epochs": 200}
@@ -26,15 +26,15 @@ EVALUATIONS = (("linear-cached", {}),)
 
 
 def small(variations: Sequence[Variation], **settings: Any) -> Scale:
-    """Digits, 20 seconds a run."""
+    """Return the size of minutes: digits, 20 seconds for each run."""
     return Scale(_SMALL | settings, variations)
 
 
 def full(variations: Sequence[Variation], **settings: Any) -> Scale:
-    """ResNet-18 on CIFAR-10 with solo-learn's settings, a fifth of their epochs."""
+    """Return the full size: ResNet-18 on CIFAR-10 with solo-learn's settings, a fifth of their epochs."""
     return Scale(_FULL | settings, variations)
 
 
 def options(named: Mapping[str, Mapping[str, Any]]) -> list[Variation]:
-    """A variation for each name, with these options of the method."""
+    """Return a variation for each name, with these options of the method."""
     return [Variation(name, {f"method.{key}": value for key, value in given.items()}) for name, given in named.items()]

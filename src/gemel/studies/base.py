@@ -1,6 +1,6 @@
-"""Study: the runs it asks for, what is read from each, the published numbers beside it and what should be seen.
+"""Study: its runs, the columns read from each, the published numbers beside them, and the checks of the table.
 
-A file of this folder holds one `STUDY`. Nothing here trains; `runner.py` does.
+A file of the catalogue holds one `STUDY`; `runner.py` makes its runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Between = Callable[[Run, Run], float | None]
 
 
 class Variation(NamedTuple):
-    """One row of a study's table: what is set differently there."""
+    """One row of a study's table: the settings that differ there."""
 
     name: str
     """row and folder: letters, digits, `-`, `_` and `.`"""
@@ -30,41 +30,41 @@ class Variation(NamedTuple):
     line: str = ""
     """of the plot, where it has an axis"""
     x: float | None = None
-    """place on the plot's axis"""
+    """position on the plot's axis"""
     group: str = ""
     """of variations of one group the table, the checks and the plot take the best, by `Study.best`"""
 
 
 class Scale(NamedTuple):
-    """The size of a study: what all its runs share, and its variations."""
+    """The size of a study: settings of all its runs, and its variations."""
 
     settings: Mapping[str, Any]
     variations: Sequence[Variation]
 
 
 class Column(NamedTuple):
-    """A number of each run, or of each two seeds of a variation."""
+    """A number of each run, or of each pair of seeds of a variation."""
 
     name: str
     read: Read | Between
     plotted: bool = True
     of_pairs: bool = False
-    """whether `read` is asked of every two seeds"""
+    """whether `read` takes a pair of seeds"""
 
     def values(self, runs: Sequence[Run]) -> list[float]:
-        """What the runs of one variation have, in their order."""
+        """Return the numbers of one variation's runs, in their order."""
         found = [self.read(*some) for some in combinations(runs, 2 if self.of_pairs else 1)]
         return [value for value in found if value is not None]
 
 
 class Curve(NamedTuple):
-    """A column of metrics.csv over the epochs, a line a variation."""
+    """A column of metrics.csv over the epochs, one line for each variation."""
 
     name: str
     column: str
 
     def values(self, runs: Sequence[Run]) -> dict[int, list[float]]:
-        """By epoch, each run's mean over the rows of it."""
+        """Return by epoch each run's mean over its rows."""
         found: dict[int, list[float]] = {}
         for run in runs:
             table = run.metrics()
@@ -84,18 +84,18 @@ class Study:
     """A named set of runs and its table.
 
     Args:
-        question: what the study asks, one sentence.
+        question: of the study, one sentence.
         small: minutes on two cores.
         full: the size of the papers, or what comes nearest to it.
         columns: read from each run.
         curves: drawn over the epochs beside the columns.
-        checks: what the table should show.
-        published: which rows of the published results belong beside it; each entry is one call of `published.rows`.
+        checks: of the table.
+        published: rows of the published results to show beside it; each entry is one call of `published.rows`.
         evaluations: protocols with their options, beyond those of a run's closing pass (knn and cluster).
         best: column whose highest mean chooses the best of a group.
-        axis: what runs along the bottom of the plot; empty: the variations by name.
-        log_axis: equal steps of the axis are equal factors.
-        seeds: of the settings, from 0 on.
+        axis: of the plot's bottom; empty: the variations by name.
+        log_axis: a log scale.
+        seeds: number of seeds, from 0 on.
     """
 
     question: str
@@ -113,7 +113,7 @@ class Study:
 
 
 def score(protocol: str, metric: str, **options: Any) -> Read:
-    """Read a metric of an evaluation, of the one with these options where there are several."""
+    """Return a reader of an evaluation's metric, of the one with these options where there are several."""
 
     def read(run: Run) -> float | None:
         for result in run.evaluations():
@@ -126,7 +126,7 @@ def score(protocol: str, metric: str, **options: Any) -> Read:
 
 
 def last(column: str) -> Read:
-    """Read the last number that metrics.csv has in a column."""
+    """Return a reader of the last finite number in a column of metrics.csv."""
 
     def read(run: Run) -> float | None:
         table = run.metrics()
@@ -139,7 +139,7 @@ def last(column: str) -> Read:
 
 
 def classes_used() -> Read:
-    """Count the discovered classes that hold at least one image."""
+    """Return a reader of the number of discovered classes that hold at least one image."""
 
     def read(run: Run) -> float | None:
         table = run.classes()
@@ -149,7 +149,7 @@ def classes_used() -> Read:
 
 
 def same_classes(one: Run, two: Run) -> float | None:
-    """AMI of the classes that two runs found in the same images: 1 where they sort alike, about 0 by chance."""
+    """Return the AMI of the classes of two runs for the same images: 1 where they agree, about 0 by chance."""
     tables = [run.classes() for run in (one, two)]
     found = [dict(zip(table["path"].to_pylist(), table["class"].to_pylist(), strict=True)) for table in tables if table]
     if len(found) < 2:

@@ -1,7 +1,7 @@
-"""What a study's table should show: pure functions of the table, with pass, fail or "trend not testable".
+"""Checks of a study's table: pure functions of the table that answer pass, fail or "trend not testable".
 
 A difference counts where it is larger than the standard error of the two means, √(s² + s'²). One seed has no error, so
-it tells no trend.
+no trend can be tested with it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Word = Literal["pass", "fail", "trend not testable"]
 
 
 class Row(NamedTuple):
-    """A variation's results: by column one value a seed."""
+    """A variation's results: by column one value for each seed."""
 
     name: str
     line: str
@@ -25,7 +25,7 @@ class Row(NamedTuple):
     values: Mapping[str, Sequence[float]]
     group: str = ""
     curves: Mapping[str, Mapping[int, Sequence[float]]] = {}
-    """by name and epoch one value a seed"""
+    """by name and epoch one value for each seed"""
 
 
 class Finding(NamedTuple):
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What should be seen, in words, and the function that looks."""
+    """The expected result, in words, and the function that checks it."""
 
     words: str
     judge: Callable[[Sequence[Row]], Finding]
@@ -47,7 +47,7 @@ class _Untestable(Exception):
 
 
 def best_of_groups(rows: Sequence[Row], column: str) -> dict[str, Row]:
-    """Of each group the row with the highest mean in a column, by the group's name; a row of no group by its own."""
+    """Return of each group the row with the highest mean in a column, by the group's name; other rows by their own."""
     best: dict[str, Row] = {}
     for row in rows:
         name = row.group or row.name
@@ -57,7 +57,7 @@ def best_of_groups(rows: Sequence[Row], column: str) -> dict[str, Row]:
 
 
 def order(column: str, *names: str) -> Check:
-    """Each of these variations is above the next one by more than the error."""
+    """Return a check that each of these variations is above the next one by more than the error."""
 
     def judge(rows: Sequence[Row]) -> Finding:
         means = [(name, _mean(rows, name, column)) for name in names]
@@ -67,7 +67,7 @@ def order(column: str, *names: str) -> Check:
 
 
 def below(column: str, name: str, others: Sequence[str]) -> Check:
-    """A variation is below each of the others by more than the error."""
+    """Return a check that a variation is below each of the others by more than the error."""
 
     def judge(rows: Sequence[Row]) -> Finding:
         low = (name, _mean(rows, name, column))
@@ -77,7 +77,7 @@ def below(column: str, name: str, others: Sequence[str]) -> Check:
 
 
 def times(column: str, name: str, factor: float, other: str) -> Check:
-    """The mean of one variation is more than so many times that of another."""
+    """Return a check that the mean of one variation is more than so many times that of another."""
 
     def judge(rows: Sequence[Row]) -> Finding:
         one, two = _mean(rows, name, column).mean, _mean(rows, other, column).mean
@@ -87,7 +87,7 @@ def times(column: str, name: str, factor: float, other: str) -> Check:
 
 
 def alike(column: str, names: Sequence[str], within: float) -> Check:
-    """The means of these variations lie within a distance; no names: of all."""
+    """Return a check that the means of these variations lie within a distance; no names: of all."""
 
     def judge(rows: Sequence[Row]) -> Finding:
         means = [_mean(rows, name, column).mean for name in names or [row.name for row in rows]]
@@ -98,13 +98,13 @@ def alike(column: str, names: Sequence[str], within: float) -> Check:
 
 
 def rising(column: str, line: str = "") -> Check:
-    """Along the axis no mean of a line falls by more than the error, and the last is above the first."""
+    """Return a check that no mean of a line falls by more than the error, and the last is above the first."""
 
     def judge(rows: Sequence[Row]) -> Finding:
         along = sorted((row.x, row.name) for row in rows if row.line == line and row.x is not None)
         means = [(name, _mean(rows, name, column)) for _, name in along]
         if len(means) < 2:
-            raise _Untestable("fewer than two places on the axis")
+            raise _Untestable("fewer than two points on the axis")
         for (before, one), (after, two) in pairwise(means):
             if one.mean - two.mean > _error(one, two):
                 return Finding("fail", f"falls from {number(one.mean)} ({before}) to {number(two.mean)} ({after})")

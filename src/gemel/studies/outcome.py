@@ -1,4 +1,4 @@
-"""What a study found: table, checks, plot, and the published table beside them."""
+"""Results of a study: table, checks, plot, and the published table beside them."""
 
 import csv
 import io
@@ -29,13 +29,13 @@ class Outcome:
     """A study's results, complete or so far.
 
     Args:
-        name: the study's.
-        study: what was asked for.
-        launch: seeds, scale, places.
-        overrides: the user's settings, for all runs.
-        rows: a row a variation.
+        name: of the study.
+        study: its runs, columns and checks.
+        launch: seeds, scale, folders.
+        overrides: settings of the user, for all runs.
+        rows: one for each variation.
         finished: folders of the runs that were read.
-        failed: runs that diverged, and how.
+        failed: messages of runs that diverged, by run.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def command(self) -> str:
-        """What makes this table."""
+        """The command that makes this table."""
         words = ["gemel", "study", self.name]
         words += ["--full"] if self.launch.full else []
         words += ["--seeds", str(self.seeds)] if self.launch.seeds else []
@@ -63,7 +63,7 @@ class Outcome:
 
     @property
     def shown(self) -> dict[str, Row]:
-        """A row each of the table, by its name there: of a group the best variation."""
+        """The table's rows by their names there: of a group the best variation."""
         return best_of_groups(self.rows, self.study.best)
 
     @property
@@ -73,7 +73,7 @@ class Outcome:
         return [Verdict(check.words, *check.judge(rows)) for check in self.study.checks]
 
     def table(self) -> Table:
-        """Mean ± standard error of each column, a row a variation, or a group of them."""
+        """Return mean ± standard error of each column, one row for each variation or group of them."""
         heads = ((self.study.axis and "run") or "variation", "seeds", *(column.name for column in self.study.columns))
         rows = [
             (
@@ -89,7 +89,7 @@ class Outcome:
         return Table("Results", heads, tuple(rows), note)
 
     def published(self) -> Table | None:
-        """The printed numbers that the study names, a column a metric."""
+        """Return the published numbers that the study names, one column for each metric."""
         found = [row for wanted in self.study.published for row in published.rows(**wanted)]
         if not found:
             return None
@@ -103,7 +103,7 @@ class Outcome:
         return Table("Published", heads, tuple(rows), NOT_COMPARABLE)
 
     def csv(self) -> str:
-        """A row a variation and column, the single values too; of a curve a row an epoch, its line the variation."""
+        """Return a row for each variation and column, with the single values; of a curve a row for each epoch."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         heads = ("study", "scale", "variation", "line", "x", "column", "mean", "standard_error", "seeds", "values")
@@ -120,7 +120,7 @@ class Outcome:
         return file.getvalue()
 
     def markdown(self) -> str:
-        """The study on one page of Markdown; the plot is the file beside it."""
+        """Return the study on one page of Markdown; the plot is the file beside it."""
         table, printed = self.table(), self.published()
         checks = Table("", ("check", "answer", "why"), tuple((one[0], one[1], one[2]) for one in self.verdicts))
         parts = [f"# Study {self.name}", self.study.question, f"```bash\n{self.command}\n```", *self._facts()]
@@ -131,7 +131,7 @@ class Outcome:
         return "\n\n".join(parts) + "\n"
 
     def html(self) -> str:
-        """The same as one HTML file that needs nothing else."""
+        """Return the same as one HTML page that needs nothing else."""
         charts = [Chart(title, "Mean and standard error over seeds.", (), drawn, "") for title, drawn in self._drawn()]
         printed = self.published()
         facts = [self.study.question, self.command, *self._facts()]
@@ -172,7 +172,7 @@ class Outcome:
         return list(dict.fromkeys(row.line for row in self.rows)) if self.study.axis else [""]
 
     def _drawn(self) -> list[tuple[str, str]]:
-        """A chart of each column and curve that was measured: title, drawing."""
+        """Return title and drawing of each column and curve that was measured."""
         found = [(column.name, self._chart(column)) for column in self.study.columns if column.plotted]
         found += [(f"{curve.name} by epoch", self._curves(curve.name)) for curve in self.study.curves]
         return [(title, drawing) for title, drawing in found if drawing]

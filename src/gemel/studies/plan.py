@@ -1,4 +1,4 @@
-"""From a study's name and the user's words to a list of runs: every mistake told at once, nothing written."""
+"""From a study's name and the user's settings to a list of runs: errors are reported together, nothing is written."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from gemel.studies.base import Study, Variation
 
 
 class StudyLaunch(Description):
-    """What a call to study takes beside the settings of its runs."""
+    """Options of a study beside the settings of its runs."""
 
     seeds: Annotated[int, Field(ge=1, le=1000)] | None = None
     """runs of each variation, seeds 0, 1, 2, ...; else the study's own number"""
     full: bool = False
-    """the size of the papers instead of minutes"""
+    """the papers' size instead of minutes"""
     out: str | None = None
     """folder of the runs, the tables and the page; else runs/studies/NAME"""
     tables: str | None = None
@@ -37,16 +37,16 @@ class Planned(NamedTuple):
     seed: int
     folder: Path
     layers: tuple[Layer, ...]
-    """of settings: what the study's runs share, the variation's, the user's"""
+    """of settings: of all runs, of the variation, of the user"""
 
     @property
     def asked(self) -> dict[str, str]:
-        """Every setting that the study or the user names, in words."""
+        """Every setting that the study or the user names, as text by dotted name."""
         return dict(flat(merge(*(layer.values for layer in self.layers))))
 
 
 def plan(study: Study, launch: StudyLaunch, out: Path, overrides: Layer) -> list[Planned]:
-    """List the runs, all variations of the first seed first: whatever is done by then covers the whole axis.
+    """Return the runs, all variations of the first seed first: an interrupted study covers the whole axis.
 
     Raises:
         UserError: the user sets what the study varies or chooses itself.
@@ -63,10 +63,10 @@ def plan(study: Study, launch: StudyLaunch, out: Path, overrides: Layer) -> list
 
 
 def check_settings(planned: Sequence[Planned], study: Study) -> None:
-    """Hold the settings of every variation against their schemas, open the images, and see that they can be judged.
+    """Check the settings of every variation, and that the images can be opened and have labels to evaluate by.
 
     Raises:
-        UserError: with every mistake of any run.
+        UserError: with every error of any run.
     """
     from gemel.request.validate import asked_for
 
@@ -90,7 +90,7 @@ def check_settings(planned: Sequence[Planned], study: Study) -> None:
 
 
 def check_against_earlier(planned: Sequence[Planned], out: Path) -> None:
-    """Refuse to mix runs of two kinds in one table.
+    """Refuse to mix runs of different settings in one table.
 
     Raises:
         UserError: the folder holds runs that were asked for with other settings.
@@ -109,7 +109,7 @@ def check_against_earlier(planned: Sequence[Planned], out: Path) -> None:
 
 
 def remember(planned: Sequence[Planned], out: Path) -> None:
-    """Write what was asked of each variation as plan.json."""
+    """Write each variation's settings to plan.json."""
     asked = _earlier(out) | {one.variation.name: one.asked for one in planned}
     write_text(out / "plan.json", json.dumps(asked, indent=1))
 

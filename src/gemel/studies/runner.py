@@ -1,4 +1,4 @@
-"""Make the runs of a study one by one: finished ones are left, interrupted ones resumed, missing ones started."""
+"""Make the runs of a study one by one: finished ones stay, interrupted ones are resumed, missing ones started."""
 
 import json
 import time
@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gemel
-from gemel.api import pretrain as pretraining
 from gemel.errors import Diverged, UserError
 from gemel.reports.formatting import duration
 from gemel.runs.run import RUN_FILE, Run, read_json, write_text
@@ -19,21 +17,25 @@ from gemel.studies.plan import Planned, StudyLaunch, check_against_earlier, chec
 
 Say = Callable[[str], None]
 
+Train = Callable[[Path, Sequence[Layer]], object]
+"""brings the run of a folder to its end: resumes what is there, else starts it with these layers of settings"""
 
-def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, say: Say) -> Outcome:
+
+def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, say: Say, train: Train) -> Outcome:
     """Make the missing runs of a study, read all, and write its table, plot and page.
 
     Args:
-        name: the study's, and of the files it writes.
-        study: what is asked for.
-        launch: how many seeds, which scale, where.
-        overrides: settings of the user's, for all runs.
-        say: is told what is done.
+        name: of the study, and of the files it writes.
+        study: its runs, columns and checks.
+        launch: number of seeds, scale, folders.
+        overrides: settings of the user, for all runs.
+        say: takes a line about each run.
+        train: makes one run.
 
     Raises:
         UserError: a setting is wrong, or the folder is a run's or holds runs of other settings; nothing is written
             then.
-        Interrupted: a signal ended a run; what stands is kept, and the tables of it are written.
+        Interrupted: a signal ended a run; the runs are kept, and the tables of them are written.
     """
     out = Path(launch.out or Path("runs") / "studies" / name)
     if (out / RUN_FILE).is_file():
@@ -48,13 +50,13 @@ def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, sa
     remember(planned, out)
     seconds: dict[str, float] = {}
     try:
-        for place, one in enumerate(planned, start=1):
+        for number, one in enumerate(planned, start=1):
             started = time.perf_counter()
-            done = _complete(one, study, out)
+            done = _complete(one, study, out, train)
             if done != "was there":
                 seconds[one.variation.name] = time.perf_counter() - started
-            left = _left([later for later in planned[place:] if not _finished(later.folder)], seconds)
-            say(f"[{place}/{len(planned)}] {one.variation.name}, seed {one.seed}: {done}{left}")
+            left = _left([later for later in planned[number:] if not _finished(later.folder)], seconds)
+            say(f"[{number}/{len(planned)}] {one.variation.name}, seed {one.seed}: {done}{left}")
     finally:
         outcome = outcome_of(name, study, launch, overrides, planned, out)
         outcome.write(out, Path(launch.tables or out))
@@ -76,8 +78,8 @@ def outcome_of(
     return Outcome(name, study, launch, overrides, tuple(rows), tuple(finished), _failed(out))
 
 
-def _complete(one: Planned, study: Study, out: Path) -> str:
-    """Bring one run to its end, and judge it by the study's protocols; say what was done."""
+def _complete(one: Planned, study: Study, out: Path, train: Train) -> str:
+    """Bring one run to its end, and evaluate it by the study's protocols; return what was done."""
     key = str(one.folder.relative_to(out))
     if key in _failed(out) and one.folder.is_dir():
         return f"diverged before ({_failed(out)[key]}); delete {one.folder} to try again"
@@ -85,32 +87,31 @@ def _complete(one: Planned, study: Study, out: Path) -> str:
     found = _finished(one.folder)
     try:
         if not found:
-            _train(one)
-    except Diverged as error:  # a result too: the table tells it, and the other runs are made
+            _train(one, train)
+    except Diverged as error:  # a result too: the table shows it, and the other runs are made
         write_text(out / "failed.json", json.dumps(_failed(out) | {key: str(error)}, indent=1))
         return f"diverged: {error}"
     judged = [protocol for protocol, options in study.evaluations if _judge(one.folder, protocol, options)]
     return "was there" if found and not judged else f"done in {duration(time.perf_counter() - started)}"
 
 
-def _train(one: Planned) -> None:
-    if (one.folder / RUN_FILE).is_file():
-        gemel.resume(one.folder, quiet=True)
-        return
-    if one.folder.is_dir():
+def _train(one: Planned, train: Train) -> None:
+    if one.folder.is_dir() and not (one.folder / RUN_FILE).is_file():
         for part in one.folder.glob(".*.part"):  # a process died while it wrote its first file
             part.unlink()
-    place = layer_of_call({"out": one.folder, "seed": one.seed})
-    pretraining.pretrain(*one.layers, place, quiet=True)
+    train(one.folder, (*one.layers, layer_of_call({"out": one.folder, "seed": one.seed})))
 
 
 def _judge(folder: Path, protocol: str, options: Mapping[str, Any]) -> bool:
-    """Evaluate, unless the same question was answered before."""
-    asked = {key: value for key, value in options.items() if key not in ("images", "test")}
+    """Evaluate, unless the same question was answered before; return whether it was evaluated."""
+    from gemel.evaluations.run_protocol import evaluate
+
+    asked = {key: value for key, value in options.items() if key not in ("images", "test", "labels")}
     for result in Run(folder).evaluations():
         if result["protocol"] == protocol and asked.items() <= result["settings"].items():
             return False
-    gemel.evaluate(folder, protocol, **options)
+    images, test, labels = (options.get(key) for key in ("images", "test", "labels"))
+    evaluate(folder, protocol, images, test=test, labels=labels, quiet=True, options=asked)
     return True
 
 
@@ -124,7 +125,7 @@ def _failed(out: Path) -> dict[str, str]:
 
 
 def _left(missing: Sequence[Planned], seconds: Mapping[str, float]) -> str:
-    """Say how long the runs that are not there will take, by those that were made."""
+    """Return how long the missing runs will take, by those that were made."""
     if not missing or not seconds:
         return ""
     mean = sum(seconds.values()) / len(seconds)
