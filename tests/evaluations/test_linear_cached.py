@@ -32,8 +32,8 @@ def test_as_scikit_learn(pixels: Subject) -> None:
     seen = see(pixels, source)
     assert source.labels is not None
     rows, labels = seen.features.double().numpy(), source.labels
-    places, held = hold_out(source)
-    inner, validation = (places[part] for part in hold_out(source.subset(places)))
+    indices, held = hold_out(source)
+    inner, validation = (indices[part] for part in hold_out(source.subset(indices)))
 
     def accuracy(fit: np.ndarray, judged: np.ndarray, strength: float) -> float:
         # C = 1 / (strength N), the sum of losses against the mean
@@ -46,9 +46,9 @@ def test_as_scikit_learn(pixels: Subject) -> None:
     best = path[int(np.argmax(scores))]
     assert found.settings["strength"] == pytest.approx(best)
     assert found.metrics["validation_top1"] == pytest.approx(max(scores), abs=0.005)
-    assert found.metrics["top1"] == pytest.approx(accuracy(places, held, best), abs=0.006)
+    assert found.metrics["top1"] == pytest.approx(accuracy(indices, held, best), abs=0.006)
     assert found.settings["split"] == HOLD_OUT
-    assert (found.settings["fitted"], found.settings["judged"]) == (len(places), len(held))
+    assert (found.settings["fitted"], found.settings["judged"]) == (len(indices), len(held))
     assert "not the published protocol" in found.settings["protocol"]
 
 
@@ -59,9 +59,11 @@ class OneHot(nn.Module):
         return nn.functional.one_hot((images[:, 0, 0, 0] * 255).round().long() // 20, 192).float()
 
 
-def stamped(count: int, classes: int) -> ArraySource:
+def stamped(count: int, classes: int, *, corner: int = 0) -> ArraySource:
+    """Images that tell their class; the last pixel makes others of them."""
     labels = np.arange(count) % classes
     images = np.repeat((labels * 20).astype(np.uint8), 64).reshape(count, 8, 8)
+    images[:, -1, -1] = corner
     return ArraySource("stamped", images, labels=labels, label_names=[f"kind {one}" for one in range(classes)])
 
 
@@ -69,7 +71,7 @@ def test_separable_features_are_separated(tmp_path: Path) -> None:
     judged = Subject(OneHot(), pixel_facts(8, "glyph"), "one-hot", tmp_path)
     found = run(judged, stamped(100, 10), strengths=3)
     assert found.metrics == {"top1": 1, "top5": 1, "fitted_top1": 1, "validation_top1": 1}
-    apart = run(judged, stamped(100, 4), stamped(40, 4), strengths=3)
+    apart = run(judged, stamped(100, 4), stamped(40, 4, corner=255), strengths=3)
     assert apart.metrics == {"top1": 1, "fitted_top1": 1, "validation_top1": 1}
     assert apart.settings["split"] == "test set stamped"
     assert (apart.settings["fitted"], apart.settings["judged"]) == (100, 40)
@@ -77,11 +79,13 @@ def test_separable_features_are_separated(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     judged = Subject(OneHot(), pixel_facts(8, "glyph"), "one-hot", tmp_path)
-    one = stamped(40, 4)
+    one = stamped(40, 4, corner=255)
     assert one.labels is not None
     fewer = stamped(40, 4)
     fewer.labels = np.where(one.labels == 3, -1, one.labels)
-    with pytest.raises(UserError, match=r"1 classes are judged and have no image to fit on \(kind 3\)"):
+    with pytest.raises(
+        UserError, match=r"1 classes of the test set stamped \(10 of its images\) have no image in stamped: kind 3"
+    ):
         run(judged, fewer, one)
     with pytest.raises(UserError, match="one class"):
         run(judged, stamped(40, 1))

@@ -1,5 +1,6 @@
 """Few labels: which images, by which numbers."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from gemel.data.sources.parts import Subset
 from gemel.errors import UserError
 from gemel.evaluations.fit_common import listed, share_of
 from gemel.evaluations.protocols.semi import RECIPES
+from gemel.evaluations.splits import hold_out
 
 PUBLISHED = {  # protocols 4: rates of backbone and head at the recipe's batch, epochs
     ("twist", 1): (0.04, 0.2, 20),
@@ -44,7 +46,7 @@ def counts(source: Subset) -> list[int]:
 
 
 def paths(source: Subset) -> set[str]:
-    return {source.path(place) for place in range(len(source))}
+    return {source.path(index) for index in range(len(source))}
 
 
 def test_a_share_is_stratified_and_needs_no_order() -> None:
@@ -71,12 +73,17 @@ def test_few_labels_by_the_recipe_at_the_nearest_percentage(digits_run: gemel.Ru
 
 
 def test_a_list_of_the_users(photos_run: gemel.Run, tmp_path: Path) -> None:
-    images = Path(photos_run.settings["images"])
-    names = sorted(path.name for path in images.rglob("*.jpg"))
+    images = sorted(Path(photos_run.settings["images"]).rglob("*.jpg"))
+    train, test = tmp_path / "train", tmp_path / "test"
+    for number, image in enumerate(images):
+        copy = (test if number % 4 == 0 else train) / image.relative_to(photos_run.settings["images"])
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, copy)
+    names = [path.name for path in sorted(train.rglob("*.jpg"))]
     file = tmp_path / "1percent.txt"
-    file.write_text("\n".join(["# SimCLR's form", *names[:12], ""]))
+    file.write_text("\ufeff" + "\r\n".join(["# SimCLR's form", *names[::2][:12], ""]), encoding="utf-8")
     result = gemel.evaluate(
-        photos_run, "semi", images, test=images, labels="folders", list=str(file), epochs=1, batch_size=4
+        photos_run, "semi", train, test=test, labels="folders", list=str(file), epochs=1, batch_size=4
     )
     assert result.settings["images"] == 12
     assert result.settings["labels_used"] == "the 12 images of 1percent.txt"
@@ -85,18 +92,20 @@ def test_a_list_of_the_users(photos_run: gemel.Run, tmp_path: Path) -> None:
 def test_lists_that_do_not_fit(photos: Path, tmp_path: Path, digits_run: gemel.Run) -> None:
     source = open_source(photos, labels="folders")
     assert listed(source, ["b/c/0002.jpg", "0001.jpg"], "list").path(0).endswith("0001.jpg")
-    with pytest.raises(UserError, match=r"2 of the 3 names in --list file don't name one image.*nobody.jpg \(0 images"):
+    mistake = r"2 of the 3 names in --list file don't name exactly one image .*nobody.jpg \(0 images"
+    with pytest.raises(UserError, match=mistake):
         listed(source, ["0001.jpg", "nobody.jpg", "a/0002.jpg"], "file")
     with pytest.raises(UserError, match="twice"):
         listed(source, ["0001.jpg", "a/0001.jpg"], "file")
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         gemel.evaluate(digits_run, "semi", list=str(tmp_path / "nothing.txt"))
-    labels = open_source("digits").labels
-    assert labels is not None
+    digits = open_source("digits")
+    assert digits.labels is not None
+    names = [digits.path(index) for index in hold_out(digits)[0].tolist() if digits.labels[index] != 3]
     file = tmp_path / "list.txt"
-    file.write_text("\n".join(f"digits/{place:04}" for place in np.flatnonzero(labels != 3)[:300]))
+    file.write_text("\n".join(names[:300]))
     with pytest.raises(UserError, match="1 of 10 classes have no image to fit on in digits: 3"):
-        gemel.evaluate(digits_run, "semi", "digits", test="digits", list=str(file), batch_size=16)
+        gemel.evaluate(digits_run, "semi", list=str(file), batch_size=16)
 
 
 def test_too_few_images_for_the_recipes_batch(digits_run: gemel.Run) -> None:

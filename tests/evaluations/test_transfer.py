@@ -153,7 +153,7 @@ def test_glyphs_are_seen_as_a_whole(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     for options, words in [
-        ({}, "name data sets with --data"),
+        ({}, "name datasets with --data"),
         ({"data": "dtd"}, "--root FOLDER"),
         ({"data": "birdsnap", "root": tmp_path}, "'birdsnap' is unknown"),
         ({"data": "dtd", "root": tmp_path, "weakest": 3.0, "strongest": 2.0}, "below --weakest"),

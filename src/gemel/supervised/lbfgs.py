@@ -1,8 +1,8 @@
 """L-BFGS along a path of penalties, for losses that are convex in the logits of a linear map.
 
-In the basis of the features' principal axes. Three things make a path cheap and change no optimum: centring, since the
-biases are free; a first inverse Hessian at each value from the Kronecker product of the features' spectrum and the
-classes' covariance; what a value leaves to the next: its solution, its direction, its pairs of steps and gradients.
+In the basis of the features' principal axes. Three things make a path cheap without changing any optimum: centring, as
+the biases are not penalised; at each penalty an initial inverse Hessian from the Kronecker product of the features'
+spectrum and the classes' covariance; warm starts with solution, direction, and pairs of steps and gradients.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 _MEMORY = 30  # pairs of L-BFGS
-_STEPS = 3000  # of one value; a path of 45 needs some ten for each
+_STEPS = 3000  # for one penalty; on a path of 45 each needs about ten
 _TRIES = 30  # of one line search
 
 
@@ -30,15 +30,15 @@ class Linear(NamedTuple):
     strength: float
     """the penalty's weight"""
     solved: bool
-    """whether the tolerance was reached; else the solver gave up: too many steps, or rounding hid further progress"""
+    """whether the tolerance was reached; else it stopped after too many steps, or where rounding hid progress"""
 
     def logits(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, C)."""
+        """Return (N, C) of features (N, D)."""
         return torch.addmm(self.bias, features, self.weight.T)
 
 
 class Axes:
-    """Features, centred and turned into their principal axes; axes beyond the rank are left out.
+    """Features, centred and rotated to their principal axes; axes beyond the rank are left out.
 
     Exact: the penalty is the same in every orthogonal basis, and the gradient never leaves the rows' span.
     """
@@ -53,7 +53,7 @@ class Axes:
         self.rows = centred @ self.axes  # (N, rank)
 
     def linear(self, theta: Tensor, loss: float, strength: float, solved: bool) -> Linear:
-        """The classifier of the features as they were given."""
+        """Return the classifier of the original features."""
         weight = theta[:, :-1] @ self.axes.T.double()
         bias = theta[:, -1] - weight @ self.mean.double()
         return Linear(weight.to(self.rows.dtype), bias.to(self.rows.dtype), loss, strength, solved)
@@ -66,7 +66,7 @@ class Task(ABC):
         self.axes = axes
 
     def __call__(self, theta: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
-        """Objective and gradient. penalty: (rank + 1,), the strength of each column, 0 for the biases."""
+        """Return objective and gradient. penalty: (rank + 1,), the strength of each column, 0 for the biases."""
         rows = self.axes.rows
         logits = torch.addmm(theta[:, -1].to(rows.dtype), rows, theta[:, :-1].T.to(rows.dtype))
         total, self.residuals = self.losses(logits)
@@ -76,15 +76,15 @@ class Task(ABC):
 
     @abstractmethod
     def losses(self, logits: Tensor) -> tuple[float, Tensor]:
-        """Sum of the samples' losses, and its derivative by the logits; may write into `logits`."""
+        """Return the sum of the samples' losses, and its derivative by the logits; may write into `logits`."""
 
     @abstractmethod
     def covariance(self) -> Tensor:
-        """(C, C), mean over the samples of the loss's second derivative by the logits, where it was last computed."""
+        """Return (C, C), the mean over samples of the loss's second derivative by the logits, as last evaluated."""
 
 
 class _Scaling:
-    """The inverse of (class covariance ⊗ spectrum of the features + penalty): the first inverse Hessian."""
+    """The inverse of (class covariance ⊗ spectrum of the features + penalty): the initial inverse Hessian."""
 
     def __init__(self, task: Task, penalty: Tensor) -> None:
         widths, self.classes = torch.linalg.eigh(task.covariance())
@@ -97,7 +97,7 @@ class _Scaling:
 
 
 class _Pairs:
-    """The last steps and what they changed in the gradient: the two-loop recursion of L-BFGS (Nocedal 1980)."""
+    """The last steps and the changes of the gradient: the two-loop recursion of L-BFGS (Nocedal 1980)."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[Tensor, Tensor]] = []
@@ -107,11 +107,11 @@ class _Pairs:
             self.pairs = [*self.pairs[1 - _MEMORY :], (step, change)]
 
     def move(self, difference: Tensor) -> None:
-        """The penalty changes by this: so does each pair's gradient, exactly."""
+        """Follow a change of the penalty, by which each pair's gradient changes exactly."""
         self.pairs = [(step, change + difference * step) for step, change in self.pairs]
 
     def direction(self, slopes: Tensor, scaling: _Scaling) -> Tensor:
-        """H⁻¹ g."""
+        """Return H⁻¹ g."""
         left, shares = slopes.clone(), list[Tensor]()
         for step, change in reversed(self.pairs):
             shares.append((step * left).sum() / (step * change).sum())
@@ -126,7 +126,7 @@ class _Pairs:
 
 
 def solve_path(task: Task, theta: Tensor, strengths: Sequence[float], tolerance: float) -> list[Linear]:
-    """From the strongest penalty to the weakest; each begins where the line through the last two solutions leads."""
+    """Solve from the strongest penalty to the weakest, each from the extrapolation of the last two solutions."""
     pairs, penalty = _Pairs(), torch.zeros_like(theta[0])
     solved: dict[float, Linear] = {}
     before: list[tuple[float, Tensor]] = []  # log of the strength, and the solution
@@ -134,16 +134,16 @@ def solve_path(task: Task, theta: Tensor, strengths: Sequence[float], tolerance:
         fresh = torch.full_like(penalty, strength)
         fresh[-1] = 0.0
         pairs.move(fresh - penalty)
-        penalty, place = fresh, math.log(strength)
+        penalty, position = fresh, math.log(strength)
         loss, slopes = task(theta, penalty)
         if len(before) == 2:
             (far, first), (near, second) = before
-            guess = second + (second - first) * ((place - near) / (near - far))
+            guess = second + (second - first) * ((position - near) / (near - far))
             guessed = task(guess, penalty)
             if guessed[0] < loss:
                 theta, (loss, slopes) = guess, guessed
         theta, loss, reached = _descend(task, theta, loss, slopes, penalty, pairs, tolerance)
-        before = [*before[-1:], (place, theta)]
+        before = [*before[-1:], (position, theta)]
         solved[strength] = task.axes.linear(theta, loss, strength, reached)
     return [solved[strength] for strength in strengths]
 
@@ -151,7 +151,7 @@ def solve_path(task: Task, theta: Tensor, strengths: Sequence[float], tolerance:
 def _descend(
     task: Task, theta: Tensor, loss: float, slopes: Tensor, penalty: Tensor, pairs: _Pairs, tolerance: float
 ) -> tuple[Tensor, float, bool]:
-    """The optimum, its objective, and whether it is one: stops too where rounding hides further progress."""
+    """Return the optimum, its objective, and whether it is one: rounding may hide further progress."""
     scaling, idle = _Scaling(task, penalty), 0
     for _ in range(_STEPS):
         direction = pairs.direction(slopes, scaling)
@@ -169,9 +169,9 @@ def _descend(
 def _search(
     task: Task, theta: Tensor, direction: Tensor, loss: float, slopes: Tensor, penalty: Tensor
 ) -> tuple[Tensor, float, Tensor]:
-    """A step along the direction after which the slope is small: by slopes, since a convex loss needs no more.
+    """Return a step along the direction after which the slope is small, found by slopes alone, as the loss is convex.
 
-    Losses near the optimum differ by less than their rounding; their slopes do not.
+    Near the optimum losses differ by less than their rounding; slopes do not.
     """
     begin = float((slopes * direction).sum())
     low, high, size = 0.0, math.inf, 1.0
@@ -181,7 +181,7 @@ def _search(
         step = size * direction
         found, turned = task(theta + step, penalty)
         slope = float((turned * direction).sum())
-        if not slope <= -0.5 * begin:  # too far, or not a number
+        if not slope <= -0.5 * begin:  # too far, or NaN
             high, slope_high = size, slope
         elif slope < 0.9 * begin:
             low, slope_low = size, slope

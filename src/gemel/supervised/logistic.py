@@ -1,4 +1,4 @@
-"""Logistic regression on features in memory: a whole path of penalties, each solved to its optimum (see lbfgs.py)."""
+"""Logistic regression on features in memory, over a path of penalties, each solved to its optimum (see lbfgs.py)."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from gemel.supervised.lbfgs import Axes, Linear, Task, solve_path
 def fit_path(
     features: Tensor, labels: Tensor, strengths: Sequence[float], *, classes: int, tolerance: float = 1e-7
 ) -> list[Linear]:
-    r"""Multinomial logistic regression for each of several penalties.
+    r"""Fit multinomial logistic regression for each of several penalties.
 
     L(W, b) = 1/N Σ_i -log softmax(W x_i + b)_{y_i} + μ/2 |W|²,   b unpenalised
 
-    scikit-learn's C is 1 / (μ N). Solved from the strongest penalty to the weakest; the answers come in the order
-    asked. A class without a sample gets zero weights and a bias of -inf, which is the limit of its optimum.
+    scikit-learn's C is 1 / (μ N). Solved from the strongest penalty to the weakest; returned in the order given.
+    A class without a sample gets zero weights and a bias of -inf, which is the limit of its optimum.
 
     Args:
-        features: (N, D), float32 or float64: the arithmetic of the products; sums are always float64.
+        features: (N, D), float32 or float64: the type of the products; sums are always float64.
         labels: (N,) in 0..C-1.
         strengths: the values of μ, above 0.
         classes: C.
@@ -29,7 +29,7 @@ def fit_path(
             an estimate of L - min L, is below this share of L.
 
     Raises:
-        UserError: sizes that do not fit, numbers that are not finite, labels out of range or of one class alone.
+        UserError: sizes that do not fit, NaN or infinite features, labels out of range or of one class alone.
     """
     _check(features, labels.shape[:1], strengths)
     if labels.ndim != 1 or labels.min() < 0 or labels.max() >= classes:
@@ -45,13 +45,13 @@ def fit_path(
 def fit_binary_path(
     features: Tensor, targets: Tensor, strengths: Sequence[float], *, tolerance: float = 1e-7
 ) -> list[Linear]:
-    r"""Independent binary logistic regressions, one a class, for each of several penalties.
+    r"""Fit independent binary logistic regressions, one per class, for each of several penalties.
 
     L(W, b) = Σ_c [1/N Σ_{i: t_ic >= 0} log(1 + exp(-(2 t_ic - 1) (w_c x_i + b_c))) + μ/2 |w_c|²]
 
     Args:
         features: (N, D), as in `fit_path`.
-        targets: (N, C): 1 the class is there, 0 it is not, -1 the sample is left out for this class.
+        targets: (N, C): 1 present, 0 absent, -1 the sample is left out for this class.
         strengths: the values of μ, above 0.
         tolerance: as in `fit_path`, for the sum over the classes.
 
@@ -74,14 +74,14 @@ class _Softmax(Task):
         self.own = labels[:, None]
 
     def start(self, classes: int) -> Tensor:
-        """The optimum of an infinite penalty: the classes' shares."""
+        """Return the optimum of an infinite penalty: the classes' shares."""
         theta = torch.zeros(classes, self.axes.rows.shape[1] + 1, dtype=torch.float64, device=self.own.device)
         shares = self.own.flatten().bincount(minlength=classes).double().log()
         theta[:, -1] = shares - shares.mean()
         return theta
 
     def losses(self, logits: Tensor) -> tuple[float, Tensor]:
-        """By differences to the own class's logit: small losses and residuals keep all their digits in float32."""
+        """Use differences to the own class's logit: small losses and residuals keep all their digits in float32."""
         logits -= logits.gather(1, self.own)
         most = logits.max(dim=1, keepdim=True).values  # >= 0
         shares = logits.sub_(most).exp_().scatter_(1, self.own, 0.0)
@@ -103,7 +103,7 @@ class _Sigmoid(Task):
         self.signs = (2 * targets - 1).to(axes.rows.dtype)
 
     def start(self) -> Tensor:
-        """The optimum of an infinite penalty: each class's share."""
+        """Return the optimum of an infinite penalty: each class's share."""
         classes = self.signs.shape[1]
         theta = torch.zeros(classes, self.axes.rows.shape[1] + 1, dtype=torch.float64, device=self.signs.device)
         there, absent = ((self.signs * side > 0) * self.known for side in (1, -1))
@@ -124,14 +124,14 @@ def _check(features: Tensor, rows: torch.Size, strengths: Sequence[float]) -> No
     if features.ndim != 2 or features.shape[:1] != rows or not len(features):
         raise UserError(f"features {tuple(features.shape)} for labels of {tuple(rows)} samples; give (N, D) and N")
     if not features.is_floating_point() or not bool(torch.isfinite(features).all()):
-        raise UserError("the features hold numbers that are not finite, or integers; give finite floats")
+        raise UserError("the features hold NaN or infinite values, or integers; give finite floats")
     wrong = [strength for strength in strengths if not 0 < strength < math.inf]
     if wrong or not strengths:
         raise UserError(f"strengths {list(strengths)}; give at least one, each above 0 and finite")
 
 
 def _spread(one: Linear, present: Tensor, classes: int) -> Linear:
-    """Rows for the classes without samples too."""
+    """Add rows for the classes without samples."""
     weight = one.weight.new_zeros(classes, one.weight.shape[1])
     bias = one.bias.new_full((classes,), -math.inf)
     weight[present], bias[present] = one.weight, one.bias

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gemel.data.sources.identity import fingerprint
+from gemel.data.sources.identity import version_key
 from gemel.distributed import rank
 from gemel.engine.checkpoints import read_tensors, written
 from gemel.errors import UserError
@@ -61,5 +61,7 @@ class StateFile:
 
 
 def hash_of_images(images: Labelled) -> str:
-    """Return a hash of the images' paths and labels."""
-    return hash_of([fingerprint(images.source).encode(), images.indices.tobytes(), images.labels.tobytes()])
+    """Return a hash of the images as they are and are decoded, and of their labels."""
+    source = images.source
+    facts = (version_key(source), *source.decoding)
+    return hash_of([repr(facts).encode(), images.indices.tobytes(), images.labels.tobytes()])

@@ -1,4 +1,4 @@
-"""Fine-tuning: network and a fresh linear layer are fitted together; on fresh weights: supervised from scratch."""
+"""finetune: network and a new linear layer are fitted together; on random weights, the supervised baseline."""
 
 from typing import Annotated, Any
 
@@ -8,8 +8,7 @@ from gemel.data.sources import Source
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.fit_common import SCRATCH, fine_tuned, given_of, parts_of, recipe_of
 from gemel.settings.recipes import Count, Share
-from gemel.supervised.fit import Precision
-from gemel.supervised.recipes import Fitting, find_recipe, overridden
+from gemel.supervised.recipes import Fitting, Precision, find_recipe, overridden
 
 RECIPES: dict[str, Fitting] = {
     "twist": Fitting(
@@ -23,22 +22,22 @@ RECIPES: dict[str, Fitting] = {
 
 
 class Finetune(Evaluation):
-    """Network and a fresh linear layer, fitted together by SGD with a rate of its own for each.
+    """Fit the network and a new linear layer together with SGD, each with its own learning rate.
 
-    On a network with fresh weights (--network random) it is the supervised baseline. Values left out are the recipe's.
+    On random weights (--network random) it is the supervised baseline. Defaults are the recipe's.
 
     Args:
-        recipe: whose numbers: twist, lightly, scratch; left out: scratch for fresh weights, else the method's or twist
-        lr: rate of the layer
-        backbone_lr: rate of the network
-        scale_lr: rates hold for a batch of 256 and are multiplied by batch_size / 256
+        recipe: whose numbers: twist, lightly, scratch; left out: scratch for random weights, else the method's or twist
+        lr: learning rate of the layer
+        backbone_lr: learning rate of the network
+        scale_lr: rates are for a batch of 256 and are multiplied by batch_size / 256
         epochs: passes over the images
-        batch_size: images a step
-        weight_decay: of all that is fitted
-        momentum: share that is kept
-        drop_last: leave out a last batch that is not full; else processes take equally many of it, two at least
-        seed: of the layer, the order and the crops
-        precision: bf16: the network by autocast
+        batch_size: images per step
+        weight_decay: of all parameters
+        momentum: of SGD
+        drop_last: skip a last batch that is not full; one of a single image is always skipped
+        seed: random seed of the layer, the order and the crops
+        precision: bf16: the network runs in bfloat16
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Finetune(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """top1, top5 (from five classes on), mean_per_class, best_..."""
+        """Return top1, top5 (from five classes on), mean_per_class, best_...."""
         name = self.recipe or recipe_of(subject, RECIPES)
         row = overridden(RECIPES[name], self.given)
         parts = parts_of(train, test)

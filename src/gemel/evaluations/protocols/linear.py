@@ -1,4 +1,4 @@
-"""Linear classification: a linear layer on frozen features, fitted to crops and flips of the images (protocols 2)."""
+"""linear: a linear layer on frozen features, fitted to random crops and flips of the images."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,8 +9,8 @@ from gemel.data.sources import Source
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.fit_common import method_of, outcome_of, parts_of
 from gemel.settings.recipes import Count, Share
-from gemel.supervised.fit import Fitted, Precision, fit
-from gemel.supervised.recipes import Fitting, find_recipe, overridden
+from gemel.supervised.fit import Fitted, fit
+from gemel.supervised.recipes import Fitting, Precision, find_recipe, overridden
 
 
 def _several(given: Any) -> Any:
@@ -21,11 +21,11 @@ Rates = Annotated[tuple[PositiveFloat, ...], Field(min_length=1), BeforeValidato
 """one rate or several"""
 
 SWEEP = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""rates for features of unknown scale"""
+"""learning rates for features of unknown scale"""
 
 
 class LinearRecipe(Fitting):
-    """A paper's numbers, and the features of a vision transformer that it took."""
+    """A paper's numbers, and which features of a vision transformer it used."""
 
     blocks: NonNegativeInt = 0
     """class tokens of this many last blocks, each through the final norm; 0: what the network gives"""
@@ -71,30 +71,30 @@ RECIPES: dict[str, LinearRecipe] = {
     "lightly": _row("lightly's benchmark", 0.1, **_SIMCLR),
     "vissl": _row("VISSL, final output", 0.3, weight_decay=1e-6, scale_lr=True),
     "solo": _row("solo-learn, ImageNet-100; other rates: Barlow Twins .1, SimCLR 1, SimSiam 30, MoCo 3", 0.3, **_STEPS),
-    "sweep": _row("no paper's: rates for features of unknown scale", *SWEEP),
+    "sweep": _row("of no paper: rates for features of unknown scale", *SWEEP),
 }
 
 
 class Linear(Evaluation):
-    """A linear layer on frozen features, fitted by the papers' SGD to crops and flips; several rates in one pass.
+    """Fit a linear layer on frozen features with the papers' SGD, crops and flips; several rates in one pass.
 
-    Several rates are as many heads side by side, each what it would be alone. Values left out are the recipe's.
+    Several rates train as many heads side by side; each is what it would be alone. Defaults are the recipe's.
 
     Args:
         recipe: whose numbers: twist, twist-vit, barlow_twins, dino, swav, moco, moco-v3, simsiam, vicreg, simclr, byol,
             self-classifier, lightly, vissl, solo, sweep, ...; left out: those of the run's method, else sweep
-        lr: rate; several (0.1,0.3,1): the best one is told by `choose`
-        scale_lr: rates hold for a batch of 256 and are multiplied by batch_size / 256
+        lr: learning rate; of several (0.1,0.3,1) the best is taken, see `choose`
+        scale_lr: rates are for a batch of 256 and are multiplied by batch_size / 256
         epochs: passes over the images
-        batch_size: images a step
+        batch_size: images per step
         weight_decay: of the layer
-        momentum: share that is kept
-        blocks: of a vision transformer the class tokens of so many last blocks; 0: what the network gives
+        momentum: of SGD
+        blocks: of a vision transformer, class tokens of this many last blocks; 0: the network's output
         patches: append the mean of the last block's patch tokens
-        drop_last: leave out a last batch that is not full
-        choose: among several rates by a tenth of the training images, held out, or by the test set (optimistic)
-        seed: of the layer, the order and the crops
-        precision: bf16: the network by autocast
+        drop_last: skip a last batch that is not full
+        choose: the best of several rates on a tenth of the training images, held out, or on the test set (optimistic)
+        seed: random seed of the layer, the order and the crops
+        precision: bf16: the network runs in bfloat16
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Linear(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """top1, top5 (from five classes on), mean_per_class, best_...; of several rates those of the one chosen."""
+        """Return top1, top5 (from five classes on), mean_per_class, best_...; of several rates the chosen one's."""
         name = self.recipe or _recipe_of(subject)
         row = overridden(RECIPES[name], self.given)
         several = len(row.lr) > 1
@@ -159,7 +159,7 @@ class Linear(Evaluation):
 
 
 def _recipe_of(subject: Subject) -> str:
-    """The recipe of the run's method on such a network."""
+    """Return the name of the recipe of the run's method for this kind of network."""
     method = method_of(subject).replace("-", "_")
     network = str(subject.facts["name"]).rpartition(":")[2]
     if network.startswith(("vit", "deit")):
@@ -179,6 +179,6 @@ def _features(network: nn.Module, row: LinearRecipe) -> nn.Module:
 
 
 def _best(fitted: Fitted) -> int:
-    """The head with the best top1 after the last epoch, the first of equals."""
+    """Return the head with the best top1 after the last epoch, the first of equals."""
     last = fitted.history.get("validation", fitted.history["test"])[-1]
     return max(range(len(last)), key=lambda head: (last[head]["top1"], -head))

@@ -1,4 +1,4 @@
-"""Semi-supervised: fine-tuning with the labels of few images (protocols 4)."""
+"""semi: semi-supervised learning, that is fine-tuning with the labels of few images."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,12 +7,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from gemel.data.sources import Source
 from gemel.data.sources.parts import Subset
-from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.fit_common import SCRATCH, fine_tuned, given_of, listed, parts_of, recipe_of, share_of
 from gemel.settings.recipes import Count, Share
-from gemel.supervised.fit import Precision
-from gemel.supervised.recipes import Fitting, find_recipe, overridden
+from gemel.supervised.recipes import Fitting, Precision, find_recipe, overridden
+from gemel.text_files import read_lines
 
 
 def _row(source: str, backbone_lr: float, lr: float, **values: Any) -> Fitting:
@@ -52,25 +51,25 @@ RECIPES: dict[str, dict[float, Fitting]] = {
 
 
 class Semi(Evaluation):
-    """Fine-tuning with a share of the labels: network and a fresh linear layer, each with its own rate.
+    """Fine-tune with a share of the labels: network and a new linear layer, each with its own learning rate.
 
-    Values left out are those of the recipe at the nearest percentage that its paper has.
+    Defaults are the recipe's at the nearest percentage that its paper has.
 
     Args:
-        percent: of each class's training images whose labels are used, rounded up
-        list: a file of image names, one a line (SimCLR's 1percent.txt, 10percent.txt), in place of a drawn share
+        percent: of each class's training images whose labels are used; rounded up
+        list: a file of image names, one per line (SimCLR's 1percent.txt, 10percent.txt), instead of a drawn share
         recipe: whose numbers: twist, barlow_twins, barlow_twins-code, swav, vicreg, byol, simclr, lightly,
-            scratch; left out: scratch for fresh weights, else those of the run's method or twist
-        lr: rate of the layer
-        backbone_lr: rate of the network
-        scale_lr: rates hold for a batch of 256 and are multiplied by batch_size / 256
-        epochs: passes over the chosen images
-        batch_size: images a step
-        weight_decay: of all that is fitted
-        momentum: share that is kept
-        drop_last: leave out a last batch that is not full; else processes take equally many of it, two at least
-        seed: of the share, the layer, the order and the crops
-        precision: bf16: the network by autocast
+            scratch; left out: scratch for random weights, else those of the run's method or twist
+        lr: learning rate of the layer
+        backbone_lr: learning rate of the network
+        scale_lr: rates are for a batch of 256 and are multiplied by batch_size / 256
+        epochs: passes over these images
+        batch_size: images per step
+        weight_decay: of all parameters
+        momentum: of SGD
+        drop_last: skip a last batch that is not full; one of a single image is always skipped
+        seed: random seed of the share, the layer, the order and the crops
+        precision: bf16: the network runs in bfloat16
     """
 
     def __init__(
@@ -108,24 +107,21 @@ class Semi(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """top1, top5 (from five classes on), mean_per_class, best_..."""
+        """Return top1, top5 (from five classes on), mean_per_class, best_...."""
         name = self.recipe or recipe_of(subject, RECIPES)
         rows = RECIPES[name]
         nearest = min(rows, key=lambda percent: (max(percent / self.percent, self.percent / percent), percent))
         row = overridden(rows[nearest], self.given)
         parts = parts_of(train, test)
-        chosen, words = self._chosen(parts.train)
-        parts = parts._replace(train=chosen)
-        metrics, settings = fine_tuned(subject, name, row, parts, seed=self.seed, precision=self.precision, tell=tell)
-        return metrics, settings | {"recipe": f"{name}, {nearest:g} %", "percent": self.percent, "labels_used": words}
+        chosen, labels_used = self._chosen(parts.train)
+        parts, recipe = parts._replace(train=chosen), f"{name}, {nearest:g} %"
+        metrics, settings = fine_tuned(subject, recipe, row, parts, seed=self.seed, precision=self.precision, tell=tell)
+        return metrics, settings | {"percent": self.percent, "labels_used": labels_used}
 
     def _chosen(self, train: Source) -> tuple[Subset, str]:
         if self.list is None:
-            words = f"a drawn share of {self.percent:g} % of each class: not the papers' list of images"
-            return share_of(train, self.percent, self.seed), words
-        try:
-            lines = Path(self.list).expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--list {self.list} can't be read: {error}") from error
-        names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        return listed(train, names, self.list), f"the {len(names)} images of {Path(self.list).name}"
+            drawn = f"a drawn share of {self.percent:g} % of each class: not the papers' list of images"
+            return share_of(train, self.percent, self.seed), drawn
+        file = Path(self.list).expanduser()
+        names = [line for _, line in read_lines(file)]
+        return listed(train, names, self.list), f"the {len(names)} images of {file.name}"

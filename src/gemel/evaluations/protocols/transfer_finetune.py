@@ -1,6 +1,5 @@
-"""transfer-finetune: whole networks fitted to other data sets, rate and decay chosen on the images to choose by."""
+"""transfer-finetune: whole networks fitted to other datasets, rate and decay chosen on validation images."""
 
-import hashlib
 import json
 from copy import deepcopy
 from pathlib import Path
@@ -19,10 +18,11 @@ from gemel.errors import UserError
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.feature_cache import key_of, tensors_of
 from gemel.evaluations.protocols.transfer import each_set, named
+from gemel.hashing import hash_of_question
 from gemel.runs.run import write_text
 from gemel.settings.recipes import Count
-from gemel.supervised.fit import Fitted, Precision, fit
-from gemel.supervised.recipes import Fitting
+from gemel.supervised.fit import Fitted, fit
+from gemel.supervised.recipes import Fitting, Precision
 
 GridName = Literal["ericsson", "byol", "random"]
 
@@ -35,7 +35,7 @@ class Grid(NamedTuple):
     batch_size: int
     rates: tuple[float, ...]
     decays: tuple[float, ...]
-    """before they are divided by the rate"""
+    """weight decays, before they are divided by the rate"""
 
 
 def _spaced(low: float, high: float, count: int) -> tuple[float, ...]:
@@ -50,22 +50,22 @@ GRIDS: dict[str, Grid] = {
 
 
 class TransferFinetune(Evaluation):
-    """Network and a fresh linear layer fitted to a data set by SGD, swept over rate and decay, then refitted.
+    """Fit the network and a new linear layer to a dataset with SGD, swept over rate and decay, then refitted.
 
     Nesterov momentum 0.9; the rate falls as a cosine of the step, without warm-up; random crops and flips; one rate for
     all parameters, whose decay is the grid's divided by the rate. Batch norms keep max(1 - 10/s, 0.9) of their running
-    statistics, s being the steps of an epoch. Sets whose images hold several classes are not fitted.
+    statistics, s being the steps of an epoch. Datasets whose images hold several classes are not fitted.
 
     Args:
-        data: names of data sets, joined by commas
-        root: the data set's folder, or the one that all lie in
-        grid: whose numbers: ericsson, byol, or random for fresh weights
+        data: names of datasets, separated by commas
+        root: the dataset's folder, or the one that holds all of them
+        grid: whose numbers: ericsson, byol, or random for random weights
         steps: of each fit; left out: the grid's
-        batch_size: images a step; left out: the grid's
-        lr: rates; left out: the grid's
+        batch_size: images per step; left out: the grid's
+        lr: learning rates; left out: the grid's
         weight_decay: before it is divided by the rate; left out: the grid's
-        seed: of the images to choose by, the layer, the order and the crops
-        precision: bf16: the network by autocast
+        seed: random seed of the validation images, the layer, the order and the crops
+        precision: bf16: the network runs in bfloat16
     """
 
     takes_images = False
@@ -84,8 +84,7 @@ class TransferFinetune(Evaluation):
         precision: Precision = "32",
     ) -> None:
         self.names, self.root = named(data, root)
-        several = [name for name in self.names if name == "voc2007"]
-        if several:
+        if "voc2007" in self.names:
             raise UserError("voc2007 has images of several classes, which are not fine-tuned; name other --data")
         self.name, given = grid, GRIDS[grid]
         self.grid = Grid(
@@ -101,8 +100,8 @@ class TransferFinetune(Evaluation):
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Of each set its metric: SET_top1 or SET_mean_per_class, after the last step. No other images."""
-        metrics, told = each_set(self.names, self.root, self.seed, lambda one: self._judge(subject, one, tell))
+        """Return each dataset's metric after the last step: SET_top1 or SET_mean_per_class."""
+        metrics, details = each_set(self.names, self.root, self.seed, lambda one: self._judge(subject, one, tell))
         return metrics, {
             "data": ",".join(self.names),
             "test": "of each set",
@@ -120,14 +119,14 @@ class TransferFinetune(Evaluation):
             "statistics_kept": "max(1 - 10/s, 0.9) of a batch norm's running statistics, s steps an epoch",
             "seed": self.seed,
             "precision": self.precision,
-            "sets": told,
+            "sets": details,
         }
 
     def _judge(self, subject: Subject, data: Downstream, tell: Progress | None) -> tuple[float, dict[str, Any]]:
         metric = data.described.metric
         sweep = [(rate, decay) for rate in self.grid.rates for decay in self.grid.decays]
         scores = [self._score(subject, data.train, data.val, one, tell)[0][metric] for one in sweep]
-        best = max(range(len(sweep)), key=lambda place: scores[place])  # the first of equal ones
+        best = max(range(len(sweep)), key=lambda index: scores[index])  # the first of equal ones
         found, facts = self._score(subject, data.fitted, data.test, sweep[best], tell)
         return found[metric], {
             "metric": metric,
@@ -145,14 +144,12 @@ class TransferFinetune(Evaluation):
     def _score(
         self, subject: Subject, train: Source, test: Source, chosen: tuple[float, float], tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics and facts of one fit; kept in FOLDER/cache/finetune, so that an interrupted sweep goes on."""
+        """Return metrics and facts of one fit, kept in FOLDER/cache/finetune so that an interrupted sweep continues."""
         tensors = tensors_of(subject)
         keys = [key_of(tensors, subject.facts, part) for part in (train, test)]
         labels = [[] if part.labels is None else part.labels.tolist() for part in (train, test)]
-        question = json.dumps(
-            [keys, labels, chosen, self.grid.steps, self.grid.batch_size, self.seed, self.precision, world_size()]
-        )
-        file = subject.folder / "cache/finetune" / f"{hashlib.sha256(question.encode()).hexdigest()[:24]}.json"
+        numbers = [*chosen, self.grid.steps, self.grid.batch_size, self.seed, self.precision, world_size()]
+        file = subject.folder / "cache/finetune" / f"{hash_of_question([keys, labels, numbers])}.json"
         kept = first_says(_kept(file))
         if kept is not None:
             return kept
@@ -181,7 +178,7 @@ class TransferFinetune(Evaluation):
         )
         network = deepcopy(subject.network)
         keep_statistics(network, -(-len(train) // size))
-        # All steps are one epoch of images that are repeated: fitted networks are judged once, at the end.
+        # All steps are one epoch of repeated images: a network is judged once, at the end.
         return fit(
             network,
             subject.facts,
@@ -196,7 +193,7 @@ class TransferFinetune(Evaluation):
 
 
 def _kept(file: Path) -> tuple[dict[str, float], dict[str, Any]] | None:
-    """What a fit left; None where there is nothing, or it is damaged."""
+    """Return what a fit left; None where there is nothing, or it is damaged."""
     try:
         metrics, facts = json.loads(file.read_text(encoding="utf-8"))
         return (metrics, facts) if {"judged"} <= metrics.keys() and {"views", "unreadable"} <= facts.keys() else None
@@ -205,13 +202,13 @@ def _kept(file: Path) -> tuple[dict[str, float], dict[str, Any]] | None:
 
 
 def repeated(count: int, wanted: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Places of `wanted` images of `count`: each as often as any other, but for the rest, which is drawn."""
+    """Return indices of `wanted` images of `count`, each equally often; the remainder is drawn."""
     turned = np.random.default_rng(seed).permutation(count)
     return np.resize(turned, wanted).astype(np.int64)
 
 
 def keep_statistics(network: nn.Module, steps_per_epoch: int) -> None:
-    """Batch norms keep max(1 - 10/s, 0.9) of their running statistics at each step.
+    """Let batch norms keep max(1 - 10/s, 0.9) of their running statistics at each step.
 
     >>> network = nn.BatchNorm1d(3)
     >>> keep_statistics(network, 1000)

@@ -1,4 +1,4 @@
-"""voc07: one linear SVM a class on frozen features of PASCAL VOC 2007, whole or a few positives a class."""
+"""voc07: one linear SVM per class on frozen features of PASCAL VOC 2007, on all images or few positives per class."""
 
 import warnings
 from pathlib import Path
@@ -29,18 +29,18 @@ Floats = NDArray[np.float32]
 
 
 class Voc07(Evaluation):
-    """Linear SVMs on VOC2007 trainval, judged by the area AP on test, with VISSL's numbers (Barlow Twins' Table 3).
+    """Fit linear SVMs to VOC2007 trainval, judged by the area AP on test, as VISSL does (Barlow Twins' Table 3).
 
-    Features divided by their length; squared hinge, L2, class weights 2 (positive) and 1; the cost of each class by
+    Features divided by their norm; squared hinge, L2, class weights 2 (positive) and 1; the cost of each class by
     3-fold cross-validated average precision. Images with difficult objects alone count as negatives in training and are
     left out of the test. Layer: the network's output; papers quote the best of several.
 
     Args:
-        root: the folder that VOCdevkit/VOC2007 lies in
+        root: the folder that holds VOCdevkit/VOC2007
         costs: values of the SVM's C
-        shots: low-shot: positives a class (1,2,4,8,16,32,64,96), all other images negatives; left out: all images
+        shots: low-shot: positives per class (1,2,4,8,16,32,64,96), all other images negatives; left out: all images
         samples: low-shot: independent samples of each size
-        seed: of the folds and samples
+        seed: random seed of the folds and samples
         iterations: the solver's limit
     """
 
@@ -57,14 +57,14 @@ class Voc07(Evaluation):
         iterations: PositiveInt = 2000,
     ) -> None:
         if root is None:
-            raise UserError("give the folder that VOCdevkit/VOC2007 lies in with --root FOLDER; nothing is downloaded")
+            raise UserError("give the folder that holds VOCdevkit/VOC2007 with --root FOLDER; nothing is downloaded")
         self.root, self.costs, self.shots = root, costs, shots
         self.samples, self.seed, self.iterations = samples, seed, iterations
 
     def run(
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """map_area of all images; with shots map_area_K, the mean over samples, and map_area_K_std. No other images."""
+        """Return map_area of all images; with shots map_area_K, the mean over samples, and map_area_K_std."""
         data = open_set("voc2007", self.root)
         assert data.targets is not None
         fitted = np.concatenate(data.targets[:2])
@@ -86,7 +86,7 @@ class Voc07(Evaluation):
             "labels": "own",
             "crop": "the whole image" if subject.facts["views"] == "glyph" else CROPS["whole"],
             "head": "LinearSVC: squared hinge, L2, class weights 2 and 1, features of length 1",
-            "layer": f"the network's output, {rows.shape[1]} numbers",
+            "layer": f"the network's output, {rows.shape[1]} features",
             "ap": "area under the precision envelope",
             "difficult": "negatives in training, left out of the test",
             "costs": list(self.costs),
@@ -103,7 +103,7 @@ class Voc07(Evaluation):
     def _map(
         self, rows: Floats, there: NDArray[np.bool_], tests: Floats, judged: Rows, low: tuple[int, int] | None
     ) -> float:
-        """Mean over the classes that have positives to fit on and in the test; low: positives, number of the sample."""
+        """Return the mean over classes with positives in training and test; low: positives, number of the sample."""
         found: list[float] = []
         for one in range(there.shape[1]):
             if not there[:, one].any() or there[:, one].all() or not bool((judged.targets[:, one] == 1).any()):
@@ -113,11 +113,11 @@ class Voc07(Evaluation):
             scores = torch.from_numpy(model.decision_function(tests))
             found.append(area_ap(scores, judged.targets[:, one]))
         if not found:
-            raise UserError("no class of VOC2007 has positive images to fit on and to judge by")
+            raise UserError("no class of VOC2007 has positive images in both training and test")
         return sum(found) / len(found)
 
     def _sample(self, there: NDArray[np.bool_], one: int, shots: int, sample: int) -> NDArray[np.int64]:
-        """Some positives of a class, and all negatives."""
+        """Return some positives of a class, and all negatives."""
         random = np.random.default_rng([self.seed, sample, one])
         positives = np.flatnonzero(there)
         if len(positives) < shots:
@@ -125,9 +125,9 @@ class Voc07(Evaluation):
         return np.sort(np.concatenate([random.choice(positives, shots, replace=False), np.flatnonzero(~there)]))
 
     def _svm(self, rows: Floats, there: NDArray[np.bool_]) -> LinearSVC:
-        """The SVM of one class, its cost by cross-validation where there are enough positives for the folds."""
+        """Fit the SVM of one class, its cost by cross-validation where there are enough positives for the folds."""
         with warnings.catch_warnings():
-            # the limit of iterations is part of the protocol
+            # the limit on iterations is part of the protocol
             warnings.simplefilter("ignore", ConvergenceWarning)
             costs = self.costs
             if len(costs) > 1 and min(there.sum(), (~there).sum()) >= FOLDS:
@@ -151,5 +151,5 @@ class Voc07(Evaluation):
 
 
 def unit(rows: Rows) -> Floats:
-    """f / (|f| + 1e-5), (N, width)."""
+    """Return f / (|f| + 1e-5), (N, width)."""
     return (rows.features / (rows.features.norm(dim=1, keepdim=True) + 1e-5)).numpy()
