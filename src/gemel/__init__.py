@@ -3,6 +3,7 @@
 The front door: names only. Each is imported where it is first used, so that `import gemel` is instant.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from gemel.runs.run import Run
 
 __version__ = "0.1.0"
+
+# Read as torch is loaded. Threads that spin while they wait for one whose core is taken by another program make a step
+# several times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = [
     "Run",
