@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 from pydantic import ValidationError
-from sklearn.datasets import load_sample_images
+from sklearn.datasets import load_digits, load_sample_images
 
 import gemel
+from conftest import TINY
 from gemel.data.augment import center, put
 from gemel.data.normalise import Normalise
 from gemel.data.views import OPERATIONS, Draw, GlyphDraw, PhotoDraw, PlainDraw, StrongDraw, draw
@@ -265,3 +267,38 @@ def test_views_of_partners_are_drawn_apart() -> None:
         keys = product((0, 1), (0, 1), (False, True))
         found = {drawn(views, view, index, partner=partner) for view, index, partner in keys}
         assert len(found) == 8
+
+
+ONE_VIEW = """'One view of an image, then a plain and a strong one.'
+from typing import ClassVar
+from gemel.distributed import mean_over_processes
+from gemel.methods.base import Method
+from gemel.settings.recipes import AdamWOptimizer, PhotoViews, Recipe, Stage
+
+class OneView(Method):
+    'Smaller features.'
+    recipes: ClassVar = {"mine": Recipe(
+        source="tests", views=PhotoViews(global_count=1), optimizer=AdamWOptimizer(), backbone={"name": "convnet"},
+        epochs=2, batch_size=64, image_size=16,
+        then=Stage(epochs=1, views={"global_count": 2, "kinds": ("plain", "strong")}),
+    )}
+    stages: ClassVar = ("pretrain", "refine")
+
+    def forward(self, batch, progress):
+        return {"loss": mean_over_processes(self.backbone(batch.views[0]).square().mean())}
+"""
+
+
+@pytest.mark.parametrize("named", [None, "glyph"])
+def test_glyphs_keep_the_number_and_kinds_of_a_recipes_views(tmp_path: Path, named: str | None) -> None:
+    file = tmp_path / "one.py"
+    file.write_text(ONE_VIEW)
+    (tmp_path / "images").mkdir()
+    for number, digit in enumerate(load_digits().images[:20]):
+        Image.fromarray((digit * 15).astype(np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    asked: dict[str, Any] = {"method": str(file), "epochs": 1, "batch_size": 10, "views": named, **TINY}
+    run = gemel.pretrain(tmp_path / "images", out=tmp_path / "run", **asked)
+    assert run.settings["views"]["name"] == run.settings["then"]["views"]["name"] == "glyph"
+    assert (run.settings["views"]["global_count"], run.settings["views"]["kinds"]) == (1, "random")
+    assert run.settings["then"]["views"]["global_count"] == 2
+    assert run.settings["then"]["views"]["kinds"] == ["plain", "random"]

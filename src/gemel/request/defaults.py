@@ -19,7 +19,7 @@ from gemel.errors import UserError
 from gemel.launcher import cores, launched
 from gemel.methods import find, find_recipe
 from gemel.request.validate import Choice
-from gemel.settings.recipes import VIEWS, GlyphViews, Recipe
+from gemel.settings.recipes import VIEWS, GlyphViews, Recipe, for_other_family
 from gemel.settings.schema import schema_of
 from gemel.settings.tree import Layer, in_force, merge, written_out
 

@@ -223,6 +223,18 @@ class GlyphViews(Description):
 Views = PhotoViews | GlyphViews
 
 
+def for_other_family(views: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the views of the other family keep of these: their number and kinds; glyphs have no strong ones.
+
+    >>> for_other_family({"name": "photo", "global_count": 2, "kinds": ("plain", "strong"), "flip": 0.5})
+    {'global_count': 2, 'kinds': ['plain', 'random']}
+    """
+    kept = {key: views[key] for key in ("global_count", "kinds") if key in views}
+    if "kinds" in kept:
+        kept["kinds"] = ["random" if kind == "strong" else kind for kind in _values(kept["kinds"])]
+    return kept
+
+
 class _Optimizer(Description):
     warmup_epochs: NonNegativeFloat = 10.0
     """epochs during which the rate rises; at most a tenth of the run"""
