@@ -315,6 +315,35 @@ def test_one_question_is_one_file(pixels: Subject) -> None:
     assert len({one.file_name for one in (*found, *others)}) == 4
 
 
+def evaluate(images: Any, out: Path, **options: Any) -> Any:
+    return gemel.evaluate("timm:resnet18", "knn", images, network="random", size=32, out=out, k=3, **options)
+
+
+def test_arrays_and_lists_of_paths(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "photos", 8, side=(40, 40))
+    labels = [path.parent.name for path in paths]
+    listed = evaluate(paths, tmp_path / "out", labels=labels)
+    pixels = [np.asarray(Image.open(path)) for path in paths]
+    for given in (np.stack(pixels), pixels):
+        found = evaluate(given, tmp_path / "out", labels=labels)
+        assert found.metrics == listed.metrics
+        assert found.settings["labels"] == "given"
+    other = evaluate(np.stack(pixels)[::-1], tmp_path / "out", labels=labels[::-1])
+    assert other.file_name != found.file_name, "other arrays are another question"
+    with pytest.raises(UserError, match="8 labels for 40 images"):
+        evaluate(np.zeros((40, 9, 9), np.uint8), tmp_path / "out", labels=labels)
+
+
+def test_numbers_that_cannot_be_kept_are_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photos(tmp_path / "photos", 8, side=(40, 40))
+    kept = evaluate(tmp_path / "photos", tmp_path / "out", labels="folders")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/evaluations").write_text("a file is in the way")
+    found = evaluate(tmp_path / "photos", tmp_path / "full", labels="folders")
+    assert found.metrics == kept.metrics
+    assert "the result is not kept" in capsys.readouterr().err
+
+
 def test_see_is_what_embed_gives(digits_run: Run) -> None:
     from gemel.evaluations.networks import open_subject
 

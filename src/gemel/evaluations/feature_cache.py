@@ -5,12 +5,12 @@ the end the first process joins them. So no two machines write to one file, and 
 """
 
 import json
-import os
 import time
 import zipfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,9 +72,19 @@ class Store:
 
     @property
     def writable(self) -> bool:
-        """Whether the folder takes files: that of a run which was handed on may not."""
-        standing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
-        return os.access(standing, os.W_OK)
+        """Whether the folder takes files: that of a run which was handed on may not.
+
+        Raises:
+            UserError: a file is in the way.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.path):
+                return True
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{self.path} can't be written: a file is in the way; name a folder") from error
+        except OSError:
+            return False
 
     @property
     def finished(self) -> bool:
@@ -86,12 +96,14 @@ class Store:
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Wait until no other process works on this pass, and keep the others waiting."""
+        """Wait until no other process works on this pass, and keep the others waiting.
+
+        Raises:
+            UserError: nothing can be written.
+        """
         lock, told = self.path.parent.parent / f"{self.path.name}.lock", False
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UserError(f"{self.path} can't be written: a file is in the way; name a folder") from error
+        if not self.writable:
+            raise UserError(f"nothing can be written in {self.path}; copy the run to a folder that you may write to")
         while True:
             with exclusive(lock) as is_mine:
                 if is_mine:
