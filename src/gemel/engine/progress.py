@@ -26,11 +26,15 @@ class Display:
         done: steps done before.
         say: prints a line; None: nothing is shown.
         bar: whether a terminal may show a bar in place of lines.
+        patient: whether work that takes less than `SECONDS` is not shown.
     """
 
-    def __init__(self, total: int, *, done: int = 0, say: Say | None = print, bar: bool = True) -> None:
-        self.total, self._say, self._first = total, say, done
-        self._begun, self._next = time.monotonic(), 0.0
+    def __init__(
+        self, total: int, *, done: int = 0, say: Say | None = print, bar: bool = True, patient: bool = False
+    ) -> None:
+        self.total, self._say, self._first, self._patient = total, say, done, patient
+        self._begun = time.monotonic()
+        self._next = self._begun + SECONDS if patient else 0.0
         self._bar: Progress | None = None
         self._row: Any = None
         if say is not None and bar and sys.stdout.isatty():
@@ -57,7 +61,7 @@ class Display:
             describe: returns what stands before the bar (or the count) and behind it; told whether it must be short.
         """
         now = time.monotonic()
-        if self._say is None or (now < self._next and done < self.total):
+        if self._say is None or (now < self._next and (self._patient or done < self.total)):
             return
         label, text = describe(self._bar is not None)
         if self._bar is not None:
@@ -66,7 +70,7 @@ class Display:
             return
         self._next = now + SECONDS
         left = (now - self._begun) / max(1, done - self._first) * (self.total - done)
-        self._say(f"{label} {done}/{self.total}  {text}{'  ' if text else ''}{clock(left)} left")
+        self._say(f"{label} {done}/{self.total}  {text}{'  ' if text else ''}{clock(left)} left".strip())
 
 
 def clock(seconds: float) -> str:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from gemel.device import device
 from gemel.distributed import merged, rank, world_size
 from gemel.engine.modes import evaluation_mode
 from gemel.engine.processes import by_the_first
+from gemel.engine.progress import Display
 from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
 from gemel.evaluations.feature_cache import Columns, Store, key_of, tensors_of
@@ -204,21 +205,18 @@ def say_unreadable(seen: Seen, quiet: bool) -> None:
 
 
 def printed(quiet: bool) -> Progress | None:
-    """Return what prints a line every ten seconds, with the time left; None where nothing is to be printed."""
+    """Return what shows the progress of long passes on standard error; None where nothing is to be printed."""
     if quiet or rank() != 0:
         return None
-    begun = shown = monotonic()
-    first = -1
+    display, before = Display(0, say=None), 0
+    say = partial(print, file=sys.stderr, flush=True)
 
     def tell(done: int, count: int) -> None:
-        nonlocal shown, first, begun
-        now = monotonic()
-        if first < 0 or done < first:  # of another pass
-            first, begun = done, now
-        if now - shown > 10.0:
-            shown = now
-            left = (now - begun) / max(1, done - first) * (count - done)
-            print(f"{done} of {count}, {left:.0f} s left", file=sys.stderr, flush=True)
+        nonlocal display, before
+        if count != display.total or done < before:  # another pass
+            display = Display(count, done=done, say=say, bar=False, patient=True)
+        before = done
+        display.update(done, lambda _: ("", ""))
 
     return tell
 
