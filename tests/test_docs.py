@@ -119,7 +119,7 @@ def test_own_method_trains(tmp_path: Path) -> None:
     run = gemel.pretrain("digits", method=str(file), epochs=1, out=tmp_path / "run", quiet=True, workers=0, threads=1)
     assert "alignment" in run.metrics().column_names
     assert run.settings["method"]["name"] == str(file)
-    assert methods.find(str(file)).__name__ == "AlignAndSpread"
+    assert methods.find(str(file)).__name__ == "AlignAndSpread", "it was run in this process"
 
 
 def test_use_backbone(digits_run: gemel.Run, tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """Every method in the folder, the same contract."""
 
-import inspect
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +9,6 @@ from torch import Tensor
 
 from gemel import methods
 from gemel.backbones.convnet import convnet
-from gemel.cli.main import main
 from gemel.data.batches import Batch
 from gemel.engine import optimizers
 from gemel.errors import UserError
@@ -149,17 +146,3 @@ def test_contract_is_checked_at_definition() -> None:
 
             def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
                 return {}
-
-
-def test_methods_of_a_users_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(inspect.getsource(methods.find("barlow_twins")))  # the class without its imports
-    with pytest.raises(UserError, match=r"mine\.py can't be imported: line 1: NameError"):
-        methods.find(str(file), named=True)
-    source = Path(inspect.getfile(methods.find("barlow_twins"))).read_text(encoding="utf-8")
-    file.write_text(source.replace("class BarlowTwins", "class Mine"))
-    assert methods.find(str(file), named=True).__name__ == "Mine"
-    assert methods.find_recipe(f"{file}/resnet50")[1] == methods.find_recipe("barlow_twins/resnet50")[1]
-    with pytest.raises(SystemExit):
-        main(["recipe", f"{file}/cifar10"])
-    assert f"name: {file}\n  recipe: cifar10\n" in capsys.readouterr().out

@@ -31,6 +31,7 @@ def classify(
     labels: SkipValidation[Labels | None] = None,
     naming: Naming = "one_to_one",
     rename: Sequence[str] = (),
+    method: str | Path | None = None,
     quiet: bool = True,
 ) -> "pa.Table":
     """Return the discovered classes of images, one row for each that can be read.
@@ -46,6 +47,7 @@ def classify(
         naming: one_to_one: a label names at most one class, so that most images are right; majority: a class takes
             its most frequent label.
         rename: names given by hand, `3=cat`; two classes of one name are merged, `3=` takes a name away.
+        method: the Python file of the run's own method, which is run only if it is named here.
         quiet: print nothing.
 
     Raises:
@@ -60,9 +62,9 @@ def classify(
     from gemel.evaluations.run_protocol import images_of
     from gemel.evaluations.tables import class_table
 
-    subject = open_subject(run)
+    subject = open_subject(run, method=method)
     if subject.method is None:
-        raise UserError(f"{run.path} has no checkpoint, and so no classes; gemel embed gives its features")
+        raise UserError(f"{subject.why_no_method}; gemel embed gives its features")
     source = images_of(run, images, "none" if labels is None else labels)
     with preserved(), joined():
         seen = see(subject, source, tell=printed(quiet))

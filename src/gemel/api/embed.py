@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 
 
 @checked
-def embed(run: Run | str | Path, images: Images | None = None, *, quiet: bool = True) -> "pa.Table":
+def embed(
+    run: Run | str | Path,
+    images: Images | None = None,
+    *,
+    method: str | Path | None = None,
+    quiet: bool = True,
+) -> "pa.Table":
     """Return the features of images, one row for each that can be read: path, vector.
 
     Args:
         run: a run or its folder.
         images: as for pretrain, or paths, or uint8 arrays (N, H, W) or (N, H, W, 3); left out: those of the run.
+        method: the Python file of the run's own method, which is run only if it is named here; the features are
+            those of the backbone without it.
         quiet: print nothing.
 
     Raises:
@@ -28,12 +36,14 @@ def embed(run: Run | str | Path, images: Images | None = None, *, quiet: bool = 
     from gemel.engine.caller import preserved
     from gemel.engine.processes import joined
     from gemel.evaluations.features import printed, say_unreadable, see
-    from gemel.evaluations.networks import open_subject
+    from gemel.evaluations.networks import open_subject, say_without_method
     from gemel.evaluations.run_protocol import images_of
     from gemel.evaluations.tables import vector_table
 
     source = images_of(run, images, "none")
     with preserved(), joined():
-        seen = see(open_subject(run), source, tell=printed(quiet))
+        subject = open_subject(run, method=method)
+        say_without_method(subject, quiet)
+        seen = see(subject, source, tell=printed(quiet))
     say_unreadable(seen, quiet)
     return vector_table(seen)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gemel import methods
 from gemel.api import pretrain as pretraining
 from gemel.api.runs import load
 from gemel.errors import UserError
@@ -43,14 +44,18 @@ def pretrain(
 
 
 @checked
-def resume(run: Run | str | Path, *, quiet: bool = False) -> Run:
+def resume(run: Run | str | Path, *, method: str | Path | None = None, quiet: bool = False) -> Run:
     """Continue an interrupted run to the same end, bit for bit; a run that has ended is left as it is.
 
     Args:
         run: a run or its folder.
+        method: the Python file of the run's own method, which is run only if it is named here.
         quiet: print nothing.
 
     Raises:
         UserError: it is not a run, or its files are damaged.
     """
-    return pretraining.resume(load(run), quiet=quiet)
+    run = load(run)
+    if method is not None:
+        methods.allow(method, str(run.settings["method"]["name"]))
+    return pretraining.resume(run, quiet=quiet)

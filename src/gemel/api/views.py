@@ -54,7 +54,7 @@ def _described(recipe: Any, settings: Mapping[str, Any]) -> tuple[Views, int]:
     if isinstance(recipe, str):
         from gemel.methods import find_recipe
 
-        found = find_recipe(recipe)[1]
+        found = find_recipe(recipe, named=True)[1]
         return found.views, found.image_size
     given = written_out(nest({"views": settings.get("views", settings)})).get("views")
     name = given.get("name", "photo") if isinstance(given, Mapping) and given else None

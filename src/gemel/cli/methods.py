@@ -23,7 +23,10 @@ def settings(method: str) -> None:
     from gemel.settings.schema import describe, schema_of
     from gemel.settings.tree import Settings
 
-    tables = {"gemel": describe(Settings), f"the method {method}": describe(schema_of(room.find(method)), "method.")}
+    tables = {
+        "gemel": describe(Settings),
+        f"the method {method}": describe(schema_of(room.find(method, named=True)), "method."),
+    }
     for section, schemas in (("views", VIEWS), ("optimizer", OPTIMIZERS)):
         for name, schema in schemas.items():
             tables[f"--{section} {name}"] = describe(schema, f"{section}.")
@@ -43,7 +46,7 @@ def recipe(recipe: str) -> None:
     from gemel.settings.recipes import split_name
     from gemel.settings.tree import render
 
-    variant, found = room.find_recipe(recipe)
+    variant, found = room.find_recipe(recipe, named=True)
     name = split_name(recipe)[0]
     values = found.model_dump(exclude={"source", "images", "method"})
     values = {"method": {"name": name, "recipe": variant, **found.method}, **values}

@@ -23,15 +23,16 @@ def pretrain(context: typer.Context) -> None:
         print(f"run folder: {prepared.claim.path} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
 
 
-def resume(run: str) -> None:
+def resume(run: str, *, method: str | None = None) -> None:
     """Continue an interrupted run to the same end, bit for bit.
 
     Args:
         run: folder of a run
+        method: the Python file of the run's own method, which is run only if it is named here
     """
     import gemel
 
-    gemel.resume(run)
+    gemel.resume(run, method=method)
 
 
 def _help() -> str:

@@ -121,7 +121,7 @@ def _below_a_prefix(wanted: Tensors, tensors: Tensors) -> tuple[dict[str, Tensor
     complete = [one for one in candidates if all(fits(name, tensors.get(one + name)) for name in needed)]
     if not complete:
         return None
-    best = min(complete, key=lambda prefix: (_rank(prefix), len(prefix)))
+    best = min(complete, key=lambda prefix: (_rank(prefix), prefix.count("."), len(prefix)))
     found = {name: tensors[best + name] for name in wanted if fits(name, tensors.get(best + name))}
     return found, f"below the prefix {best}" if best else "by their own names"
 

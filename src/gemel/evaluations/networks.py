@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gemel import backbones
+from gemel import backbones, methods
 from gemel.backbones.base import Backbone
+from gemel.distributed import rank
 from gemel.engine.checkpoints import load_backbone
 from gemel.engine.pretrained_weights import start_from
 from gemel.errors import UserError
@@ -38,6 +39,7 @@ def open_subject(
     out: str | Path | None = None,
     weights: str | Path | None = None,
     size: Side | None = None,
+    method: str | Path | None = None,
 ) -> Subject:
     """The network that the user's words mean.
 
@@ -49,6 +51,7 @@ def open_subject(
         out: where what is found goes: for a library's network; a run has its own folder.
         weights: a run or a file of tensors for a library's network; all of the network's tensors must be in it.
         size: side of the crop, pixels, for a library's network; left out: the one that it was made for.
+        method: the Python file of a run's own method, which is run only if it is named here.
 
     Raises:
         UserError: there is no such run or network, tensors are missing, or the words do not fit together.
@@ -59,13 +62,24 @@ def open_subject(
         for option, value in (("out", out), ("weights", weights), ("size", size)):
             if value is not None:
                 raise UserError(f"--{option} is for timm:NAME and torchvision:NAME; a run has its own")
-        return _of_run(words if isinstance(words, Run) else Run(words), network, network_seed)
+        run = words if isinstance(words, Run) else Run(words)
+        if method is not None:
+            methods.allow(method, str(run.settings["method"]["name"]))
+        return _of_run(run, network, network_seed)
+    if method is not None:
+        raise UserError(f"--method is for a run; {words} has none")
     if out is None:
         raise UserError(f"{words} is no run; name a folder for what is found with --out FOLDER")
     if network == "pixels" or (network == "random" and weights is not None):
         raise UserError(f"--network {network} does not go with {words}{' --weights' if weights else ''}")
     library, _, name = str(words).partition(":")
     return _of_library(library, name, network, network_seed, Path(out), weights, size)
+
+
+def say_without_method(subject: Subject, quiet: bool) -> None:
+    """Print why a run is taken without its method, unless `quiet`."""
+    if subject.why_no_method and not quiet and rank() == 0:
+        print(subject.why_no_method)
 
 
 def is_library(words: Run | str | Path) -> bool:
@@ -97,12 +111,13 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
         return Subject(Pixels(), facts, "raw pixels", run.path / "networks" / "pixels")
     words = f"{run.path} ({run.settings['method']['name']}, {facts['name']})"
     if not run.checkpoint_path.is_file():  # of a run that was handed on without its heads
-        why = f"{run.path} has no checkpoint, and so no heads"
+        why = f"{run.path} has no checkpoint, and so no classes"
         return Subject(load_backbone(run), facts, words, run.path, why_no_method=why)
     try:
         method = load_method(run)
     except MethodNotAllowed as error:
-        return Subject(load_backbone(run), facts, words, run.path, why_no_method=f"{run.path} without heads: {error}")
+        why = f"{run.path} is taken without its heads, and so without classes: {error}"
+        return Subject(load_backbone(run), facts, words, run.path, why_no_method=why)
     return Subject(method.encoder(), facts, words, run.path, method)
 
 

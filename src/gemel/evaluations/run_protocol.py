@@ -16,7 +16,7 @@ from gemel.engine.processes import joined
 from gemel.errors import UserError, system_words
 from gemel.evaluations.base import Evaluation, Progress, Result, Subject
 from gemel.evaluations.features import printed
-from gemel.evaluations.networks import is_library, open_subject
+from gemel.evaluations.networks import is_library, open_subject, say_without_method
 from gemel.evaluations.splits import kept_apart, match_labels
 from gemel.runs.run import Run
 from gemel.settings.schema import convert, mistakes_in, schema_of
@@ -33,10 +33,11 @@ def evaluate(
     options: dict[str, Any],
 ) -> Result:
     """Do what `gemel.evaluate` does; see there. Options are those of `open_subject` and of the protocol."""
-    of_subject = ("network", "network_seed", "out", "weights", "size")
+    of_subject = ("network", "network_seed", "out", "weights", "size", "method")
     evaluation = evaluations.make(protocol, {key: value for key, value in options.items() if key not in of_subject})
     chosen = _checked({key: value for key, value in options.items() if key in of_subject})
     subject = open_subject(words, **chosen)
+    say_without_method(subject, quiet)
     source, tested, given = NO_IMAGES, None, "own"
     if evaluation.takes_images:
         run = None if is_library(words) else words if isinstance(words, Run) else Run(words)

@@ -55,18 +55,25 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
         UserError: with every mistake found.
     """
     named = [str(layer.values["config"]) for layer in layers if layer.values.get("config")]
+    files = [name for layer in layers if (name := _method_name(layer.values)).endswith(".py")]
     layers = [*map(layer_of_file, named), *layers]
     known = methods.available()
     mistakes = [line for layer in layers for line in (*layer.mistakes, *common_mistakes(layer, known))]
+    for file in files:  # in the words of this call, and not only in a file that it names
+        _collect(mistakes, methods.find, file, named=True)
     base = {"method": Settings.model_fields["method"].default}
     layers, dropped = in_force(base, layers)
     given = written_out(merge(base, *(layer.values for layer in layers)))
+    if _method_name(given).endswith(".py") and not mistakes:
+        _collect(mistakes, methods.find, _method_name(given))
     mistakes += _section_mistakes(layers, given)
     launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
     claimed = source = None
     if all(isinstance(one, str | None) for one in (given.get("images"), given.get("labels"), launch.get("out"))):
         overwrite, rescan = (is_yes(launch.get(key)) for key in ("overwrite", "rescan"))
-        claimed = _collect(mistakes, claim, launch.get("out"), _stem(given), overwrite=overwrite)
+        inputs = [str(one) for one in map(given.get, ("images", "labels", "weights")) if one is not None]
+        stem = Path(_method_name(given) or "run").stem
+        claimed = _collect(mistakes, claim, launch.get("out"), stem, overwrite=overwrite, inputs=[*inputs, *named])
         given |= _paths_in_full(given)
         _collect(mistakes, _check_weights, given.get("weights"))
         source = _collect(mistakes, open_source, given["images"], labels=given.get("labels"), rescan=rescan)
@@ -126,6 +133,6 @@ def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list
     return mistakes
 
 
-def _stem(given: Mapping[str, Any]) -> str:
-    method = given["method"]
-    return Path(str(method.get("name", "run"))).stem if isinstance(method, Mapping) else "run"
+def _method_name(values: Mapping[str, Any]) -> str:
+    method = values.get("method")
+    return str(method.get("name") or "") if isinstance(method, Mapping) else ""
