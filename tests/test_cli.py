@@ -92,7 +92,7 @@ def test_mistakes_of_every_kind_are_told_at_once(
         "--config none.yaml can't be read",
         "lost.pth is neither a run nor a file",
         "--seed needs a value",
-        "there is no folder, list or data set",
+        "there is no folder, list or dataset",
     )
     assert [part for part in told if part not in errors] == []
     assert len(errors.splitlines()) == len(told)

@@ -1,36 +1,42 @@
-"""The front door's functions over several runs: report, compare, study."""
+"""`gemel.report`, `gemel.compare` and `gemel.study`: pages and tables of several runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemel.errors import UserError
-from gemel.runs.run import Run
+from gemel.api.runs import load
+from gemel.errors import UserError, brief
+from gemel.runs.run import RUN_FILE, Run
+from gemel.settings.schema import checked, convert, nearest
+from gemel.settings.tree import Layer, common_mistakes, layer_of_call
 
 if TYPE_CHECKING:
     from gemel.reports.compare import Comparison
-    from gemel.settings.tree import Layer
     from gemel.studies.outcome import Outcome
 
 
 def report(runs: Sequence[Run | str | Path], out: str | Path | None = None) -> Path:
-    """One self-contained HTML page of one or several runs.
+    """Write one self-contained HTML page about one or several runs, and return the file.
 
     Args:
         runs: runs or their folders.
         out: the file; left out: report.html in the first run's folder.
+
+    Raises:
+        UserError: there is no run, or the file can't be written.
     """
     from gemel.reports import build_report
 
     return build_report(_loaded(runs), None if out is None else Path(out))
 
 
+@checked
 def compare(runs: Sequence[Run | str | Path], *, published: bool = True) -> "Comparison":
-    """Runs side by side: seeds of the same settings grouped, marked what does not compare and why.
+    """Compare runs: seeds of the same settings grouped, and marked what is not comparable and why.
 
     Args:
         runs: runs or their folders.
-        published: set beside them the published results of the same scores, by the same method or on the same data.
+        published: show beside them the published results of the same scores, by the same method or on the same data.
 
     Returns:
         A comparison with .table(), .markdown(), .html() and .write("F.md" | "F.html" | "F.csv").
@@ -56,7 +62,7 @@ def study(
     """Make the runs of a study that are missing, and its table, checks, plot and page.
 
     Args:
-        name: of the study: epochs, ...
+        name: the study's: epochs, ...
         seeds: runs of each variation; left out: the study's own number.
         full: the size of the papers instead of minutes.
         out: folder of the runs, the tables and the page; left out: runs/studies/NAME.
@@ -67,35 +73,58 @@ def study(
     Raises:
         UserError: with every mistake in what was given; nothing is written then.
     """
-    from gemel.settings.tree import layer_of_call
-
     launch = {"seeds": seeds, "full": full or None, "out": out, "tables": tables}
     return study_of_layer(layer_of_call({"name": name, **launch, **settings}), quiet=quiet)
 
 
-def study_of_layer(layer: "Layer", *, quiet: bool) -> "Outcome":
-    """The study that a layer of words names: its own options apart from the settings of its runs."""
-    from gemel import studies
+def study_of_layer(layer: Layer, *, quiet: bool) -> "Outcome":
+    """Run the study that a layer names: its own options apart from the settings of its runs.
+
+    Raises:
+        UserError: with every mistake in the layer.
+    """
+    from gemel import methods, studies
     from gemel.launcher import launched
-    from gemel.settings.schema import convert, mistakes_in
     from gemel.studies.plan import StudyLaunch
 
     if launched().processes > 1:
         raise UserError("start gemel study as one process; it starts its runs one by one")
-    found = studies.find(str(layer.values["name"]))
-    words = {key: value for key, value in layer.values.items() if key in StudyLaunch.model_fields}
-    mistakes = mistakes_in(words, StudyLaunch.model_fields, layer.spell)
+    own = {key: value for key, value in layer.values.items() if key in StudyLaunch.model_fields}
+    name = layer.values.get("name")
+    overrides = layer._replace(values={key: value for key, value in layer.values.items() if key not in ("name", *own)})
+    checked_values = layer._replace(values=overrides.values | own)
+    mistakes = [*layer.mistakes, *common_mistakes(checked_values, methods.available(), StudyLaunch)]
+    if name not in studies.available():
+        known = f"there are {', '.join(studies.available())}{nearest(name, studies.available())}"
+        mistakes.append(f"study {brief(name)!r} is unknown; {known}" if name else f"NAME missing; {known}")
     if mistakes:
         raise UserError(*mistakes)
-    launch = StudyLaunch.model_validate(convert(StudyLaunch, words, ""))
-    settings = {key: value for key, value in layer.values.items() if key not in ("name", *words)}
     from gemel.studies.runner import run_study  # after the mistakes that need no run
 
+    launch = StudyLaunch.model_validate(convert(StudyLaunch, own, ""))
     say = (lambda text: None) if quiet else (lambda text: print(text, flush=True))
-    return run_study(str(layer.values["name"]), found, launch, layer._replace(values=settings), say)
+    return run_study(str(name), studies.find(str(name)), launch, overrides, say, begin_or_resume)
+
+
+def begin_or_resume(folder: Path, layers: Sequence[Layer]) -> None:
+    """Bring the run of a folder to its end: resume it where it has begun, else start it with these settings."""
+    from gemel.api.pretrain import pretrain, resume
+
+    if (folder / RUN_FILE).is_file():
+        resume(Run(folder), quiet=True)
+    else:
+        pretrain(*layers, quiet=True)
 
 
 def _loaded(runs: Sequence[Run | str | Path] | Run | str | Path) -> list[Run]:
-    if isinstance(runs, Run | str | Path):
-        runs = [runs]
-    return [run if isinstance(run, Run) else Run(run) for run in runs]
+    """Return the runs; raises UserError with every folder that is none."""
+    found: list[Run] = []
+    mistakes: list[str] = []
+    for run in [runs] if isinstance(runs, Run | str | Path) else runs:
+        try:
+            found.append(load(run))
+        except UserError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise UserError(*mistakes)
+    return found

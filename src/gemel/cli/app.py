@@ -8,7 +8,7 @@ from gemel.cli.arguments import add, add_raw, ends_in, help_of, is_run
 from gemel.cli.classify import classify
 from gemel.cli.compare import compare, report
 from gemel.cli.embed import embed
-from gemel.cli.evaluate import evaluate, explain, options_of
+from gemel.cli.evaluate import evaluate, explain, is_network, options_of
 from gemel.cli.exchange import export, import_checkpoint
 from gemel.cli.methods import methods, recipe, settings
 from gemel.cli.pretrain import pretrain, resume
@@ -42,18 +42,30 @@ def _formats() -> str:
     return f"{help_of(export, 'export')}\n\nFormats: {', '.join(available())}."
 
 
+def _is_format(text: str) -> None:
+    from gemel.exchange import find
+
+    find(text)
+
+
+def _is_method(text: str) -> None:
+    from gemel.methods import find
+
+    find(text)
+
+
 RUN = {"run": is_run}
 
 add_raw(app, pretrain, "pretrain", "Learn an encoder, and classes, from images without labels.")
 add(app, resume, checks=RUN)
-add(app, evaluate, takes=options_of, explain=explain)
+add(app, evaluate, checks={"run": is_network}, takes=options_of, explain=explain)
 add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz")})
 add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=lambda words: [_classify()])
 add(app, report)
-add(app, import_checkpoint, "import", takes=lambda words: [_import_official()])
-add(app, export, checks=RUN, explain=_formats)
+add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=lambda words: [_import_official()])
+add(app, export, checks=RUN | {"format": _is_format}, explain=_formats)
 add(app, compare, checks={"out": ends_in(".md", ".html", ".csv")})
 add_raw(app, study, "study", "Make a named set of runs and its table.")
 add(app, methods)
-add(app, settings)
+add(app, settings, checks={"method": _is_method})
 add(app, recipe)

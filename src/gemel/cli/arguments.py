@@ -32,7 +32,8 @@ def add(
         function: does the work; positional arguments are bare words, keyword-only ones are flags, and a list among
             the positional ones takes all words that are left.
         name: of the command; left out: the function's.
-        takes: further functions, from the words, whose keyword-only arguments are flags too, for `**options`.
+        takes: further functions, from the words, whose keyword-only arguments are flags too, for `**options`;
+            without words, those that every call has.
         checks: by argument, what raises UserError for a value of the right type.
         explain: returns the help, where the docstring is not enough.
     """
@@ -112,10 +113,11 @@ def _read(
         more = takes(arguments)
     except UserError as error:
         mistakes += error.mistakes
+        more = takes(())
     schemas = [schema_of(function, positional=True), *map(schema_of, more)]
     layer = layer_of_flags(arguments, list(words.values()), *schemas)
     fields = {key: field for schema in schemas for key, field in schema.model_fields.items() if key != "quiet"}
-    known = [key for key in layer.values if key in fields or not mistakes]  # what `takes` failed on tells no options
+    known = [key for key in layer.values if key in fields or not mistakes]  # other keys may be what `takes` failed on
 
     def spell(key: str) -> str:
         return key.upper() if key in words else layer.spell(key)

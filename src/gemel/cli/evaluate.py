@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gemel.cli.arguments import option_lines
+from gemel.cli.arguments import is_run, option_lines
 from gemel.launcher import launched
 
 
@@ -27,17 +27,31 @@ def evaluate(run: str, protocol: str, images: str | None = None, **options: Any)
 
 
 def options_of(words: Sequence[str]) -> Sequence[Callable[..., Any]]:
-    """Return the functions whose keyword-only arguments the flags are: some depend on the protocol among the words."""
+    """Return the functions whose keyword-only arguments the flags are: some depend on the protocol among the words.
+
+    Raises:
+        UserError: there is no such protocol.
+    """
     from gemel import evaluations
     from gemel.api.evaluate import options_of
     from gemel.settings.schema import schema_of
     from gemel.settings.tree import layer_of_flags
 
     # a value may be called as a protocol is, and a protocol's switch has none: the second bare word, else any
+    if not words:
+        return options_of()
     common = [schema_of(one) for one in options_of()]
-    second = str(layer_of_flags(words, ["run", "protocol", "images"], *common).values.get("protocol"))
+    second = layer_of_flags(words, ["run", "protocol", "images"], *common).values.get("protocol")
     names = set(evaluations.available()) | {name.replace("-", "_") for name in evaluations.available()}
     return options_of(second if second in names else next((word for word in words if word in names), second))
+
+
+def is_network(text: str) -> None:
+    """Check that a run stands in a folder, unless a library's network is meant."""
+    from gemel.evaluations.networks import is_library
+
+    if not is_library(text):
+        is_run(text)
 
 
 def explain() -> str:

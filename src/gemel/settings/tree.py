@@ -246,9 +246,15 @@ def written_out(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"then": written_out(found["then"])} if found.get("then") else {})
 
 
-def common_mistakes(layer: Layer, methods: Sequence[str]) -> list[str]:
-    """List every mistake that needs no method's file: common settings, names of sections, views and optimisers."""
-    launch = Launch.model_fields.items()
+def common_mistakes(layer: Layer, methods: Sequence[str], *more: type[BaseModel]) -> list[str]:
+    """List every mistake that needs no method's file: common settings, names of sections, views and optimisers.
+
+    Args:
+        layer: settings and options of the call.
+        methods: names of those there are.
+        more: schemas of further options.
+    """
+    launch = [pair for schema in (Launch, *more) for pair in schema.model_fields.items()]
     fields = {key: one for key, one in launch if layer.door != "file" or key not in ("config", "dry_run", "debug")}
     mistakes = _stage_mistakes(layer, layer.values, {**Settings.model_fields, **fields}, SECTIONS, methods=methods)
     if layer.door != "file" and {"epochs", "minutes"} <= set(layer.values):
