@@ -336,7 +336,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert checkpoints.load(run, print) is not None
     assert not run.checkpoint_path.exists(), "the next save must not put it in the whole one's place"
     run.previous_path.write_bytes(b"")
-    with pytest.raises(gemel.UserError, match="none before it is whole"):
+    with pytest.raises(gemel.UserError, match="none before it is whole and finite"):
         gemel.resume(run, quiet=True)
 
 

@@ -64,10 +64,10 @@ def load(run: Run, say: Callable[[str], None] | None = None) -> dict[str, Any] |
         return state
     state, _ = _good(run, previous)
     if state is None:
-        raise UserError(f"{why}, and none before it is good; gemel pretrain --overwrite begins anew")
+        raise UserError(f"{why}, and none before it is whole and finite; gemel pretrain --overwrite begins anew")
     if say is None:
-        raise UserError(f"{why}; gemel resume {run.path} continues from the one before it")
-    say(f"{why}: continuing from {previous.name}, step {state['step']}")
+        raise UserError(f"{why}; gemel resume {run.path} goes on from the one before it")
+    say(f"{why}: going on from {previous.name}, step {state['step']}")
     if launched().rank == 0:
         last.unlink(missing_ok=True)  # the next save must not put it in the good one's place
     return state
