@@ -1,4 +1,4 @@
-"""What the command line writes at the user's word: tables of several formats, and a folder of links."""
+"""What commands write: tables of several formats, and a folder of links."""
 
 import os
 import re
@@ -10,13 +10,13 @@ from gemel.runs.output_paths import check_writable, short_name
 
 
 def check_links(images: str, into: Path) -> None:
-    """Before the images are looked at: is there something to link, and room for it?
+    """Check, before the images are read, that there are files to link and a folder for the links.
 
     Raises:
-        UserError: no.
+        UserError: the images are a dataset, or the folder is not empty or cannot be written.
     """
     if not os.path.lexists(os.path.expanduser(images)):  # noqa: PTH111  Path's raises for a user that is not there
-        raise UserError(f"--into needs files; {images} is a data set")
+        raise UserError(f"--into needs files; {images} is a dataset")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"--into {into} is not empty; name a new folder")
     standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())
@@ -48,7 +48,7 @@ def write_table(table: Any, out: Path) -> None:
 
 
 def link(table: Any, into: Path) -> None:
-    """A folder for each class, in it links to its images; the images stay where they are."""
+    """Make a folder for each class with links to its images; the images stay where they are."""
     names = table.column("name").to_pylist() if "name" in table.column_names else [""] * table.num_rows
     rows = zip(table.column("path").to_pylist(), table.column("class").to_pylist(), names, strict=True)
     for path, number, name in rows:
@@ -56,15 +56,15 @@ def link(table: Any, into: Path) -> None:
         readable = "" if name in ("", str(number)) else "-" + re.sub(r"[^\w. -]", "_", name)
         folder = into / short_name(f"{number:04}{readable}")
         folder.mkdir(parents=True, exist_ok=True)
-        place, copy = folder / image.name, 1
-        while place.is_symlink():  # images of one name from several folders
+        target, copy = folder / image.name, 1
+        while target.is_symlink():  # images of one name from several folders
             copy += 1
-            place = folder / short_name(image.stem, f"-{copy}{image.suffix}")
-        place.symlink_to(image)
+            target = folder / short_name(image.stem, f"-{copy}{image.suffix}")
+        target.symlink_to(image)
 
 
 def _on_disk(path: str) -> str:
-    r"""The path that a table shows as text: `\udcXX` was a byte that is not UTF-8, unless the name says just that."""
+    r"""Return the path that a table shows as text: `\udcXX` was a byte outside UTF-8, unless a file is called so."""
     if os.path.lexists(path):
         return path
     return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found.group(1), 16)), path)

@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's digits, which is always there, and torchvision's small ones."""
+"""Datasets by name: scikit-learn's digits, which is always there, and torchvision's small ones."""
 
 import contextlib
 import http.client
@@ -20,7 +20,7 @@ from gemel.errors import UserError
 
 
 class Loaded(NamedTuple):
-    """A data set's images and what its description says."""
+    """A dataset's images and what its description says."""
 
     name: str
     """as tables show it: `cifar10`, `cifar10:test`"""
@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     loader: str  # the class in torchvision.datasets
     splits: dict[str, dict[str, object]]  # the first is the default
     classes: int
-    files: str  # what must lie in the folder of data sets
+    files: str  # what must lie in the folder of datasets
 
 
 _BY_FLAG: dict[str, dict[str, object]] = {"train": {"train": True}, "test": {"train": False}}
@@ -68,15 +68,15 @@ _KNOWN = {
 
 
 def available() -> list[str]:
-    """The names of the data sets."""
+    """Return the names of the datasets."""
     return list(_KNOWN)
 
 
 def find(given: str) -> tuple[str, str] | None:
-    """Name and split of `cifar10`, `CIFAR-10` or `cifar10:test`; None if no data set is called so.
+    """Return name and split of `cifar10`, `CIFAR-10` or `cifar10:test`; None if no dataset is called so.
 
     Raises:
-        UserError: the data set is known and has no such split.
+        UserError: the dataset is known and has no such split.
     """
     word, colon, split = given.partition(":")
     plain = re.sub("[-_ ]", "", word.lower())
@@ -90,18 +90,18 @@ def find(given: str) -> tuple[str, str] | None:
 
 
 def load(name: str, split: str) -> Loaded:
-    """A split of a data set, downloaded if it is neither in $GEMEL_DATA nor in the user's cache folder.
+    """Return a split of a dataset, downloaded if it is neither in $GEMEL_DATA nor in the user's cache folder.
 
-    Images of torchvision's sets are written once as an .npy file beside the download and mapped from there:
+    Images of torchvision's datasets are written once as an .npy file beside the download and mapped from there:
     processes share them, and an object that holds them is small to send. Where nothing can be written they stay
     in memory.
 
     Args:
         name: one of `available()`.
-        split: one of the set's splits, as `find` gives them.
+        split: one of its splits, as `find` gives them.
 
     Raises:
-        UserError: the set is not there and cannot be downloaded.
+        UserError: the dataset is not there and cannot be downloaded.
     """
     if split in _TAILS:
         return _long_tailed(load(name, next(iter(_KNOWN[name].splits))), split)
@@ -122,22 +122,22 @@ def load(name: str, split: str) -> Loaded:
 
 
 def data_folder() -> Path:
-    """Where data sets are looked for and downloaded to.
+    """Return the folder where datasets are looked for and downloaded to.
 
     Raises:
         UserError: $GEMEL_DATA is not set, and the user has no home folder.
     """
-    place = os.environ.get("GEMEL_DATA")
-    if place:
-        return Path(place).absolute()
+    folder = os.environ.get("GEMEL_DATA")
+    if folder:
+        return Path(folder).absolute()
     cache = cache_folder()
     if cache is None:
-        raise UserError("there is no home folder to keep data sets in; set GEMEL_DATA to a folder")
+        raise UserError("there is no home folder to keep datasets in; set GEMEL_DATA to a folder")
     return cache / "datasets"
 
 
 def _long_tailed(whole: Loaded, split: str) -> Loaded:
-    """The first n_k images of class k, n_k = n_0 · ratio^(-k / (C - 1)), as CIFAR-10-LT is made (arXiv 1901.05555)."""
+    """Take the first n_k images of class k, n_k = n_0 · ratio^(-k / (C - 1)), as CIFAR-10-LT does (arXiv 1901.05555)."""
     assert whole.labels is not None
     ratio, sizes = float(split.removeprefix("tail")), np.bincount(whole.labels)
     counts = np.round(sizes.min() * ratio ** (-np.arange(len(sizes)) / (len(sizes) - 1))).astype(np.int64)
@@ -152,7 +152,7 @@ _Arrays = tuple[NDArray[np.uint8], NDArray[np.int64] | None, list[str]]
 
 
 def _digits() -> Loaded:
-    from sklearn.datasets import load_digits  # a second of imports, for this set alone
+    from sklearn.datasets import load_digits  # a second of imports, for this dataset alone
 
     bunch: Any = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
@@ -207,8 +207,8 @@ def _store(folder: Path, arrays: _Arrays) -> bool:
     images, labels, names = arrays
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as place:
-            fresh = Path(place, folder.name)
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+            fresh = Path(temporary, folder.name)
             fresh.mkdir()
             np.save(fresh / "images.npy", images)
             np.save(fresh / "labels.npy", np.empty(0, np.int64) if labels is None else labels)

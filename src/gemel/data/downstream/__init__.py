@@ -1,6 +1,6 @@
-"""Data sets of the transfer protocols, read from the folders in which their authors or torchvision leave them.
+"""Datasets of the transfer protocols, read from the folders in which their authors or torchvision leave them.
 
-Nothing is downloaded, and no check sum is asked for: a part of a set, or a set of one's own in the same layout, is read
+Nothing is downloaded, and no checksum is verified: a part of a dataset, or one of your own in the same layout, is read
 as well. See docs/transfer.md for every layout.
 """
 
@@ -16,16 +16,16 @@ TABLE_4 = (
     "food101", "cifar10", "cifar100", "sun397", "cars", "aircraft", "voc2007", "dtd", "pets", "caltech101",
     "flowers102",
 )  # fmt: skip
-"""the eleven sets of TWIST's Table 4, in its order"""
+"""the eleven datasets of TWIST's Table 4, in its order"""
 
 
 def available() -> list[str]:
-    """Names of the sets, Table 4's first."""
+    """Return the names of the datasets, Table 4's first."""
     return [*TABLE_4, *sorted(set(_SETS) - set(TABLE_4))]
 
 
 def describe(name: str) -> Described:
-    """What is known of a set without its files.
+    """Return what is known of a dataset without its files.
 
     Raises:
         UserError: there is none of that name.
@@ -36,12 +36,12 @@ def describe(name: str) -> Described:
 
 
 def open_set(name: str, root: Path, *, seed: int = 0) -> Downstream:
-    """A set's images to fit on, to choose by and to judge by.
+    """Return a dataset's images to fit on, to validate on and to test on.
 
     Args:
         name: one of `available()`.
-        root: the set's folder, or the one that it lies in.
-        seed: of the images to choose by, where the set has no official ones.
+        root: the dataset's folder, or the one that it lies in.
+        seed: of the validation images, where the dataset has no official ones.
 
     Raises:
         UserError: unknown name; no such folder; another layout (what is missing, what was found, where to get it).

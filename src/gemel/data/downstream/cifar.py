@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100, in the binary version or the python one.
 
-The python version is made of pickles, and a pickle can run code. It is read by an unpickler that builds numpy arrays of
-bytes and nothing else; whatever else a file asks for is refused.
+The python version consists of pickles, and a pickle can run code. It is read by an unpickler that builds numpy arrays
+of bytes and nothing else; whatever else a file asks for is refused.
 """
 
 import pickle
@@ -32,10 +32,10 @@ def _binary(described: Described, file: Path, *, coarse: bool) -> _Arrays:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Arrays of numpy, and what a pickle knows itself: numbers, texts, lists, mappings."""
+    """Builds arrays of numpy, and what a pickle knows itself: numbers, strings, lists, mappings."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """The three callables that a pickled array needs."""
+        """Return one of the three callables that a pickled array needs."""
         names = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
         if module_name in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and global_name in names:
             return names[global_name]
@@ -62,7 +62,7 @@ def _images(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _names(described: Described, base: Path, files: list[str], labels: NDArray[np.int64]) -> list[str]:
-    """From the text file of the binary version; else numbers."""
+    """Return the class names of the binary version's text file; else numbers."""
     file = next((base / one for one in files if (base / one).is_file()), None)
     names = lines_of(described, file) if file else [str(number) for number in range(described.classes)]
     if not 0 <= labels.min() <= labels.max() < len(names):

@@ -1,4 +1,4 @@
-"""Sets of image files whose splits stand in text files or folders."""
+"""Datasets of image files whose splits stand in text files or folders."""
 
 import json
 from pathlib import Path
@@ -140,7 +140,7 @@ def _caltech101(described: Described, root: Path, seed: int) -> Downstream:
         chosen = max(1, fitted // 6)
         return fitted - chosen, chosen
 
-    train, val, test = (whole.subset(places) for places in draw_each(whole.labels, seed, counts))
+    train, val, test = (whole.subset(indices) for indices in draw_each(whole.labels, seed, counts))
     rule = f"5 of the 30 of each class drawn to fit on, without BACKGROUND_Google, seed {seed}"
     return Downstream(described, names, train, val, test, rule)
 
@@ -157,7 +157,7 @@ def _folders(described: Described, root: Path, seed: int) -> Downstream:
         if path.is_dir() and path.name not in names
     ]
     if strangers:
-        raise UserError(f"{strangers[0]} is a class that {base / 'train'} has not; give the parts the same folders")
+        raise UserError(f"{strangers[0]} is a class that {base / 'train'} lacks; give the parts the same folders")
     train, *rest = (
         files(
             described,

@@ -1,4 +1,4 @@
-"""Sets whose labels and splits stand in MATLAB files: Stanford Cars and Oxford Flowers."""
+"""Datasets whose labels and splits stand in MATLAB files: Stanford Cars and Oxford Flowers."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ from gemel.errors import UserError
 
 
 def _load(described: Described, file: Path, *keys: str) -> list[Any]:
-    """Variables of a file.
+    """Return variables of a file.
 
     Raises:
-        UserError: it is no such file, or has no such variables.
+        UserError: it is not a MATLAB file, or lacks these variables.
     """
     try:
         found = loadmat(file, squeeze_me=True)
         return [found[key] for key in keys]
     except (OSError, ValueError, NotImplementedError, TypeError, MatReadError) as error:
-        raise UserError(f"{described.title}: {file} is no MATLAB file ({error}); {described.origin}") from error
+        raise UserError(f"{described.title}: {file} is not a MATLAB file ({error}); {described.origin}") from error
     except KeyError as error:
         raise UserError(f"{described.title}: {file} has no variable {error}; {described.origin}") from error
 
@@ -39,7 +39,7 @@ def _cars(described: Described, root: Path, seed: int) -> Downstream:
             raise malformed(described, base / file, rows.dtype.names)
         listed = [(f"{folder}/{row['fname']}", int(row["class"]) - 1) for row in np.atleast_1d(rows)]
         if any(not 0 <= label < len(names) for _, label in listed):
-            raise malformed(described, base / file, "a class that cars_meta.mat has not")
+            raise malformed(described, base / file, "a class that cars_meta.mat lacks")
         parts.append(listed)
     train, test = (files(described, base, listed, names) for listed in parts)
     fitted, chosen = draw_share(len(train), 1_650 / 8_144, seed)

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007 as a set of images that hold several classes."""
+"""PASCAL VOC 2007 as a dataset of images that hold several classes."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,21 +15,21 @@ CLASSES = (
 
 
 def _targets(described: Described, file: Path) -> NDArray[np.int64]:
-    """Of one annotation: 1 where an object that is not difficult is there, -1 where only difficult ones are, else 0."""
+    """Return an image's targets: 1 where there is an object that is not difficult, -1 where only difficult ones, else 0."""
     try:
         if "<!ENTITY" in file.read_text(encoding="utf-8", errors="replace"):  # entities of entities fill the memory
             raise malformed(described, file, "an entity")
         objects = ElementTree.parse(file).getroot().findall("object")
     except (OSError, ElementTree.ParseError) as error:
         raise malformed(described, file, str(error)) from error
-    found = np.zeros(len(CLASSES), np.int64)
+    targets = np.zeros(len(CLASSES), np.int64)
     for one in objects:
         name = one.findtext("name", "").strip()
         if name not in CLASSES:
             raise malformed(described, file, name)
-        place, difficult = CLASSES.index(name), one.findtext("difficult", "0").strip() == "1"
-        found[place] = 1 if found[place] == 1 or not difficult else -1
-    return found
+        label, difficult = CLASSES.index(name), one.findtext("difficult", "0").strip() == "1"
+        targets[label] = 1 if targets[label] == 1 or not difficult else -1
+    return targets
 
 
 def _voc2007(described: Described, root: Path, seed: int) -> Downstream:
