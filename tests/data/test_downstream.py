@@ -146,7 +146,7 @@ def test_wrong_files(tmp_path: Path) -> None:
         open_set("pets", tmp_path)
     layouts.flowers102(tmp_path)
     (tmp_path / "flowers-102/setid.mat").write_text("nothing of the kind")
-    with pytest.raises(UserError, match="no MATLAB file"):
+    with pytest.raises(UserError, match="not a MATLAB file"):
         open_set("flowers102", tmp_path)
     layouts.cifar100_binary(tmp_path)
     (tmp_path / "cifar-100-binary/train.bin").write_bytes(b"short")

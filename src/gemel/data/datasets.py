@@ -137,7 +137,7 @@ def data_folder() -> Path:
 
 
 def _long_tailed(whole: Loaded, split: str) -> Loaded:
-    """Take the first n_k images of class k, n_k = n_0 · ratio^(-k / (C - 1)), as CIFAR-10-LT does (arXiv 1901.05555)."""
+    """Take n_k images of class k, n_k = n_0 · ratio^(-k / (C - 1)), as CIFAR-10-LT does (arXiv 1901.05555)."""
     assert whole.labels is not None
     ratio, sizes = float(split.removeprefix("tail")), np.bincount(whole.labels)
     counts = np.round(sizes.min() * ratio ** (-np.arange(len(sizes)) / (len(sizes) - 1))).astype(np.int64)

@@ -15,7 +15,7 @@ CLASSES = (
 
 
 def _targets(described: Described, file: Path) -> NDArray[np.int64]:
-    """Return an image's targets: 1 where there is an object that is not difficult, -1 where only difficult ones, else 0."""
+    """Return targets: 1 where there is an object that is not difficult, -1 where only difficult ones, else 0."""
     try:
         if "<!ENTITY" in file.read_text(encoding="utf-8", errors="replace"):  # entities of entities fill the memory
             raise malformed(described, file, "an entity")
