@@ -39,6 +39,18 @@ def plain_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(100, 8), nn.Tanh())
 
 
+class Flat(nn.Module):
+    """As some transformers, it does not take a batch without rows."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.reshape(len(images), -1)
+
+
+def flat_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(Flat(), nn.Linear(432, 8), nn.Tanh())
+
+
 def row(**values: Any) -> Fitting:
     return Fitting.model_validate({"source": "test", "epochs": 2, "batch_size": 16, "lr": (0.1,)} | values)
 
@@ -252,6 +264,7 @@ CASES: dict[str, tuple[Any, Fitting]] = {
     "trained": (plain_network, row(backbone_lr=0.05, lr=(0.2,), batch_size=18)),
     "normed": (network, row(backbone_lr=0.05, lr=(0.2,), batch_size=17)),  # 5, 6 and 6 rows, then 1, 2 and 2
     "none": (network, row(backbone_lr=0.05, lr=(0.2,), batch_size=88)),  # last batch of two: one process has none
+    "none of it": (flat_network, row(backbone_lr=0.05, lr=(0.2,), batch_size=88)),
 }
 
 

@@ -16,7 +16,7 @@ from gemel.distributed import from_first, mean_over_processes, merged, world_siz
 from gemel.engine.devices import Devices
 from gemel.engine.modes import evaluation_mode
 from gemel.engine.optimizers import Lars
-from gemel.engine.sync_batch_norm import synchronise
+from gemel.engine.sync_batch_norm import SyncedBatchNorm, synchronise
 from gemel.errors import UserError
 from gemel.supervised.images import Plan, Step
 from gemel.supervised.recipes import Fitting
@@ -128,7 +128,8 @@ class Classification(ABC):
         L = Σ_h 1/B Σ_i -log softmax(z_hi)_{y_i} over the B images of all processes, whose shares may differ.
         """
         logits: list[Tensor] = network(self.inputs(batch.views))
-        sums = torch.stack([cross_entropy(one, batch.labels, reduction="sum") for one in logits])
+        rows = len(batch.labels)
+        sums = torch.stack([cross_entropy(one[:rows], batch.labels, reduction="sum") for one in logits])
         losses = mean_over_processes(sums * world_size() / batch.images)  # (H,)
         finite = losses.isfinite()
         return {"loss": torch.where(finite, losses, 0.0).sum() / finite.any()}  # NaN where no head is left
@@ -274,7 +275,12 @@ class Trained(Classification):
         return [list(self.heads.parameters()), list(self.backbone.parameters())]
 
     def inputs(self, views: Tensor) -> Tensor:
-        """Return normalised images."""
+        """Return normalised images; a stand-in, which `loss` drops, for a process without a row of the batch.
+
+        Not every transformer takes no rows. Batch norms must see none then, and the networks that have them take none.
+        """
+        if not len(views) and not any(isinstance(part, SyncedBatchNorm) for part in self.backbone.modules()):
+            views = views.new_zeros(1, *views.shape[1:])
         return self._normalise(views)
 
     def check(self) -> None:
