@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gemel.distributed import any_of, from_first, gather, joined_rows, mean_over_processes, merged, rank, world_size
 from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.barlow_twins import barlow_twins_loss
-from gemel.methods.parts.barlow_variants import Variant
+from gemel.methods.parts.barlow_loss import Variant
 from gemel.methods.parts.bunch_norm import BunchNorm
 from gemel.methods.parts.cross_correlation import Form
 from gemel.methods.twist import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss

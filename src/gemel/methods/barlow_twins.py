@@ -3,68 +3,24 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
 from gemel.data.batches import Batch
-from gemel.distributed import world_size
 from gemel.methods.base import Method
-from gemel.methods.parts.barlow_recipes import RECIPES
-from gemel.methods.parts.barlow_variants import (
+from gemel.methods.parts.barlow_loss import (
     FeatureScale,
     Normalisation,
     RedundancyOf,
     Terms,
     Variant,
-    variant_terms,
+    barlow_twins_loss,
 )
-from gemel.methods.parts.cross_correlation import Form
+from gemel.methods.parts.barlow_recipes import RECIPES
 from gemel.methods.parts.heads import Norm, mlp, view_by_view
 from gemel.settings.recipes import Count, Recipe
 
-PAPER = Variant()
-
-
-def barlow_twins_loss(
-    one: Tensor,
-    two: Tensor,
-    *,
-    lambda_param: float = 0.0051,
-    form: Form = "auto",
-    match_official_gradient: bool = False,
-    variant: Variant = PAPER,
-) -> dict[str, Tensor]:
-    r"""L = Σ_i (1 - C_ii)² + λ Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / n, Z standardised over the global batch.
-
-    The variance is the biased one plus 1e-5. Source: arXiv 2103.03230, equation 1, and its released code (sums, not
-    means; some descriptions drop the square of the first term, whose gradient then does not vanish at C_ii = 1).
-
-    Args:
-        one: raw embeddings of the first views, (n, D), this process's rows.
-        two: raw embeddings of the second views, (n, D).
-        lambda_param: λ, weight of the redundancy term.
-        form: correlation: by the D x D matrix; gram: by the n x n matrices, Σ_ij C_ij² = <Z₁Z₁ᵀ, Z₂Z₂ᵀ> / n², the
-            same value at a lower cost where n < D; auto: the cheaper.
-        match_official_gradient: divide the gradient by the number of processes W, as the released code does by
-            accident; useful to reuse learning rates tuned with it on as many processes. By default the gradient is
-            that of one process on the joined batch, whatever W.
-        variant: how the two terms are computed, for ablations.
-
-    Returns:
-        loss, invariance Σ_i (1 - C_ii)² and redundancy Σ_i Σ_{j≠i} C_ij², scalars in float32 or wider.
-
-    Raises:
-        ValueError: the shapes differ, are not (n, D), or the form is unknown.
-    """
-    terms = variant_terms(one, two, variant, form)
-    weights = variant.weights(lambda_param)
-    # as few operations as possible: at small sizes launching them dominates
-    first = terms["invariance"] if weights["invariance"] == 1 else weights["invariance"] * terms["invariance"]
-    loss = torch.add(first, terms["redundancy"], alpha=weights["redundancy"])
-    if match_official_gradient:
-        loss = loss.detach() + (loss - loss.detach()) / world_size()
-    return {"loss": loss, **terms}
+__all__ = ["BarlowTwins", "barlow_twins_loss"]
 
 
 class BarlowTwins(Method):

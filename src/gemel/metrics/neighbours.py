@@ -179,15 +179,8 @@ def knn_accuracies(
     Raises:
         UserError: as `nearest` and `knn_votes`, lengths that differ, or no known label.
     """
-    for features, labels, name in ((queries, query_labels, "queries"), (bank, bank_labels, "bank")):
-        if len(features) != len(labels):
-            raise UserError(f"{len(labels)} labels for {len(features)} rows of the {name}; give one label a row")
-        if not (labels != -1).any():
-            raise UserError(f"no row of the {name} has a label (-1 means unknown); give labels")
-        if features.device.type != "cpu":
-            _check_finite(features, name)
-    queries, query_labels = _known(queries, query_labels)
-    bank, bank_labels = _known(bank, bank_labels)
+    queries, query_labels = _known(queries, query_labels, "queries")
+    bank, bank_labels = _known(bank, bank_labels, "bank")
     classes = len(bank_labels.unique())
     similarity, index = nearest(queries, bank, max(ks), leave_one_out=leave_one_out)
     found: dict[int, dict[str, float]] = {}
@@ -200,9 +193,15 @@ def knn_accuracies(
     return found
 
 
-def _known(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _known(features: Tensor, labels: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Return the rows with a label; where all have one, nothing is copied."""
+    if len(features) != len(labels):
+        raise UserError(f"{len(labels)} labels for {len(features)} rows of the {name}; give one label a row")
     known = labels != -1
+    if not known.any():
+        raise UserError(f"no row of the {name} has a label (-1 means unknown); give labels")
+    if features.device.type != "cpu":
+        _check_finite(features, name)
     return (features, labels) if known.all() else (features[known.to(features.device)], labels[known])
 
 
