@@ -173,8 +173,8 @@ def test_white_may_be_zero() -> None:
         (np.array([0, 10**6, 2 * 10**6] * 999, np.int32), (0, 2 * 10**6)),
         (np.array([0, 0.5, 0.9], np.float32), (0, 1)),
         (np.array([0, 100, 250], np.float32), (0, 255)),
-        (np.array([0, 0.5, 1.05] * 999, np.float32), (0, np.float32(1.05))),
-        (np.array([0, 0.05, 0.1] * 999, np.float32), (0, np.float32(0.1))),
+        (np.array([0, 0.5, 1.05] * 999, np.float32), (0, 1.05)),
+        (np.array([0, 0.05, 0.1] * 999, np.float32), (0, 0.1)),
         (np.array([-1, 0, 1] * 999, np.float32), (-1, 1)),
         (np.array([290, 300, 310] * 999, np.float32), (290, 310)),
         (np.array([np.nan, np.inf, -np.inf, 1], np.float32), (0, 1)),
@@ -240,6 +240,8 @@ def test_a_level_that_is_given_wins(tmp_path: Path) -> None:
     assert survey_source(source, Decoding(8190.0)).decoding == Decoding(8190.0)
     with pytest.raises(UserError, match="white 5 must be greater than black 5"):
         Decoding.of({"white": 5, "black": 5})
+    with pytest.raises(UserError, match="white 4095 must be greater than black 5000"):
+        survey_source(source, Decoding(black=5000.0))
 
 
 def test_eight_bits_depend_on_nothing(tmp_path: Path) -> None:
@@ -339,7 +341,7 @@ def test_shapes_in_the_alpha_channel_alone(tmp_path: Path) -> None:
     source = open_source(tmp_path / "dark")
     assert source.decoding == Decoding(background=WHITE)
     np.testing.assert_array_equal(load(source, 3), np.repeat(np.where(DISC, 0, 255)[..., None], 3, -1))
-    assert survey_source(source).reasons == {"background": "6 sampled images have an alpha channel"}
+    assert survey_source(source).reasons == {"background": "alpha channel in 6 of the sampled images"}
 
 
 def test_white_shapes_do_not_vanish(tmp_path: Path) -> None:

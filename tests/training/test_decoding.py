@@ -109,7 +109,7 @@ def test_a_wrong_white_is_noticed(tmp_path: Path) -> None:
 def test_backgrounds(tmp_path: Path) -> None:
     run, lines = prepared(icons(tmp_path / "dark", 0))
     assert run.settings.background == "white"
-    assert "background: white (8 sampled images have an alpha channel)" in lines
+    assert "background: white (alpha channel in 8 of the sampled images)" in lines
     run, lines = prepared(icons(tmp_path / "light", 255))
     assert run.settings.background == "black"
     assert "background: black (over white 8 of 8 sampled images with an alpha channel vanish)" in lines

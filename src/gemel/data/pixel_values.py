@@ -49,10 +49,18 @@ class Decoding(NamedTuple):
             UserError: white is not greater than black.
         """
         white, black = (None if settings.get(key) is None else float(settings[key]) for key in ("white", "black"))
-        if white is not None and white <= (black or 0):
-            raise UserError(f"white {white:g} must be greater than black {black or 0:g}")
         colour = settings.get("background")
-        return cls(white, black, None if colour is None else rgb_of(colour))
+        return cls(white, black, None if colour is None else rgb_of(colour)).checked()
+
+    def checked(self) -> Self:
+        """Return the decoding itself.
+
+        Raises:
+            UserError: white is not greater than black.
+        """
+        if self.white is not None and self.white <= (self.black or 0):
+            raise UserError(f"white {self.white:g} must be greater than black {self.black or 0:g}; give another --white")
+        return self
 
 
 OPEN = Decoding()
@@ -76,7 +84,7 @@ def levels_of(values: NDArray[Any]) -> tuple[float, float]:
     if finite.dtype == np.uint16:
         holds = next(white for white in DEPTHS if brightest <= white)
         return 0.0, holds if brightest >= CONTRAST * 255 else max(brightest, 1.0)
-    black, white = (float(one) for one in np.percentile(finite.astype(np.float64), TAILS))
+    black, white = (float(f"{one:.6g}") for one in np.percentile(finite.astype(np.float64), TAILS))
     customary = next((level for level in (1.0, *DEPTHS) if darkest >= 0 and brightest <= level), None)
     if customary is not None and (white - black >= CONTRAST * customary or black == white):
         return 0.0, customary

@@ -65,7 +65,11 @@ def decoded(source: "Source", settings: Mapping[str, Any]) -> "Source":
 
 
 def survey(files: Iterable[Callable[[], bytes]], given: Decoding = OPEN) -> Survey:
-    """Choose what `given` leaves open from files, each read by a call of its own."""
+    """Choose what `given` leaves open from files, each read by a call of its own.
+
+    Raises:
+        UserError: the given black is not below the white that is found.
+    """
     reasons: dict[str, str] = {}
     wide: list[NDArray[Any]] = []
     transparent: list[Callable[[], bytes]] = []
@@ -78,7 +82,7 @@ def survey(files: Iterable[Callable[[], bytes]], given: Decoding = OPEN) -> Surv
     if wide and given.white is None:
         values = np.concatenate(wide)
         black, white = levels_of(values)
-        decoding = decoding._replace(white=white, black=black if given.black is None else given.black)
+        decoding = decoding._replace(white=white, black=black if given.black is None else given.black).checked()
         reasons["white"] = _reason(values, white)
         if given.black is None and black:
             reasons["black"] = reasons["white"]
@@ -94,7 +98,7 @@ def _with_background(files: list[Callable[[], bytes]], decoding: Decoding) -> tu
         over = decoding._replace(background=COLOURS[colour])
         return sum(is_nearly_one_colour(decode(read(), over)) for read in files)
 
-    name, reason, count = "white", f"{len(files)} sampled images have an alpha channel", vanished("white")
+    name, reason, count = "white", f"alpha channel in {len(files)} of the sampled images", vanished("white")
     if count > len(files) / 2:
         other = min(("black", "grey"), key=vanished)
         if vanished(other) < count:
