@@ -25,7 +25,7 @@ from gemel import backbones, methods
 from gemel.data.batches import Batch, Loader, Plan, Unfinished
 from gemel.data.sources import ArraySource
 from gemel.device import device, supports_bf16
-from gemel.engine.devices import Devices
+from gemel.engine.devices import Devices, moved
 from gemel.engine.loop import Loop
 from gemel.settings.recipes import PhotoViews, SgdOptimizer
 from gemel.training.stages import Stage
@@ -116,24 +116,24 @@ def finishing(source: ArraySource, asked: argparse.Namespace) -> dict[str, float
     plan = Plan(source, PhotoViews(), asked.size, 0, asked.batch, on_device=True)
     (batch,) = Loader(plan, range(1), workers=8)
     assert isinstance(batch, Unfinished)
-    moved: Unfinished = Devices().moved(batch)
-    moved.finished()
-    waits = synchronisations(moved.finished)
+    there: Unfinished = moved(batch)
+    there.finished()
+    waits = synchronisations(there.finished)
     torch.cuda.synchronize()
     begin = time.perf_counter()
     for _ in range(asked.steps):
-        moved.finished()
+        there.finished()
     torch.cuda.synchronize()
     here = (time.perf_counter() - begin) / asked.steps
     begin = time.perf_counter()
     (whole,) = Loader(replace(plan, on_device=False), range(1))
-    there = time.perf_counter() - begin
+    core = time.perf_counter() - begin
     assert isinstance(whole, Batch)
     difference = max(
         int((one.cpu().int() - two.int()).abs().max())
-        for one, two in zip(moved.finished().views, whole.views, strict=True)
+        for one, two in zip(there.finished().views, whole.views, strict=True)
     )
-    return {"finish_ms": round(1000 * here, 3), "one_core_ms": round(1000 * there, 1), "levels_apart": difference,
+    return {"finish_ms": round(1000 * here, 3), "one_core_ms": round(1000 * core, 1), "levels_apart": difference,
             "synchronisations": waits}  # fmt: skip
 
 

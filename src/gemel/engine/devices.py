@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -24,6 +25,11 @@ _PRECISIONS: dict[Precision, Literal["64-true", "32-true", "bf16-mixed", "16-mix
 }
 
 Data = TypeVar("Data")
+
+
+def moved(data: Data) -> Data:
+    """Return tensors, and lists and named tuples of them, on this process's device."""
+    return move_data_to_device(data, device())
 
 
 class Devices:
@@ -56,10 +62,6 @@ class Devices:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return a block in the precision, for what runs outside of the wrapped network."""
         return self._fabric.autocast()
-
-    def moved(self, data: Data) -> Data:
-        """Return tensors, and lists and named tuples of them, on the device."""
-        return self._fabric.to_device(data)
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, of the scaled loss in half precision."""

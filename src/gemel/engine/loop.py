@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gemel.distributed import rank
-from gemel.engine.devices import Devices
+from gemel.engine.devices import Devices, moved
 from gemel.engine.finite import ADVICE, Finite, check_weights
 from gemel.engine.processes import flags_of_all
 from gemel.engine.signals import Signals
@@ -147,7 +147,7 @@ class Loop:
         task, devices = self.task, self.devices
         progress = task.done / task.steps
         task.before_step(progress)
-        batch = devices.moved(next(batches))
+        batch = moved(next(batches))
         # Dropout and the like draw from the step's own number: no random state needs to be saved, and no two
         # processes drop the same.
         seed_all(task.seed, task.step, rank())

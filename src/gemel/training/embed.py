@@ -13,6 +13,7 @@ from gemel.data.batches import InferenceLoader, Plan, Unfinished, ViewLoader, is
 from gemel.data.normalise import Normalise
 from gemel.device import device
 from gemel.distributed import rank, world_size
+from gemel.engine.devices import moved
 from gemel.engine.loop import seed_all
 from gemel.engine.modes import in_mode
 from gemel.methods.base import Embedded, Method
@@ -90,8 +91,8 @@ class Embedder:
                 yield index, [images]
             return
         for batch in ViewLoader(plan, epoch, indices.tolist(), batch_size=size, workers=self._workers):
-            finished = batch.finished() if isinstance(batch, Unfinished) else batch
-            yield finished.index, finished.views[: plan.views.global_count]
+            finished = moved(batch).finished() if isinstance(batch, Unfinished) else batch
+            yield finished.index.cpu(), finished.views
 
 
 def _of_all(features: Tensor, readable: Tensor) -> Embedded:
