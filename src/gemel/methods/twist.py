@@ -58,6 +58,12 @@ class Twist(Method):
         "sharpness": "mean entropy of an image's classes; low where every image is assigned clearly",
         "diversity": "entropy of the mean over images; at most log C, where all classes are used equally",
         "kept": "share of the images that label their other views; in self-labeling only",
+        "std_columns_before": "spread of a class's logits over images; before the last batch norm",
+        "std_rows_before": "spread of an image's logits over classes",
+        "std_columns_after": "spread of a class's logits over images; after the last batch norm",
+        "std_rows_after": "spread of an image's logits over classes",
+        "gradient_before": "mean size of the loss's gradient with respect to a logit before the last batch norm",
+        "gradient_after": "the same after it",
     }
     advice: ClassVar[Mapping[str, str]] = {
         "one_class": "raise --method.beta (the weight of diversity), keep --method.norm, use larger batches",

@@ -42,7 +42,7 @@ def _section(found: Mapping[str, Any]) -> Bottleneck:
     about = (
         f"Of two views of {images:,} images, {width:,} dimensions, standardised. An embedding should vary much over "
         "images (entropy) and little over the views of one image (conditional part): both for Gaussians, as "
-        "log-determinants. Barlow Twins' paper reads its loss in this way."
+        "log-determinants (appendix A of arXiv 2103.03230)."
     )
     if 2 * images <= width:
         about += f" Fewer views than dimensions: the ridge of {found['ridge']:g} stands in for the missing directions."

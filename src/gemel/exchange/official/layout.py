@@ -139,7 +139,7 @@ def to_run(found: Bare | Whole, claimed: Claim, path: Path) -> Run:
         backbone = build_backbone(settings)
         checkpoints.load_strictly(backbone.network, found.backbone, str(path))
     run = create(claimed, render(settings.model_dump()))
-    run.write_json("environment.json", {"imported": path.name})
+    run.write_json("environment.json", {"imported": path.name, "method": methods.find(found.method).described()})
     if state is not None:
         checkpoints.save(run, state)
     checkpoints.save_backbone(run, backbone, facts_of(settings, backbone.width))
