@@ -100,6 +100,7 @@ def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
     found = [step_facts(task, "64", batches) for _ in range(STEPS)]
     weights = torch.cat([one.detach().flatten() for one in method.state_dict().values()])
     method.float()
+    task.optimizer.state.clear()  # moments of the other width
     return {
         **{f"{key} float64": value for key, value in found[0].items()},
         "weights float64": weights,
