@@ -40,7 +40,7 @@ def test_terms_of_the_loss_have_the_methods_own_reading() -> None:
     terms = {name: f"reading of {name}" for name in names if name != "other"}
     facts = method_facts({"method": "mine"}, {"method": {"title": "Mine", "terms": terms}})
     found = {chart.title: chart for chart in charts([read_log("one", facts, table, {})])}
-    assert list(found) == ["Loss", "Terms of the loss", "Std", "Other"]
+    assert list(found) == ["Loss", "Terms of the loss", "Spread", "Other"]
     assert [line.name for line in found["Terms of the loss"].legend] == ["invariance", "redundancy", "kept"]
-    assert found["Std"].reading == "Std before: reading of std_before. Std after: reading of std_after."
+    assert found["Spread"].reading == "Spread before: reading of std_before. Spread after: reading of std_after."
     assert not found["Other"].reading

@@ -19,6 +19,7 @@ PARTS = {
     "knn": "k-NN",
     "kmeans": "k-means",
     "cluster": "clustering",
+    "std": "spread",
     "acc": "accuracy",
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
