@@ -1,10 +1,9 @@
 """All commands, in the order of `gemel --help`."""
 
-from typing import Any
-
 import typer
 
-from gemel.cli.arguments import add, add_raw, ends_in, help_of, is_run
+import gemel
+from gemel.cli.arguments import Functions, add, add_raw, ends_in, help_of, is_run
 from gemel.cli.classify import classify
 from gemel.cli.compare import compare, report
 from gemel.cli.embed import embed
@@ -24,16 +23,9 @@ app = typer.Typer(
 )
 
 
-def _classify() -> Any:
-    import gemel
-
-    return gemel.classify
-
-
-def _import_official() -> Any:
-    import gemel
-
-    return gemel.import_official
+def _front(name: str) -> Functions:
+    """Return the options of a function of the front door, which is imported when the command runs."""
+    return lambda words: [getattr(gemel, name)]
 
 
 def _formats() -> str:
@@ -51,18 +43,18 @@ def _is_format(text: str) -> None:
 def _is_method(text: str) -> None:
     from gemel.methods import find
 
-    find(text)
+    find(text, named=True)
 
 
 RUN = {"run": is_run}
 
 add_raw(app, pretrain, "pretrain", "Learn an encoder, and classes, from images without labels.")
-add(app, resume, checks=RUN)
+add(app, resume, checks=RUN, takes=_front("resume"))
 add(app, evaluate, checks={"run": is_network}, takes=options_of, explain=explain)
-add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz")})
-add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=lambda words: [_classify()])
+add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz")}, takes=_front("embed"))
+add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=_front("classify"))
 add(app, report)
-add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=lambda words: [_import_official()])
+add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=_front("import_official"))
 add(app, export, checks=RUN | {"format": _is_format}, explain=_formats)
 add(app, compare, checks={"out": ends_in(".md", ".html", ".csv")})
 add_raw(app, study, "study", "Make a named set of runs and its table.")

@@ -1,23 +1,23 @@
 """gemel embed."""
 
 from pathlib import Path
+from typing import Any
 
 from gemel.cli.tables import write_table
 from gemel.launcher import launched
 
 
-def embed(run: str, images: str | None = None, *, out: str, method: str | None = None) -> None:
+def embed(run: str, images: str | None = None, *, out: str, **options: Any) -> None:
     """Write the features of images: one row per image, path and vector.
 
     Args:
         run: folder of a run
         images: folder, text file of paths, or name of a dataset; left out: the run's own images
         out: F.parquet or F.npz
-        method: the Python file of the run's own method, which is run only if it is named here
     """
     import gemel
 
-    table = gemel.embed(run, images, method=method, quiet=False)
+    table = gemel.embed(run, images, quiet=False, **options)
     if launched().rank != 0:
         return
     write_table(table, Path(out))

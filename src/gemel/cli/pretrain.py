@@ -1,5 +1,7 @@
 """gemel pretrain and gemel resume."""
 
+from typing import Any
+
 import typer
 
 from gemel.cli.arguments import asks_help, option_lines
@@ -23,16 +25,15 @@ def pretrain(context: typer.Context) -> None:
         print(f"run folder: {prepared.claim.path} (not made)\n\n{render(prepared.settings.model_dump())}", end="")
 
 
-def resume(run: str, *, method: str | None = None) -> None:
+def resume(run: str, **options: Any) -> None:
     """Continue an interrupted run to the same end, bit for bit.
 
     Args:
         run: folder of a run
-        method: the Python file of the run's own method, which is run only if it is named here
     """
     import gemel
 
-    gemel.resume(run, method=method)
+    gemel.resume(run, **options)
 
 
 def _help() -> str:

@@ -19,7 +19,7 @@ from gemel.evaluations.features import printed
 from gemel.evaluations.networks import is_library, open_subject, say_without_method
 from gemel.evaluations.splits import kept_apart, match_labels
 from gemel.runs.run import Run
-from gemel.settings.schema import convert, mistakes_in, schema_of
+from gemel.settings.schema import schema_of
 
 
 def evaluate(
@@ -32,11 +32,10 @@ def evaluate(
     quiet: bool,
     options: dict[str, Any],
 ) -> Result:
-    """Do what `gemel.evaluate` does; see there. Options are those of `open_subject` and of the protocol."""
-    of_subject = ("network", "network_seed", "out", "weights", "size", "method")
+    """Do what `gemel.evaluate` does; see there. Options are those of `open_subject` and of the protocol, checked."""
+    of_subject = schema_of(open_subject).model_fields
     evaluation = evaluations.make(protocol, {key: value for key, value in options.items() if key not in of_subject})
-    chosen = _checked({key: value for key, value in options.items() if key in of_subject})
-    subject = open_subject(words, **chosen)
+    subject = open_subject(words, **{key: value for key, value in options.items() if key in of_subject})
     say_without_method(subject, quiet)
     source, tested, given = NO_IMAGES, None, "own"
     if evaluation.takes_images:
@@ -156,12 +155,3 @@ def images_of(run: Run | None, images: Images | None, labels: Labels | None) -> 
         raise UserError(f"name the images: {run.path} was imported from {imported}, and learned from none of yours")
     labels = run.settings["labels"] if labels is None else labels
     return decoded(open_source(run.settings["images"], labels=labels), run.settings)
-
-
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options of `open_subject` in their types."""
-    schema = schema_of(open_subject)
-    mistakes = mistakes_in(options, schema.model_fields, lambda key: f"--{key.replace('_', '-')}", title="evaluate")
-    if mistakes:
-        raise UserError(*mistakes)
-    return {key: value for key, value in convert(schema, options, "evaluate").items() if key in options}
