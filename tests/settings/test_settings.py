@@ -1,7 +1,8 @@
 """One checker behind three doors: layers, messages, and the same run again from run.yaml."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
@@ -11,19 +12,22 @@ from pydantic import Field, PositiveInt
 
 from gemel.errors import UserError
 from gemel.settings.recipes import OPTIMIZERS, VIEWS
-from gemel.settings.schema import convert, describe, mistakes_in, plain, schema_of
+from gemel.settings.schema import checked, convert, describe, mistakes_in, plain, schema_of
 from gemel.settings.tree import (
     Launch,
     Layer,
     Settings,
     common_mistakes,
+    in_force,
     layer_of_call,
     layer_of_file,
     layer_of_flags,
     merge,
     nest,
     render,
+    written_out,
 )
+from gemel.settings.view_presets import VIEW_FAMILIES
 
 METHODS = ["barlow_twins", "twist"]
 
@@ -109,6 +113,123 @@ def test_later_layers_win_and_a_new_name_starts_afresh() -> None:
 
 def test_classes_have_one_place() -> None:
     assert nest({"method": "twist", "method.classes": 7}) == {"method": {"name": "twist"}, "classes": 7}
+
+
+@pytest.mark.parametrize(
+    ("words", "twice"),
+    [
+        ("--epochs 3 --epochs 5", "--epochs is given twice: 3 and 5"),
+        ("--batch-size 3 --batch_size 5", "--batch-size is given twice: 3 and 5"),
+        ("photos --images others", "--images is given twice: others and photos"),
+        ("--optimizer.lr 1 --optimizer.lr=2", "--optimizer.lr is given twice: 1 and 2"),
+        ("--method twist --method barlow_twins", "--method.name is given twice: twist and barlow_twins"),
+        ("--method twist/small --method.recipe resnet50", "--method.recipe is given twice: small and resnet50"),
+        ("--classes 3 --method.classes 4", "--classes is given twice: 3 and 4"),
+        ("--overwrite --no-overwrite", "--overwrite is given twice: True and no"),
+    ],
+)
+def test_nothing_given_twice_is_lost(words: str, twice: str) -> None:
+    assert layer_of_flags(words.split(), ["images"], Settings, Launch).mistakes == (twice,)
+
+
+def test_a_key_and_its_other_spelling_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("classes: 3\nmethod: {name: twist, classes: 4}\nviews.flip: 0.1\nviews: {flip: 0.2}\n")
+    first, second = layer_of_file(str(file)).mistakes
+    assert "classes in" in first
+    assert first.endswith("is given twice: 3 and 4")
+    assert second.endswith("is given twice: 0.1 and 0.2")
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("--overwrite photos", {"overwrite": True, "images": "photos"}),
+        ("--overwrite no photos", {"overwrite": "no", "images": "photos"}),
+        ("--no-overwrite photos", {"overwrite": "no", "images": "photos"}),
+        ("--overwrite=no photos", {"overwrite": "no", "images": "photos"}),
+        ("--views.gray_first photos", {"views": {"gray_first": True}, "images": "photos"}),
+        ("--no-views.gray_first photos", {"views": {"gray_first": "no"}, "images": "photos"}),
+        ("--method.teacher --epochs 3", {"method": {"teacher": True}, "epochs": "3"}),
+        ("--no-method.teacher photos", {"method": {"teacher": "no"}, "images": "photos"}),
+        ("-- --photos", {"images": "--photos"}),
+    ],
+)
+def test_switches_take_no_word_that_is_not_theirs(words: str, values: dict[str, Any]) -> None:
+    layer = flags(words)
+    assert layer.values == values
+    assert common_mistakes(layer, METHODS) == []
+
+
+def test_a_yes_is_no_number(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: yes\nlabels: no\noptimizer: {name: sgd, lr: on}\n")
+    told = common_mistakes(layer_of_file(str(file)), METHODS)
+    assert [one.partition(" ")[0] for one in told] == ["epochs", "labels", "optimizer.lr"]
+    assert all("needs a value" in one for one in told)
+
+
+def test_a_flag_is_repeated_for_each_value_of_a_list() -> None:
+    def command(*, rename: Sequence[str] = (), k: tuple[PositiveInt, ...] = (20,)) -> None: ...
+
+    schema = schema_of(command)
+    layer = layer_of_flags(["--rename", "3=cat, big", "--k", "1,20", "--rename", "4=dog"], [], schema)
+    assert convert(schema, layer.values, "") == {"rename": ["3=cat, big", "4=dog"], "k": (1, 20)}
+
+
+def test_words_for_sections_are_plain_in_other_commands() -> None:
+    def command(*, method: str = "twist") -> None: ...
+
+    layer = layer_of_flags(["a", "b", "--method", "twist/x", "c"], ["runs..."], schema_of(command))
+    assert layer.values == {"runs": ["a", "b", "c"], "method": "twist/x"}
+
+
+TWIST = {"method": {"name": "twist"}}
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "merged", "dropped"),
+    [
+        ({"method.alpha": 1.7}, {"method": "twist"}, {"method": {"name": "twist", "alpha": 1.7}}, []),
+        ({"method.alpha": 1.7}, {"method": "mine.py"}, {"method": {"name": "mine.py"}}, ["method.alpha"]),
+        ({"method": "mine.py", "method.alpha": 1.7}, {"method": "twist"}, TWIST, ["method.alpha"]),
+        ({"method": "mine.py", "classes": 9}, {"method": "twist"}, TWIST, ["classes"]),
+        ({"backbone.stem": "small"}, {"backbone": "x"}, TWIST | {"backbone": {"stem": "small", "name": "x"}}, []),
+        ({"backbone": "y", "backbone.stem": "small"}, {"backbone": "x"}, TWIST | {"backbone": {"name": "x"}},
+         ["backbone.stem"]),
+        ({"then.optimizer": "sgd", "then.optimizer.lr": 1}, {"then.optimizer": "lars"},
+         TWIST | {"then": {"optimizer": {"name": "lars"}}}, ["then.optimizer.lr"]),
+        ({"views.flip": 0}, {"views.name": "byol"}, TWIST | {"views": {"flip": 0, "name": "byol"}}, []),
+        ({"views": "dino", "views.flip": 0}, {"views": "byol"}, TWIST | {"views": {"name": "byol"}}, ["views.flip"]),
+    ],
+)  # fmt: skip
+def test_options_belong_to_the_name_in_force(
+    lower: dict[str, Any], upper: dict[str, Any], merged: dict[str, Any], dropped: list[str]
+) -> None:
+    layers, said = in_force(TWIST, [layer_of_call(lower), layer_of_call(upper)])
+    assert merge(TWIST, *(layer.values for layer in layers)) == merged
+    assert [keys for keys, _ in said] == dropped
+
+
+def test_of_a_papers_views_what_is_given_beside_the_name_wins() -> None:
+    views = written_out({"views": {"name": "simclr", "flip": 0.1}, "then": {"views": {"name": "byol"}}})
+    assert views["views"] == {**VIEW_FAMILIES["simclr"].model_dump(), "flip": 0.1}
+    assert views["then"]["views"] == VIEW_FAMILIES["byol"].model_dump()
+
+
+def test_a_call_is_checked_as_flags_are() -> None:
+    @checked
+    def command(run: str, *, top: PositiveInt = 3, naming: Literal["one", "two"] = "one") -> tuple[str, int, str]:
+        return run, top, naming
+
+    assert command(run="a", top="4") == ("a", 4, "one")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError) as caught:
+        command("a", tpo=3, top=0, naming="three")  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert caught.value.mistakes == (
+        "tpo is not an option of command; did you mean top?",
+        "top must be greater than 0, not 0",
+        "naming must be 'one' or 'two', not three",
+    )
 
 
 def test_numbers_are_read_leniently(tmp_path: Path) -> None:
