@@ -59,7 +59,7 @@ class Decoding(NamedTuple):
             UserError: white is not greater than black.
         """
         if self.white is not None and self.white <= (self.black or 0):
-            raise UserError(f"white {self.white:g} must be greater than black {self.black or 0:g}; give another --white")
+            raise UserError(f"white {self.white:g} must be greater than black {self.black or 0:g}; change one of them")
         return self
 
 
