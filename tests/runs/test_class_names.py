@@ -122,7 +122,7 @@ def test_command_folders_and_report(run: gemel.Run, photos: Path, tmp_path: Path
         ({"rename": ["x=cat", "-1=dog"]}, "'x' is not the number of a class"),
         ({"rename": ["11=cat"]}, "class 11 was named; there are classes 0 to 9"),
         ({"rename": ["1=" + "a" * 101]}, "must have 1 to 100 characters"),
-        ({"naming": "best"}, "there are one_to_one, majority"),
+        ({"naming": "best"}, "must be .one_to_one. or .majority., not best"),
     ],
 )
 def test_mistakes(words: dict[str, object], told: str, run: gemel.Run) -> None:
