@@ -1,5 +1,6 @@
 """timm's networks, by their names; the only file that imports timm."""
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Annotated, Any, Literal
 
@@ -67,13 +68,13 @@ def timm_backbone(
         words = f"--backbone.image_size is for networks that are made for one size, which {name} is not"
         raise UserError(f"{words}; --image-size sets that of the images")
     side = size or image_size or _own_size(name)
-    options["pretrained"] = False
-    others = (one for one in (*near(side)[:3], _own_size(name)) if create(options, one, image_size)[0])
-    works = next(others, None)
-    raise UserError(
-        f"{name} takes no images of {side} pixels ({found[1]}); choose "
-        + (f"{works} pixels" if works else "another network")
-    )
+    raise UserError(f"{name} takes no images of {side} pixels ({found[1]}); choose {_what_works(name, side, create)}")
+
+
+def _what_works(name: str, side: int, create: Callable[..., Any]) -> str:
+    sizes = (*near(side)[:3], _own_size(name))
+    plain = {"num_classes": 0, "pretrained": False}
+    return next((f"{one} pixels" for one in sizes if create(plain, one, None)[0]), "another network")
 
 
 def _created(

@@ -81,16 +81,7 @@ def fit(
         raise UserError(f"{len(fitting.lr)} rates for a network that is fitted; give one --lr")
     classes, plan = classes_of(images, list(judged.values())), Plan.of(images, fitting, facts, seed=seed)
     judges = {name: Judge(one, facts) for name, one in judged.items()}
-    question = {
-        "network": hash_of_tensors(network.state_dict()),
-        "facts": dict(facts),
-        "fitting": fitting.model_dump(),
-        "images": hash_of_images(images),
-        "tests": {name: hash_of_images(one) for name, one in judged.items()},
-        "seed": seed,
-        "precision": precision,
-        "processes": world_size(),
-    }
+    question = _question(network, facts, fitting, images, judged) | {"seed": seed, "precision": precision}
     kind = Frozen if fitting.backbone_lr is None else Trained
     try:
         with preserved():
@@ -99,6 +90,20 @@ def fit(
             return Fitted(network, task.heads.cpu().linear, task.history, task.facts() | {"precision": precision})
     finally:
         network.cpu().eval()
+
+
+def _question(
+    network: nn.Module, facts: Mapping[str, Any], fitting: Fitting, images: Labelled, tests: Mapping[str, Labelled]
+) -> dict[str, Any]:
+    """What the outcome depends on: another question never continues from the same state."""
+    return {
+        "network": hash_of_tensors(network.state_dict()),
+        "facts": dict(facts),
+        "fitting": fitting.model_dump(),
+        "images": hash_of_images(images),
+        "tests": {name: hash_of_images(one) for name, one in tests.items()},
+        "processes": world_size(),
+    }
 
 
 def summary(epochs: list[dict[str, float]]) -> dict[str, float]:
