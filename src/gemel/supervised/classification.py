@@ -88,22 +88,19 @@ class Classification(ABC):
         self._normalise = Normalise(facts["mean"], facts["std"]).to(device())
         self.width = _width(self.backbone, plan.size)
         self.heads = Heads(len(fitting.lr), self.width, classes, plan.seed).to(device())
-        self.optimizer = _optimizer(fitting, self.groups())
+        self.optimizer = _optimizer(fitting, self.heads, self.backbone)
         self.history: History = {}
         self.rejected: dict[int, str] = {}
-
-    @abstractmethod
-    def groups(self) -> list[list[nn.Parameter]]:
-        """Return the parameters that share a rate: those of each head, then those of a network that is fitted."""
 
     @abstractmethod
     def inputs(self, views: Tensor) -> Tensor:
         """Return what `network` takes for this process's views (b, 3, S, S) uint8."""
 
     @property
-    @abstractmethod
     def guarded(self) -> nn.Module:
-        """What must be finite in a state."""
+        """What must be finite in a state: heads, of which one may diverge beside others, and a fitted network."""
+        finite = [one for one in self.heads.linear if bool(one.weight.isfinite().all() & one.bias.isfinite().all())]
+        return nn.ModuleList([*(finite or self.heads.linear), *([] if self.frozen else [self.backbone])])
 
     @property
     def step(self) -> int:
@@ -220,16 +217,6 @@ class Frozen(Classification):
         self.network = self.heads
         self.not_finite = torch.zeros((), dtype=torch.bool, device=device())
 
-    @property
-    def guarded(self) -> nn.Module:
-        """The heads that are finite: one may diverge beside others; all of them where all have diverged."""
-        finite = [one for one in self.heads.linear if bool(one.weight.isfinite().all() & one.bias.isfinite().all())]
-        return nn.ModuleList(finite or self.heads.linear)
-
-    def groups(self) -> list[list[nn.Parameter]]:
-        """Return those of each head."""
-        return [list(layer.parameters()) for layer in self.heads.layers]
-
     def inputs(self, views: Tensor) -> Tensor:
         """Return the features; a process without a row of the batch spares the network."""
         if not len(views):
@@ -265,15 +252,6 @@ class Trained(Classification):
             synchronise(self.backbone)
         self.network = nn.Sequential(self.backbone.requires_grad_(True), self.heads).train()
 
-    @property
-    def guarded(self) -> nn.Module:
-        """The network and the head."""
-        return self.network
-
-    def groups(self) -> list[list[nn.Parameter]]:
-        """Return those of the head, those of the network."""
-        return [list(self.heads.parameters()), list(self.backbone.parameters())]
-
     def inputs(self, views: Tensor) -> Tensor:
         """Return normalised images; a stand-in, which `loss` drops, for a process without a row of the batch.
 
@@ -300,9 +278,10 @@ def _width(network: nn.Module, size: int) -> int:
     return features.shape[1]
 
 
-def _optimizer(row: Fitting, parameters: list[list[nn.Parameter]]) -> Optimizer:
-    rates = row.lr if row.backbone_lr is None else (*row.lr, row.backbone_lr)
-    groups = [{"params": part, "base_lr": rate * row.scale} for part, rate in zip(parameters, rates, strict=True)]
+def _optimizer(row: Fitting, heads: Heads, backbone: nn.Module) -> Optimizer:
+    rates: list[tuple[nn.Module, float]] = list(zip(heads.layers, row.lr, strict=True))
+    rates += [] if row.backbone_lr is None else [(backbone, row.backbone_lr)]
+    groups = [{"params": list(part.parameters()), "base_lr": rate * row.scale} for part, rate in rates]
     if row.optimizer == "larc":
         return Lars(groups, 0.0, momentum=row.momentum, weight_decay=row.weight_decay)
     return SGD(groups, 0.0, momentum=row.momentum, nesterov=row.nesterov, weight_decay=row.weight_decay)
