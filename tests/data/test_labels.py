@@ -91,7 +91,9 @@ def test_mistakes_in_labels() -> None:
     table.write_text("path,label\n1.jpg,a\n" + "".join(f"x{number}.jpg,a\n" for number in range(7)))
     message = mistake("photos", labels="labels.csv")
     assert "7 of the 8 paths" in message
-    assert "x0.jpg; x1.jpg; x2.jpg; x3.jpg; x4.jpg ..." in message
+    assert "x0.jpg; x1.jpg; x2.jpg; x3.jpg; x4.jpg ...; write" in message
+    table.write_text("path,label\nsub\\1.jpg,a\n")
+    assert "sub\\1.jpg (\\ was tried as / too)" in mistake("photos", labels="labels.csv")
     table.write_text("file,class\n1.jpg,a\n")
     assert "'file,class'; the header must be path,label" in mistake("photos", labels="labels.csv")
     table.write_text("")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import write_photos
 from gemel.data.sources import open_source
@@ -65,3 +66,23 @@ def test_a_subset_is_a_source(photos: Path) -> None:
     assert part.subset(np.array([0])).path(0) == source.path(7)
     part.rename_labels(["b", "a"])
     assert source.label_names == ["a", "b"], "the whole is as it was"
+
+
+def test_copies_of_one_image_stay_on_one_side(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path, 40)
+    for path in paths:
+        for number in range(3):
+            shutil.copyfile(path, path.with_name(f"{path.stem}-copy-{number}.jpg"))
+    source = open_source(tmp_path, labels="folders")
+    train, test = ({source.key(index)[:-4].split("-")[0] for index in part} for part in hold_out(source))
+    assert (len(train), len(test)) == (32, 8)
+    assert not train & test
+
+
+def test_copies_alone_are_still_split(tmp_path: Path) -> None:
+    for name, colour in (("a", 0), ("b", 200)):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            Image.new("L", (8, 8), colour).save(tmp_path / name / f"{number}.png")
+    train, test = hold_out(open_source(tmp_path, labels="folders"))
+    assert (len(train), len(test)) == (16, 4)

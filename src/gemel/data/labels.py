@@ -61,10 +61,11 @@ def by_table(file: str, paths: Iterable[str], folders: Sequence[str]) -> Labelle
         ]
         strangers = sorted(left.difference(found))
         if strangers and None in found:
+            slashes = " (\\ was tried as / too)" if any("\\" in path for path in strangers) else ""
             raise UserError(
                 f"{len(strangers)} of the {len(rows)} paths in {printable(file)} belong to no image: "
-                f"{shortened(strangers)}; write paths relative to the folder of images, to the working folder or to "
-                "the table, or in full"
+                f"{shortened(strangers)}{slashes}; write paths relative to the folder of images, to the working folder "
+                "or to the table, or in full"
             )
     labels = ["" if row is None else rows[row] for row in found]
     if all(label in UNKNOWN for label in labels):

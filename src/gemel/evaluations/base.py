@@ -18,6 +18,9 @@ from gemel.runs.run import write_text
 LIBRARIES = ("timm", "torchvision")
 """whose networks are judged by `LIBRARY:NAME`"""
 
+HASHED = ("options", "fingerprints")
+"""options of the protocol as they were asked for, and which images they are: beside the settings in a result's file"""
+
 Progress = Callable[[int, int], None]
 """(done, of how many) after each batch or step"""
 
@@ -51,18 +54,19 @@ class Result(NamedTuple):
     name: str
     metrics: dict[str, float]
     asked: dict[str, Any]
-    """the question: data, network, options of the protocol"""
+    """the question: data, network, and `HASHED`"""
     found: dict[str, Any]
     """every default in force, and what came out beside the metrics: counts, the best epoch, the chosen rate"""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was asked, and what was found; where a protocol says otherwise, it is right."""
-        return self.asked | self.found
+        """What was asked, and what was found, which tells every option too."""
+        return {key: value for key, value in self.asked.items() if key not in HASHED} | self.found
 
     def as_json(self) -> dict[str, Any]:
         """Return what evaluations/PROTOCOL-HASH.json holds."""
-        return {"protocol": self.name, "metrics": self.metrics, "settings": self.settings}
+        question = {key: self.asked[key] for key in HASHED if key in self.asked}
+        return {"protocol": self.name, "metrics": self.metrics, "settings": self.settings} | question
 
     @property
     def file_name(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemel.data.sources import Source
-from gemel.data.sources.identity import first_listed, shared
+from gemel.data.sources.identity import first_listed, groups, shared
 from gemel.errors import UserError
 from gemel.text_files import composed, shortened
 
@@ -21,7 +21,8 @@ def hold_out(source: Source, share: float = 0.2) -> tuple[NDArray[np.int64], NDA
 
     In each class the images whose path has the smallest hash are held out: `share` of them, rounded, at least one
     where the class has two, never all. An image stays on its side when others come or go, but at the border, and in
-    whatever order they are listed. Without labels all images are one class.
+    whatever order they are listed. Copies of one image stay on one side, where the class has others. Without labels
+    all images are one class.
 
     Args:
         source: the images; paths count from the folder, so that the folder may be moved.
@@ -32,11 +33,15 @@ def hold_out(source: Source, share: float = 0.2) -> tuple[NDArray[np.int64], NDA
     """
     labels = np.zeros(len(source), np.int64) if source.labels is None else source.labels
     hashes = np.array([_hash(source.key(index)) for index in range(len(source))], np.uint64)
+    least, same = np.full(len(source), np.iinfo(np.uint64).max, np.uint64), groups(source)
+    np.minimum.at(least, same, hashes)
+    hashes = least[same]  # of copies the smallest
     held: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for label in np.unique(labels[labels >= 0]):
         indices = np.flatnonzero(labels == label)
         count = min(max(round(share * len(indices)), 1 if share > 0 else 0), len(indices) - 1)
-        held.append(indices[np.argsort(hashes[indices], kind="stable")][:count])
+        ordered = indices[np.argsort(hashes[indices], kind="stable")]
+        held.append(ordered[: _border(hashes[ordered], count)])
     test = np.sort(np.concatenate(held))
     return np.setdiff1d(np.flatnonzero(labels >= 0), test), test
 
@@ -90,6 +95,14 @@ def match_labels(train: Source, test: Source, *, any_class: bool) -> None:
             "images out"
         )
     test.rename_labels([*train.label_names, *(name for name in strangers if name not in train.label_names)])
+
+
+def _border(ordered: NDArray[np.uint64], count: int) -> int:
+    """The count, moved to where the sorted values change, if they do."""
+    if not 0 < count < len(ordered):
+        return count
+    first, last = (int(np.searchsorted(ordered, ordered[count], side)) for side in ("left", "right"))
+    return first if first > 0 else last if last < len(ordered) else count
 
 
 def _once(source: Source, counts: dict[str, int]) -> Source:

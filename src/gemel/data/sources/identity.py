@@ -1,19 +1,21 @@
 """Which image is it? The one answer for caches, resumed runs, splits and evaluations.
 
-Within a source an image is its file: links, hard links and a path that is listed twice are one image. Between two
-sources a copy, byte for byte, is the same image too.
+An image is its file: links, hard links and a path that is listed twice are one image. Where images to fit on and to be
+judged by are kept apart, a copy, byte for byte, is the same image too.
 """
 
 # as in folder.py: a name need not be text
 # ruff: noqa: PTH116, PTH123
 import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gemel.data.sources.base import Source
+from gemel.data.sources.parts import Joined
 from gemel.hashing import hash_of
 
 SIZES = 100_000
@@ -52,21 +54,29 @@ def first_listed(source: Source) -> NDArray[np.int64]:
     return np.sort(np.unique(_identities(source), return_index=True)[1])
 
 
+def groups(source: Source) -> NDArray[np.int64]:
+    """Return for each image, (N,), the first index of the same image: of the same file, or of a copy of it.
+
+    Of more than `COMPARED` images the contents are not compared.
+    """
+    _, first, inverse = np.unique(_identities(source), return_index=True, return_inverse=True)
+    found = first[inverse]
+    if len(first) > COMPARED:
+        return found
+    marks: dict[int, tuple[Hashable, ...]] = dict.fromkeys(np.sort(first).tolist(), ())
+    for mark in (_size, _middle, _content):  # few images are read as a whole
+        marks = {index: (*known, mark(source, index)) for index, known in marks.items()}
+        counts = Counter(marks.values())
+        marks = {index: known for index, known in marks.items() if counts[known] > 1}
+    originals: dict[tuple[Hashable, ...], int] = {}
+    copies = {index: originals.setdefault(known, index) for index, known in marks.items()}
+    return np.array([copies.get(index, index) for index in found.tolist()], np.int64)
+
+
 def shared(source: Source, other: Source) -> NDArray[np.bool_]:
     """Return which images of `source`, (N,), are in `other` too: the same files, or copies of them."""
-    found = np.isin(_identities(source), _identities(other))
-    own, others = np.flatnonzero(~found).tolist(), list(range(len(other)))
-    marks: tuple[Callable[[Source, int], Hashable], ...] = (_size, _middle, _content)
-    for mark in marks:
-        if mark is not _size and len(own) + len(others) > COMPARED:
-            return found
-        own_marks = [mark(source, index) for index in own]
-        other_marks = [mark(other, index) for index in others]
-        both = set(own_marks).intersection(other_marks)
-        own = [index for index, value in zip(own, own_marks, strict=True) if value in both]
-        others = [index for index, value in zip(others, other_marks, strict=True) if value in both]
-    found[own] = True
-    return found
+    both = groups(Joined(source, other))
+    return np.isin(both[: len(source)], both[len(source) :])
 
 
 def _identities(source: Source) -> NDArray[np.int64]:
@@ -93,11 +103,11 @@ def _middle(source: Source, index: int) -> bytes:
     file = source.file(index)
     if file is None:
         data = _bytes(source, index)
-        return data[len(data) // 2 :][:_BLOCK]
+        return hashlib.sha256(data[len(data) // 2 :][:_BLOCK]).digest()
     try:
         with open(file, "rb") as opened:
             opened.seek(os.fstat(opened.fileno()).st_size // 2)
-            return opened.read(_BLOCK)
+            return hashlib.sha256(opened.read(_BLOCK)).digest()
     except OSError:
         return os.fsencode(file)  # like no other
 
