@@ -1,1 +1,1 @@
-"""From a place in a data set to a batch of views: sources, decode, views, augment, batches."""
+"""From an index in a dataset to a batch of views: sources, decode, views, augment, batches."""

@@ -35,7 +35,7 @@ _JUST_NOW = 100_000_000  # ns; a folder changed within a tick of the file system
 
 
 class Paths(Sequence[bytes]):
-    """A million paths in one piece of memory: cheap to hold, to pickle and to share with forked workers.
+    """Paths in one piece of memory: a million of them are cheap to hold, to pickle and to send to workers.
 
     Args:
         blob: all paths, one behind the other.
@@ -48,7 +48,7 @@ class Paths(Sequence[bytes]):
 
     @classmethod
     def of(cls, paths: Sequence[bytes]) -> "Paths":
-        """The table of these paths, in this order."""
+        """Return the table of these paths, in this order."""
         return cls(b"".join(paths), np.cumsum(np.fromiter(map(len, paths), np.int64, len(paths)), dtype=np.int64))
 
     def __len__(self) -> int:
@@ -84,17 +84,17 @@ class Listing(NamedTuple):
 
 
 def list_images(folder: str, *, rescan: bool = False) -> Listing:
-    """All images in a folder and below, sorted by path, so that the order never depends on the file system.
+    """List all images in a folder and below, sorted by path: the order never depends on the file system.
 
     Links to folders are followed; a folder is read once however many ways lead to it, and under its own name
     rather than a link's. Links to images that are listed themselves, folders of gemel's runs, names that start with a
-    dot and `lost+found` are left out. A large listing is kept in
-    the user's cache folder and used again as long as no folder has changed: only the folders are asked, so a
-    file that was rewritten in place goes unnoticed, which does not alter the listing.
+    dot and `lost+found` are left out. A large listing is kept in the user's cache folder and used again as long as no
+    folder has changed: files are not asked, so one that was rewritten in place goes unnoticed, which does not alter
+    the listing.
 
     Args:
         folder: the folder, absolute.
-        rescan: list anew and renew the cache.
+        rescan: list again and renew the cache.
 
     Raises:
         UserError: a folder may not be read.
@@ -113,15 +113,15 @@ def list_images(folder: str, *, rescan: bool = False) -> Listing:
 
 
 def cache_folder() -> Path | None:
-    """gemel's folder in the user's cache ($XDG_CACHE_HOME or ~/.cache), existing or not; None without a home."""
-    place = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(place):  # the XDG specification says: ignore relative ones
-        place = os.path.expanduser("~/.cache")
-    return Path(place, "gemel") if os.path.isabs(place) else None
+    """Return gemel's folder in the user's cache ($XDG_CACHE_HOME or ~/.cache), existing or not; None without a home."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(folder):  # the XDG specification says: ignore relative ones
+        folder = os.path.expanduser("~/.cache")
+    return Path(folder, "gemel") if os.path.isabs(folder) else None
 
 
 def printable(path: str) -> str:
-    r"""A path that every table and terminal can take: bytes of a name that are not UTF-8 become `\udcXX`.
+    r"""Return a path that every table and terminal can take: bytes of a name that are not UTF-8 become `\udcXX`.
 
     >>> printable("\udcfcber.jpg")
     '\\udcfcber.jpg'
@@ -226,8 +226,8 @@ def _walk(root: bytes) -> Listing:
 
 
 def _cache_file(root: bytes) -> Path | None:
-    place = cache_folder()
-    return place and place / "listings" / f"{hashlib.sha256(root).hexdigest()[:32]}.listing"
+    folder = cache_folder()
+    return folder and folder / "listings" / f"{hashlib.sha256(root).hexdigest()[:32]}.listing"
 
 
 def _remember(file: Path, root: bytes, listing: Listing) -> None:
@@ -260,7 +260,7 @@ def _remember(file: Path, root: bytes, listing: Listing) -> None:
 
 
 def _recall(file: Path, root: bytes) -> Listing | None:
-    """The cached listing if it is whole and no folder has changed since."""
+    """Return the cached listing if it is whole and no folder has changed since."""
     try:
         stored = file.read_bytes()
     except OSError:
