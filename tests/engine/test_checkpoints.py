@@ -69,7 +69,7 @@ def test_a_backbone_is_loaded_as_it_was(name: str, options: dict[str, Any], run:
         '{"name": "resnet18"}',
         "[1]",
         '{"name": 3, "options": {}, "width": 1, "size": 32, "mean": [0], "std": [1], "views": "photo"}',
-        '{"name": "resnet18", "options": {"depth": 9}, "width": 1, "size": 32, "mean": [0], "std": [1], "views": "glyph"}',
+        '{"name": "convnet", "options": {"depth": 9}, "width": 1, "size": 32, "mean": [], "std": [], "views": "glyph"}',
         '{"name": "no_net", "options": {}, "width": 512, "size": 32, "mean": [0], "std": [1], "views": "photo"}',
     ],
 )
