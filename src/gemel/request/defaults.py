@@ -343,7 +343,9 @@ def _classes(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: 
     if not adapted:
         default = schema_of(find(given["method"]["name"])).model_fields["classes"].default
         own = "classes" in recipe.method
-        return [Choice("classes", recipe.method.get("classes", default), "as the recipe" if own else "the default")]
+        return [
+            Choice("classes", recipe.method.get("classes", default), "as the recipe" if own else "the method's default")
+        ]
     wanted, (low, high) = round(sqrt(facts.images / 2)), CLASSES
     bound = f", {wanted}; at least {low}" if wanted < low else f", {wanted}; at most {high}" if wanted > high else ""
     reason = f"√(n / 2) for {facts.images} images{bound}, a rule of thumb; say it if you know better"
