@@ -3,11 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
-from typing import Any
 
 import numpy as np
 import pytest
@@ -267,16 +265,6 @@ def test_several_processes_equal_one(tmp_path: Path) -> None:
     for rows, _ in seen:
         torch.testing.assert_close(rows, alone.features, rtol=1e-6, atol=1e-6)
     assert [images for _, images in seen] == [899, 898], "each image once"
-
-
-def test_printed_tells_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clock: Iterator[float] = iter([0.0, 1.0, 6.0, 21.0])
-    monkeypatch.setattr(features, "monotonic", lambda: next(clock))
-    tell: Any = features.printed(False)
-    for done in (100, 200, 300):
-        tell(done, 500)
-    assert capsys.readouterr().err == "300 of 500, 20 s left\n"
-    assert features.printed(True) is None
 
 
 def test_facts_of_the_entry(tmp_path: Path) -> None:

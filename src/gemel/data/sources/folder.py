@@ -31,6 +31,7 @@ class FileSource(Source):
         super().__init__(name)
         self._shown = os.fsencode(shown)
         self._root = os.fsencode(root)
+        self._real = os.path.realpath(self._root)
         self._paths = paths
 
     def __len__(self) -> int:
@@ -65,7 +66,7 @@ class FileSource(Source):
 
     def version(self, index: int) -> bytes:
         """Return path, size and times; the system sets the time of the last change, and no archive can restore it."""
-        path = os.path.join(self._root, self._paths[index])
+        path = os.path.join(self._real, self._paths[index])
         try:
             state = os.stat(path)
         except OSError as error:
