@@ -3,8 +3,8 @@
     python benchmarks/beside_lightly.py gemel --steps 20 [--folder JPEGS]
 
 Both: ResNet-18, a projector of three layers, LARS, float32; gemel's loop, and Lightning's trainer for lightly. Views
-are random tensors, of uint8 for gemel, which normalises them in the step, and floats for lightly; or drawn from a folder
-of images by each library's own loader, BYOL's pair. images_per_second: over the steps after the first few; peak_gb:
+are random tensors, of uint8 for gemel, which normalises them in the step, and floats for lightly; or drawn from files
+by each library's own loader, BYOL's pair. images_per_second: over the steps after the first few; peak_gb:
 resident memory at its highest (Linux). `step.py --only whole|files` runs the sides in turn.
 """
 
