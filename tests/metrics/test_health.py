@@ -15,11 +15,11 @@ WELL = {
 }  # fmt: skip
 
 
-def columns(**last: float | None) -> dict[str, list[float | None]]:
+def columns(first: float = 0.0, **last: float | None) -> dict[str, list[float | None]]:
     """Two measurements, of which the first is worthless, and null between; the loss falls from 0 to -2."""
     table: dict[str, list[float | None]] = {"loss": [-2 * step / STEPS for step in range(STEPS)]}
     for name, value in (WELL | last).items():
-        table[name] = [0.0] + [None] * (STEPS - 3) + [value, None]
+        table[name] = [first] + [None] * (STEPS - 3) + [value, None]
     table |= {name: [value] * STEPS for name, value in last.items() if name == "loss"}
     return table
 
@@ -59,7 +59,7 @@ def test_a_healthy_run() -> None:
         ({"classes_used": 1, "class_entropy": 1.02}, "bad", ["All images land in 1 of 10", "1.02"]),
         ({"classes_used": 2, "class_entropy": 1.2}, "bad", ["Almost all images land in 1 of 10", "1.2"]),
         ({"classes_used": 3, "class_entropy": 2.9}, "warning", ["Only 3 of 10", "2.9"]),
-        ({"classes_per_image": 9.9}, "bad", ["nearly the same probability for each of 10", "9.9"]),
+        ({"classes_per_image": 9.9, "first": 9.9}, "bad", ["nearly the same probability for each of 10", "9.9"]),
         ({"agreement": 0.004}, "warning", ["hardly find each other", "0.4%"]),
         ({"agreement": 0.004, "pairs": 256}, "warning", ["hardly find each other", "chance is 0.4%"]),
         ({"rankme": nan}, "bad", ["rankme is not finite", "diverged"]),
@@ -75,9 +75,16 @@ def test_one_thing_is_wrong(last: dict[str, float], level: str, words: list[str]
 
 def test_uniform_collapse_of_many_classes() -> None:
     """Without TWIST's sharpness 4,096 classes end at an entropy of 8.27 of at most 8.32."""
-    last = {"classes_per_image": exp(8.27), "classes": 4096, "classes_used": 1}
+    last = {"first": exp(8.27), "classes_per_image": exp(8.27), "classes": 4096, "classes_used": 1}
     assert "4096 classes (effective number of classes of one image 3.9e+03)" in only(health(columns(**last))).message
     assert only(health(columns(**(last | {"classes_per_image": 4.5, "classes_used": 4000})))).level == "good"
+
+
+def test_one_uniform_probe_is_no_collapse() -> None:
+    """The first probe of a run sees batch norms that have followed few steps."""
+    assert only(health(columns(classes_per_image=9.99, first=3.0))).level == "good"
+    table = columns() | {"classes_per_image": [None, 9.99, None]}
+    assert only(health(table)).level == "good"
 
 
 def test_a_methods_own_advice_goes_before_the_general_one() -> None:

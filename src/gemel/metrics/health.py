@@ -15,7 +15,7 @@ RANK_COLLAPSED = 2.0
 RANK_SHARE_LOW = 0.02  # of the largest rank possible
 CLASSES_COLLAPSED = 1.5  # effective number of classes
 CLASS_SHARE_LOW = 0.5  # of the classes that could be used
-UNIFORM = 0.98  # of the largest entropy possible
+UNIFORM = 0.99  # of the largest entropy possible
 CHANCES_LOW = 5  # times the agreement that chance gives
 STEPS_TO_FALL = 20  # logged losses before a loss is asked to have fallen
 
@@ -73,7 +73,13 @@ def health(columns: Columns, advice: Mapping[str, str] = {}) -> list[Finding]:
     else:
         measured = {name: value for name, value in last.items() if value is not None and isfinite(value)}
         broken = [name for name, value in last.items() if value is not None and not isfinite(value) and name != "loss"]
-        checks = (_loss(columns), _numbers(broken), _embeddings(measured), _classes(measured), _views(measured))
+        checks = (
+            _loss(columns),
+            _numbers(broken),
+            _embeddings(measured),
+            _classes(measured, columns),
+            _views(measured),
+        )
         found = [finding for findings in checks for finding in findings]
         if not found:
             return [_good(columns, measured)]
@@ -136,11 +142,12 @@ def _low_rank(limit: float, classes: float | None) -> float:
     return min(RANK_SHARE_LOW * limit, limit if classes is None else classes / 2)
 
 
-def _classes(measured: Mapping[str, float]) -> list[Finding]:
+def _classes(measured: Mapping[str, float], columns: Columns) -> list[Finding]:
     classes, used, effective = (measured.get(name) for name in ("classes", "classes_used", "class_entropy"))
     if classes is None or classes < 2:
         return []
-    per_image = measured.get("classes_per_image", 1.0)
+    # of one probe alone it says nothing: batch norms that have seen few steps make the first one uniform too
+    per_image = min(_last_two(columns.get("classes_per_image", ())))
     if log(max(per_image, 1.0)) >= UNIFORM * log(classes):
         message = (
             f"Every image is given nearly the same probability for each of {classes:.0f} classes "
@@ -206,6 +213,12 @@ def _first_and_last_loss(columns: Columns) -> tuple[float, float, int]:
 
 def _last(values: Sequence[float | None]) -> float | None:
     return next((float(value) for value in reversed(values) if value is not None), None)
+
+
+def _last_two(values: Sequence[float | None]) -> list[float]:
+    """Return the last two values that were measured; 0 for one that is missing or not finite."""
+    found = [value if isfinite(value) else 0.0 for value in values if value is not None]
+    return [0.0, *found][-2:]
 
 
 def _of(limit: float | None) -> str:
