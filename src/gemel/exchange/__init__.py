@@ -10,14 +10,14 @@ from gemel.runs.run import Run
 
 
 def available() -> list[str]:
-    """Names of the formats, a file or a package each, read from the folder without importing them."""
+    """Return the names of the formats, a file or a package each, read from the folder without importing them."""
     folder = Path(__file__).parent
     packages = [path.parent.name for path in folder.glob("*/__init__.py")]
     return sorted(packages + [path.stem for path in folder.glob("*.py") if path.stem != "__init__"])
 
 
 def find(name: str) -> Callable[[Run, Path | None], Path]:
-    """The function that writes a run's network in a format, and returns the file.
+    """Return the function that writes a run's network in a format, and returns the file.
 
     Raises:
         UserError: there is no such format.
@@ -29,11 +29,11 @@ def find(name: str) -> Callable[[Run, Path | None], Path]:
     return import_module(f"gemel.exchange.{name}").export
 
 
-def place(run: Run, out: Path | None, name: str, *suffixes: str) -> Path:
-    """Where a format's file goes: `out`, else by its name into the run's folder.
+def output(run: Run, out: Path | None, name: str, *suffixes: str) -> Path:
+    """Return the file to write: `out`, else one of the given name in the run's folder.
 
     Raises:
-        UserError: it has none of the format's endings, or can't be written.
+        UserError: its ending is not one of the format's, or it can't be written.
     """
     path = run.path / name if out is None else out
     check_suffix(path, *suffixes)
@@ -41,7 +41,7 @@ def place(run: Run, out: Path | None, name: str, *suffixes: str) -> Path:
 
 
 def refuse(network: str, library: str, reasons: Sequence[str]) -> UserError:
-    """For a backbone that a library's network of that name does not load; the first few reasons are told."""
+    """Return the error for a backbone that a library's network of that name does not load, with the first reasons."""
     return UserError(
         f"{library} does not load this {network}: {'; '.join(reasons[:3])}; gemel export RUN safetensors writes any "
         "backbone under its own names"

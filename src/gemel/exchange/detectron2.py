@@ -4,7 +4,7 @@ import pickle
 import re
 from pathlib import Path
 
-from gemel.exchange import place
+from gemel.exchange import output
 from gemel.exchange.torchvision import resnet_tensors
 from gemel.runs.run import Run, write_atomically
 
@@ -26,7 +26,7 @@ def export(run: Run, out: Path | None = None) -> Path:
         UserError: the network is no ResNet as torchvision has it.
     """
     tensors = resnet_tensors(run, "Detectron2")
-    path = place(run, out, "detectron2.pkl", ".pkl")
+    path = output(run, out, "detectron2.pkl", ".pkl")
     model = {_renamed(name): value.numpy() for name, value in tensors.items()}
     content = pickle.dumps({"model": model, "__author__": "gemel", "matching_heuristics": True})
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
@@ -34,7 +34,7 @@ def export(run: Run, out: Path | None = None) -> Path:
 
 
 def _renamed(name: str) -> str:
-    """`layer1.0.bn2.weight` is Detectron2's `res2.0.conv2.norm.weight`: stages count from 2, norms belong to layers."""
+    """Return Detectron2's name: `layer1.0.bn2.weight` is `res2.0.conv2.norm.weight`; stages count from 2."""
     found = _STAGE.match(name)
     name = f"res{int(found[1]) + 1}.{name[found.end() :]}" if found else f"stem.{name}"
     name = name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")

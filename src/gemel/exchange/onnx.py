@@ -12,11 +12,11 @@ import torch
 from gemel.backbones.base import Backbone
 from gemel.engine.checkpoints import load_backbone, written
 from gemel.errors import UserError
-from gemel.exchange import place
+from gemel.exchange import output
 from gemel.runs.run import Run, write_atomically
 
 TOLERANCE = 1e-3
-"""of the features' largest, between the graph and the network: what another order of sums may come to"""
+"""allowed difference between graph and network, as a share of the largest feature: sums round in another order"""
 
 
 def export(run: Run, out: Path | None = None) -> Path:
@@ -24,7 +24,7 @@ def export(run: Run, out: Path | None = None) -> Path:
 
     The batch may be of any size; the side is the run's own. The graph's metadata `gemel` holds, as JSON, what
     backbone.json holds: name, width, size, mean, std. onnxruntime's features of random images are compared with the
-    network's before the file is put in its place.
+    network's before the file is written.
 
     Args:
         run: whose backbone it is.
@@ -32,11 +32,11 @@ def export(run: Run, out: Path | None = None) -> Path:
 
     Raises:
         UserError: onnx, onnxscript or onnxruntime is not installed, or the run has no backbone yet.
-        RuntimeError: the graph's features are others.
+        RuntimeError: the graph's features differ from the network's.
     """
     runtime = _runtime()
     facts = run.backbone_facts
-    path = place(run, out, f"{facts['name']}.onnx", ".onnx")
+    path = output(run, out, f"{facts['name']}.onnx", ".onnx")
     with torch.random.fork_rng():
         backbone = load_backbone(run)
     graph = _graph(backbone, int(facts["size"]))

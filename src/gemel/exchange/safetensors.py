@@ -1,4 +1,4 @@
-"""The backbone's tensors under its own library's names, and beside them what a reader has to know."""
+"""The backbone's tensors under its own library's names, and beside them the facts that a reader needs."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from gemel.engine.checkpoints import read_tensors, written
-from gemel.exchange import place
+from gemel.exchange import output
 from gemel.runs.run import Run, write_atomically, write_text
 
 
@@ -21,7 +21,7 @@ def export(run: Run, out: Path | None = None) -> Path:
         UserError: the run has no backbone yet, or the file can't be written.
     """
     facts = run.backbone_facts
-    path = place(run, out, f"{facts['name']}.safetensors", ".safetensors")
+    path = output(run, out, f"{facts['name']}.safetensors", ".safetensors")
     tensors = read_tensors(run.backbone_path)
     write_atomically(path, lambda temporary: written(lambda: save_file(tensors, temporary), path))
     write_text(path.with_suffix(".json"), json.dumps(facts, indent=1))

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from gemel import backbones
 from gemel.engine.checkpoints import differences, read_tensors, written
-from gemel.exchange import place, refuse
+from gemel.exchange import output, refuse
 from gemel.runs.run import Run, write_atomically
 
 
@@ -20,12 +20,12 @@ def export(run: Run, out: Path | None = None) -> Path:
 
     Raises:
         UserError: the network is gemel's own, or timm's one of that name has other tensors (a small stem; a
-            transformer for images of another size, whose places are as many as its patches).
+            transformer for images of another size, which has another number of position embeddings).
     """
     name = str(run.backbone_facts["name"])
     if name in backbones.available():
         raise refuse(name, "timm", ["it is gemel's own network"])
-    path = place(run, out, "timm.safetensors", ".safetensors", ".pth", ".pt")
+    path = output(run, out, "timm.safetensors", ".safetensors", ".pth", ".pt")
     tensors = read_tensors(run.backbone_path)
     with torch.random.fork_rng():
         wrong = differences(backbones.find(name)().network, tensors)

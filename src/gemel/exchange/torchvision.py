@@ -1,4 +1,4 @@
-"""A state dict of torchvision's ResNets: timm, whose networks gemel trains, gives their tensors the same names."""
+"""A state dict of torchvision's ResNets; timm, whose networks gemel trains, names their tensors alike."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torchvision.models import resnet
 
 from gemel.backbones.torchvision import torchvision_backbone
 from gemel.engine.checkpoints import differences, read_tensors, written
-from gemel.exchange import place, refuse
+from gemel.exchange import output, refuse
 from gemel.runs.run import Run, write_atomically
 
 
@@ -24,16 +24,20 @@ def export(run: Run, out: Path | None = None) -> Path:
         UserError: torchvision has no ResNet of that name, or one of other tensors (a small stem).
     """
     tensors = resnet_tensors(run, "torchvision")
-    path = place(run, out, "torchvision.pth", ".pth", ".pt")
+    path = output(run, out, "torchvision.pth", ".pth", ".pt")
     write_atomically(path, lambda temporary: written(lambda: torch.save(tensors, temporary), path))
     return path
 
 
 def resnet_tensors(run: Run, library: str) -> dict[str, Tensor]:
-    """Tensors of a backbone that is a ResNet as torchvision has it, under torchvision's names.
+    """Return the tensors of a backbone that is one of torchvision's ResNets, under torchvision's names.
+
+    Args:
+        run: whose backbone it is.
+        library: what is to load them, for messages.
 
     Raises:
-        UserError: it is none, with the library that therefore does not load it.
+        UserError: it is no such ResNet.
     """
     name = str(run.backbone_facts["name"]).partition(".")[0]  # timm's tags of weights stand behind a dot
     known = [one for one in models.list_models(models) if models.get_model_builder(one).__module__ == resnet.__name__]

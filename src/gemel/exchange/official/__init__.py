@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' released code of TWIST and of Barlow Twins, into a run and back.
+"""Checkpoints of the authors' released code of TWIST and of Barlow Twins, as runs and back.
 
 A file is opened once, as tensors, numbers and strings; nothing in it is run.
 """
@@ -9,7 +9,7 @@ from gemel import methods
 from gemel.engine import checkpoints
 from gemel.engine.pretrained_weights import ALLOWED
 from gemel.errors import UserError
-from gemel.exchange import place
+from gemel.exchange import output
 from gemel.exchange.official import barlow_twins, twist
 from gemel.exchange.official.layout import Bare, below, check_network, network_of, tensors_of, to_run
 from gemel.runs.folder import claim
@@ -20,7 +20,7 @@ LAYOUTS = {"twist": twist, "barlow_twins": barlow_twins}
 
 
 def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite: bool = False) -> Run:
-    """An official checkpoint as a run, which embed, classify, evaluate, report and export take.
+    """Write an official checkpoint as a run, which embed, classify, evaluate, report and export take.
 
     The network and all widths come from the tensors' shapes, other settings from the method's recipe; a file of a bare
     backbone becomes a run without heads.
@@ -29,7 +29,7 @@ def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite:
         file: checkpoint.pth, or a file of a backbone alone.
         out: folder of the run.
         method: whose backbone it is, where the file holds nothing else.
-        overwrite: replace the run that stands at `out`.
+        overwrite: replace the run at `out`.
 
     Raises:
         UserError: the file holds something else, or tensors are missing or of other shapes.
@@ -77,6 +77,6 @@ def export(run: Run, out: Path | None = None) -> Path:
             f"{run.path} has no checkpoint, and so no heads; gemel export {run.path} timm, torchvision or safetensors "
             "writes its backbone"
         )
-    path = place(run, out, "official.pth", ".pth", ".pt")
+    path = output(run, out, "official.pth", ".pth", ".pt")
     LAYOUTS[name].write(run.settings, facts, state, path)
     return path

@@ -22,18 +22,18 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def fits(model: Mapping[str, Tensor]) -> bool:
-    """Whether these are Barlow Twins' names; VICReg's have no `bn`."""
+    """Return whether these are Barlow Twins' names; VICReg's have no `bn`."""
     return all(any(name.startswith(part) for name in model) for part in (BACKBONE, PROJECTOR, NORM))
 
 
 def recipe_of(network: str) -> str:
-    """The released run; there is one."""
+    """Return the one released recipe."""
     del network
     return "resnet50"
 
 
 def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
-    """The checkpoint in gemel's words.
+    """Return the checkpoint by gemel's names.
 
     Raises:
         UserError: a name is unknown.
@@ -52,7 +52,7 @@ def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
 
 
 def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
-    """Write checkpoint.pth, and beside it the bare backbone, called as the network is; nothing else is written over.
+    """Write checkpoint.pth, and beside it the bare backbone in a file of the network's name; no other is overwritten.
 
     Args:
         settings: of the run.
@@ -84,7 +84,11 @@ def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[
 
 
 def tensors_of(model: Mapping[str, Tensor], path: Path) -> Tensors:
-    """Names of `BarlowTwins` for theirs; the statistics of `bn`, which are used nowhere, are left out."""
+    """Return the tensors by the names of `BarlowTwins`, without the unused statistics of `bn`.
+
+    Raises:
+        UserError: a name is unknown.
+    """
     found: Tensors = {}
     for name, tensor in model.items():
         part = next((part for part in (*OURS, NORM) if name.startswith(part)), None)
@@ -96,12 +100,16 @@ def tensors_of(model: Mapping[str, Tensor], path: Path) -> Tensors:
 
 
 def model_of(own: Mapping[str, Tensor]) -> Tensors:
-    """The reverse of `tensors_of`; `bn` gets the statistics that a fresh one has."""
+    """Return the tensors by official names, with the statistics of a fresh `bn`.
+
+    Raises:
+        UserError: the official model has no such part.
+    """
     found: Tensors = {}
     for name, tensor in own.items():
         part = next((part for part, ours in OURS.items() if name.startswith(ours)), None)
         if part is None:
-            raise UserError(f"{name} has no place in the official model, which is a backbone and a projector")
+            raise UserError(f"{name} has no counterpart in the official model, which is a backbone and a projector")
         found[part + name.removeprefix(OURS[part])] = tensor
     width = [tensor for name, tensor in found.items() if name.startswith(PROJECTOR)][-1].shape[0]
     fresh = (torch.zeros(width), torch.ones(width), torch.tensor(0))
@@ -109,10 +117,9 @@ def model_of(own: Mapping[str, Tensor]) -> Tensors:
 
 
 def momenta_of(optimizer: Any, tensors: Mapping[str, Tensor]) -> Tensors:
-    """LARS's momenta by names of parameters.
+    """Return LARS's momenta by names of parameters.
 
-    They are numbered as the parameters stand in the model; where there are two groups, those with one dimension come
-    after the others.
+    They are numbered in the model's order; with two groups those of one dimension come after the others.
     """
     if not isinstance(optimizer, Mapping):
         return {}
@@ -136,4 +143,7 @@ def _optimizer(settings: Mapping[str, Any], state: Mapping[str, Any]) -> dict[st
         }
         for group in state["param_groups"]
     ]
-    return {"state": {place: {"mu": one["momentum"]} for place, one in state["state"].items()}, "param_groups": groups}
+    return {
+        "state": {number: {"mu": one["momentum"]} for number, one in state["state"].items()},
+        "param_groups": groups,
+    }

@@ -27,17 +27,17 @@ _RECIPES = {"resnet50w2": "resnet50w2", "vit_base_patch16_224": "vit-base"}
 
 
 def fits(model: Mapping[str, Tensor]) -> bool:
-    """Whether these are TWIST's names."""
+    """Return whether these are TWIST's names."""
     return any(name.startswith(HEADS) for name in model)
 
 
 def recipe_of(network: str) -> str:
-    """The published run of a network, or the nearest to it."""
+    """Return the published recipe of a network, or the nearest to it."""
     return _RECIPES.get(network, "deit-small" if network in TRANSFORMERS.values() else "resnet50")
 
 
 def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
-    """The checkpoint in gemel's words.
+    """Return the checkpoint by gemel's names.
 
     Raises:
         UserError: a name is unknown, or the head is not whole.
@@ -90,7 +90,11 @@ def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[
 
 
 def tensors_of(model: Mapping[str, Tensor], path: Path) -> Tensors:
-    """Their names to those of `Twist` with one head."""
+    """Return the tensors by the names of `Twist` with one head.
+
+    Raises:
+        UserError: a name is unknown, or the head is not whole.
+    """
     found = below(BACKBONE, model, put="backbone.network.")
     for name, value in model.items():
         module, _, last = name.rpartition(".")
@@ -106,7 +110,7 @@ def tensors_of(model: Mapping[str, Tensor], path: Path) -> Tensors:
 
 
 def model_of(own: Mapping[str, Tensor], backbone: str, head: str) -> Tensors:
-    """The reverse of `tensors_of` for what stands below `backbone` and `head`."""
+    """Return the tensors below `backbone` and `head` by official names."""
     found = below(backbone, own, put=BACKBONE)
     official = {ours: theirs for theirs, ours in _PARTS.items()}
     for name, value in below(head, own).items():
