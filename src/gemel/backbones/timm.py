@@ -68,13 +68,13 @@ def timm_backbone(
         words = f"--backbone.image_size is for networks that are made for one size, which {name} is not"
         raise UserError(f"{words}; --image-size sets that of the images")
     side = size or image_size or _own_size(name)
-    raise UserError(f"{name} takes no images of {side} pixels ({found[1]}); choose {_what_works(name, side, create)}")
+    works = _what_works(name, side, partial(create, options | {"pretrained": False}, image_size=image_size))
+    raise UserError(f"{name} takes no images of {side} pixels ({found[1]}); choose {works}")
 
 
 def _what_works(name: str, side: int, create: Callable[..., Any]) -> str:
     sizes = (*near(side)[:3], _own_size(name))
-    plain = {"num_classes": 0, "pretrained": False}
-    return next((f"{one} pixels" for one in sizes if create(plain, one, None)[0]), "another network")
+    return next((f"{one} pixels" for one in sizes if create(size=one)[0]), "another network")
 
 
 def _created(
