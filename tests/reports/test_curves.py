@@ -36,11 +36,12 @@ def test_rows_stand_at_their_part_of_an_epoch_and_stages_follow_each_other() -> 
 def test_terms_of_the_loss_have_the_methods_own_reading() -> None:
     """Terms of one first word share a chart; a column that the method says nothing of has its own."""
     names = ("invariance", "redundancy", "std_before", "std_after", "kept", "other")
-    table = pa.table({"step": [1, 2], "loss": [1.0, 0.5]} | {name: [1.0, 2.0] for name in names})
-    terms = {name: f"reading of {name}" for name in names if name != "other"}
+    table = pa.table({"step": [1, 2], "loss": [1.0, 0.5], "lr": [0.1, 0.1]} | {name: [1.0, 2.0] for name in names})
+    terms = {name: f"reading of {name}" for name in (*names, "absent") if name != "other"}
     facts = method_facts({"method": "mine"}, {"method": {"title": "Mine", "terms": terms}})
     found = {chart.title: chart for chart in charts([read_log("one", facts, table, {})])}
-    assert list(found) == ["Loss", "Terms of the loss", "Spread", "Other"]
+    assert list(found) == ["Loss", "Terms of the loss", "Learning rate", "Spread", "Other"]
     assert [line.name for line in found["Terms of the loss"].legend] == ["invariance", "redundancy", "kept"]
     assert found["Spread"].reading == "Spread before: reading of std_before. Spread after: reading of std_after."
     assert not found["Other"].reading
+    assert not any("absent" in chart.reading for chart in found.values())

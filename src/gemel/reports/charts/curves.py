@@ -128,8 +128,9 @@ def _class_count(settings: Mapping[str, Any]) -> int | None:
 
 def charts(logs: Sequence[Log]) -> list[Chart]:
     """Draw everything that was measured: of one run the columns of a group together, of several runs one column."""
-    groups = [LOSS, *_groups_of_terms(logs), *GROUPS]
     measured = {column for log in logs for column in log.columns if column not in UNDRAWN and _has_values(log, column)}
+    terms, *more = _groups_of_terms(logs, measured)
+    groups = [LOSS, terms, *GROUPS, *more]
     known = {column for group in groups for column in group.columns}
     others = [Group(sentence(words(column)), "", (column,), log=True) for column in _in_order(logs, measured - known)]
     drawn: list[tuple[Group, list[Curve]]] = []
@@ -144,9 +145,9 @@ def charts(logs: Sequence[Log]) -> list[Chart]:
     return [_chart(group, curves, compared=len(logs) > 1) for group, curves in drawn]
 
 
-def _groups_of_terms(logs: Sequence[Log]) -> list[Group]:
+def _groups_of_terms(logs: Sequence[Log], measured: set[str]) -> list[Group]:
     """Group what the methods log beside the loss: terms whose names begin with the same word share a chart."""
-    readings = {name: reading for log in logs for name, reading in log.method.terms.items()}
+    readings = {name: reading for log in logs for name, reading in log.method.terms.items() if name in measured}
     first = [name.partition("_")[0] for name in readings]
     kinds: dict[str, list[str]] = {"": []}
     for name, word in zip(readings, first, strict=True):
