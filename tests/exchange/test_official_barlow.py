@@ -211,5 +211,5 @@ def test_files_that_are_refused(state: State, tmp_path: Path) -> None:
 def test_runs_that_are_refused(photos_run: Run, digits_run: Run) -> None:
     with pytest.raises(UserError, match="not convnet"):
         gemel.export(photos_run, "official")
-    with pytest.raises(UserError, match=r"predictor\.weight has no place"):
+    with pytest.raises(UserError, match=r"predictor\.weight has no counterpart"):
         barlow_twins.model_of({"predictor.weight": torch.zeros(1)})

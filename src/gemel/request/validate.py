@@ -9,7 +9,7 @@ from gemel.data.messages import LABEL_WORDS, in_full
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError, brief, system_words
 from gemel.runs.folder import Claim, claim
-from gemel.settings.schema import mistakes_in, schema_of, typed
+from gemel.settings.schema import schema_of, typed
 from gemel.settings.tree import (
     SECTIONS,
     Launch,
@@ -20,6 +20,7 @@ from gemel.settings.tree import (
     is_yes,
     layer_of_file,
     merge,
+    section_mistakes,
     written_out,
 )
 
@@ -79,7 +80,7 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
         source = _collect(mistakes, open_source, given["images"], labels=given.get("labels"), rescan=rescan)
     if mistakes or source is None or claimed is None:
         raise UserError(*dict.fromkeys(mistakes))
-    common = {key: field for key, field in Settings.model_fields.items() if key not in (*SECTIONS, "then")}
+    common = {key: field for key, field in Settings.model_fields.items() if key not in SECTIONS}
     said = tuple(Choice("dropped", *one) for one in dropped)
     return Asked(typed(given, common), source, claimed, tuple(layers), said)
 
@@ -116,9 +117,9 @@ def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list
     """Check the options of the method and of the backbone, which only their own files know."""
     mistakes: list[str] = []
     for section, find in (("method", methods.find), ("backbone", backbones.find)):
-        beside = SECTIONS[section].beside
+        rule = SECTIONS[section]
         asked = [layer for layer in layers if isinstance(layer.values.get(section), Mapping)]
-        options = [layer for layer in asked if set(layer.values[section]) - set(beside)]
+        options = [layer for layer in asked if set(layer.values[section]) - set(rule.beside)]
         name = given[section].get("name") if isinstance(given.get(section), Mapping) else None
         # The file brings torch, seconds: it is imported where there is something to check, and not for a bare name
         # of a method, which the folder's list has answered.
@@ -126,10 +127,8 @@ def _section_mistakes(layers: Sequence[Layer], given: Mapping[str, Any]) -> list
             continue
         constructor = _collect(mistakes if section == "backbone" else [], find, str(name))
         if constructor is not None:
-            fields = schema_of(constructor).model_fields
-            for layer in options:
-                values = layer.values[section]
-                mistakes += mistakes_in(values, fields, layer.spell, section=section, title=name, also=beside)
+            rule = rule._replace(schemas={name: schema_of(constructor)})
+            mistakes += [line for one in options for line in section_mistakes(one, section, rule, (), str(name))]
     return mistakes
 
 

@@ -23,7 +23,7 @@ Pairs = Iterable[tuple[str, Any]]
 
 
 class Section(NamedTuple):
-    """The rules of a section, `SECTION: {name: ..., key: ...}`; a bare word in its place is the name."""
+    """The rules of a section, `SECTION: {name: ..., key: ...}`."""
 
     schemas: Mapping[str, type[BaseModel]] = {}
     """of its options, by name; empty: names and options are those of files that bring torch"""
@@ -31,16 +31,21 @@ class Section(NamedTuple):
     """keys that are not options"""
     common: tuple[str, ...] = ()
     """options that are common settings too, and kept there: one fact, one place"""
+    named: bool = True
+    """a bare word instead of the mapping is its name"""
 
 
-SECTIONS: Mapping[str, Section] = {
+_VIEWS, _OPTIMIZER = Section({**VIEWS, **dict.fromkeys(VIEW_FAMILIES, PhotoViews)}), Section(OPTIMIZERS)
+SECTIONS = {
     "method": Section(beside=("name", "recipe"), common=("classes",)),
     "backbone": Section(),
-    "views": Section({**VIEWS, **dict.fromkeys(VIEW_FAMILIES, PhotoViews)}),
-    "optimizer": Section(OPTIMIZERS),
+    "views": _VIEWS,
+    "optimizer": _OPTIMIZER,
+    "then": Section({"second": Stage}, beside=("views", "optimizer"), named=False),
+    "then.views": _VIEWS,
+    "then.optimizer": _OPTIMIZER,
 }
-STAGE = ("views", "optimizer")
-"""sections of a second stage, below `then`"""
+"""the one table of rules, by dotted key"""
 
 _YES_NO = ("yes", "no", "true", "false", "on", "off")
 _SWITCHES = {
@@ -85,6 +90,23 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
             is one of them, words for sections stand for mappings.
     """
     fields = {name: field for schema in schemas for name, field in schema.model_fields.items()}
+    pairs, words, mistakes = _flags(arguments, fields)
+    for key in [name for name, field in fields.items() if is_list(field)]:
+        values = [value for name, value in pairs if name == key]
+        pairs = [pair for pair in pairs if pair[0] != key] + [(key, values)] * bool(values)
+    if positionals and positionals[-1].endswith("..."):
+        first = len(positionals) - 1
+        words = words[:first] + [words[first:]] * bool(words[first:])
+    usage = f"expected {' '.join(map(str.upper, positionals))}{' and ' * bool(positionals)}options"
+    mistakes += [f"{brief(word)!r} is one word too many: {usage}" for word in words[len(positionals) :]]
+    pairs += [(key.removesuffix("..."), word) for key, word in zip(positionals, words, strict=False)]
+    return _layer(pairs, "flags", mistakes=mistakes, sections=SECTIONS if Settings in schemas else {})
+
+
+def _flags(
+    arguments: Sequence[str], fields: Mapping[str, FieldInfo]
+) -> tuple[list[tuple[str, Any]], list[Any], list[str]]:
+    """Return keys and values, bare words, and mistakes."""
     switches = {name for name, field in fields.items() if is_switch(field)} | _SWITCHES
     pairs: list[tuple[str, Any]] = []
     words: list[Any] = []
@@ -108,16 +130,7 @@ def layer_of_flags(arguments: Sequence[str], positionals: Sequence[str], *schema
             mistakes.append(f"{brief(token)} needs a value")
         else:
             pairs.append((key, True))
-    for key in [name for name, field in fields.items() if is_list(field)]:
-        values = [value for name, value in pairs if name == key]
-        pairs = [pair for pair in pairs if pair[0] != key] + [(key, values)] * bool(values)
-    if positionals and positionals[-1].endswith("..."):
-        first = len(positionals) - 1
-        words = words[:first] + [words[first:]] * bool(words[first:])
-    usage = f"expected {' '.join(map(str.upper, positionals))}{' and ' * bool(positionals)}options"
-    mistakes += [f"{brief(word)!r} is one word too many: {usage}" for word in words[len(positionals) :]]
-    pairs += [(key.removesuffix("..."), word) for key, word in zip(positionals, words, strict=False)]
-    return _layer(pairs, "flags", mistakes=mistakes, sections=SECTIONS if Settings in schemas else {})
+    return pairs, words, mistakes
 
 
 def layer_of_file(path: str) -> Layer:
@@ -168,23 +181,25 @@ def nest(
 
 
 def _paths(
-    pairs: Iterable[tuple[Any, Any]], sections: Mapping[str, Section] = SECTIONS
+    pairs: Iterable[tuple[Any, Any]], sections: Mapping[str, Section] = SECTIONS, below: str = ""
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the path of every value, other spellings written out: dotted keys, bare names, options kept elsewhere."""
     for key, value in pairs:
         head, dot, rest = str(key).partition(".")
-        rule = sections.get(head)
-        value = {rest: value} if dot and (rule or (head == "then" and sections)) else value
-        if rule and isinstance(value, str):
+        rule = sections.get(below + head)
+        if rule is None:
+            yield (str(key),), value
+            continue
+        if dot:
+            value = {rest: value}
+        elif isinstance(value, str) and rule.named:
             name, recipe = split_name(value) if "recipe" in rule.beside else (value, "")
             value = {"name": name, **({"recipe": recipe} if recipe else {})}
-        if rule and isinstance(value, Mapping):
-            for option, one in value.items():
-                yield (str(option),) if option in rule.common else (head, str(option)), one
-        elif head == "then" and sections and isinstance(value, Mapping):
-            yield from ((("then", *path), one) for path, one in _paths(value.items()))
-        elif value is not None or not rule:
-            yield (head if rule else str(key),), value
+        if isinstance(value, Mapping):
+            for path, one in _paths(value.items(), sections, f"{below}{head}."):
+                yield path if path[0] in rule.common else (head, *path), one
+        elif value is not None:
+            yield (head,), value
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +239,7 @@ def in_force(base: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[list[Lay
             if last != "name" or not section:
                 continue
             for place, lower in enumerate(kept[:number] if _renamed(named, value) else ()):
-                common = SECTIONS[section[-1]].common
+                common = SECTIONS[key].common
                 given = {".".join(path): one for path, one in _paths(lower.values.items())}
                 lost = [one for one in given if one.rpartition(".")[0] == key or one in common]
                 kept[place] = lower._replace(values=nest({one: given[one] for one in given if one not in lost}))
@@ -239,11 +254,11 @@ def in_force(base: Mapping[str, Any], layers: Sequence[Layer]) -> tuple[list[Lay
 
 def written_out(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with a paper's views as `photo` and its numbers; what is given beside their name wins."""
-    found = dict(settings)
-    views = settings.get("views") or {}
-    if family := VIEW_FAMILIES.get(str(views.get("name"))):
-        found["views"] = {**family.model_dump(), **{key: value for key, value in views.items() if key != "name"}}
-    return found | ({"then": written_out(found["then"])} if found.get("then") else {})
+    views, then = settings.get("views"), settings.get("then")
+    found = {**settings, "then": written_out(then)} if isinstance(then, Mapping) else dict(settings)
+    if isinstance(views, Mapping) and (family := VIEW_FAMILIES.get(str(views.get("name")))):
+        found["views"] = {**family.model_dump(), **views, "name": family.name}
+    return found
 
 
 def common_mistakes(layer: Layer, methods: Sequence[str], *more: type[BaseModel]) -> list[str]:
@@ -256,41 +271,41 @@ def common_mistakes(layer: Layer, methods: Sequence[str], *more: type[BaseModel]
     """
     launch = [pair for schema in (Launch, *more) for pair in schema.model_fields.items()]
     fields = {key: one for key, one in launch if layer.door != "file" or key not in ("config", "dry_run", "debug")}
-    mistakes = _stage_mistakes(layer, layer.values, {**Settings.model_fields, **fields}, SECTIONS, methods=methods)
+    mistakes = mistakes_in(layer.values, {**Settings.model_fields, **fields}, layer.spell, also=SECTIONS)
     if layer.door != "file" and {"epochs", "minutes"} <= set(layer.values):
         mistakes.append(f"{layer.spell('epochs')} and {layer.spell('minutes')} both say how long; give one of them")
-    then = layer.values.get("then")
-    if then is not None and not isinstance(then, Mapping):
-        epochs = layer.spell("then.epochs")
-        return [*mistakes, f"{layer.spell('then')} is {brief(then)}; give {epochs}, 0 for no second stage"]
-    return mistakes + _stage_mistakes(layer, then or {}, Stage.model_fields, STAGE, "then", "a second stage")
-
-
-def _stage_mistakes(
-    layer: Layer,
-    values: Mapping[str, Any],
-    fields: Mapping[str, FieldInfo],
-    sections: Iterable[str],
-    below: str = "",
-    title: str = "gemel",
-    methods: Iterable[str] = (),
-) -> list[str]:
-    mistakes = mistakes_in(values, fields, layer.spell, section=below, title=title, also=(*sections, "then"))
-    for section in sections:
-        given, rule, key = values.get(section), SECTIONS[section], f"{below}.{section}".strip(".")
-        names = methods if section == "method" else rule.schemas
-        name = given.get("name") if isinstance(given, Mapping) else None
-        if not isinstance(given, Mapping | None) or not isinstance(name, str | None):
-            mistakes.append(f"{layer.spell(key)} is {brief(given)}; give a name or a mapping with `name`")
-        elif name and names and name not in names and not (section == "method" and name.endswith(".py")):
-            known = f"there are {', '.join(names)}{nearest(name, names)}"
-            mistakes.append(f"{layer.spell(key)} {brief(name)!r} is unknown; {known}")
-        elif given and rule.schemas:
-            allowed = [rule.schemas[name]] if name else rule.schemas.values()
-            options = {option: field for schema in allowed for option, field in schema.model_fields.items()}
-            kind = f"the {name} {section}" if name else f"any {section}"
-            mistakes += mistakes_in(given, options, layer.spell, section=key, title=kind, also=rule.beside)
+    for key, rule in SECTIONS.items():
+        mistakes += section_mistakes(layer, key, rule, methods if key == "method" else rule.schemas)
     return mistakes
+
+
+def section_mistakes(layer: Layer, key: str, rule: Section, names: Iterable[str], title: str = "") -> list[str]:
+    """List what is wrong with a section of a layer.
+
+    Args:
+        layer: may be without the section.
+        key: the section's.
+        rule: the section's.
+        names: that it may have; empty: any.
+        title: what the options belong to, for messages.
+    """
+    given: Any = layer.values
+    for part in key.split("."):
+        given = given.get(part) if isinstance(given, Mapping) else None
+    name = given.get("name") if rule.named and isinstance(given, Mapping) else None
+    if not isinstance(given, Mapping | None) or not isinstance(name, str | None):
+        what = "a name or a mapping with `name`" if rule.named else "a mapping, like {epochs: 3}"
+        return [f"{layer.spell(key)} is {brief(given)}; give {what}"]
+    if name and names and name not in names and not (key == "method" and name.endswith(".py")):
+        known = f"there are {', '.join(names)}{nearest(name, names)}"
+        return [f"{layer.spell(key)} {brief(name)!r} is unknown; {known}"]
+    if not given or not rule.schemas:
+        return []
+    allowed = [rule.schemas[name]] if name else rule.schemas.values()
+    options = {option: field for schema in allowed for option, field in schema.model_fields.items()}
+    section = key.rpartition(".")[2] if rule.named else "stage"
+    title = title or (f"the {name} {section}" if name else f"any {section}" if rule.named else "a second stage")
+    return mistakes_in(given, options, layer.spell, section=key, title=title, also=rule.beside)
 
 
 def is_yes(value: Any) -> bool:
