@@ -107,7 +107,7 @@ def test_the_estimate_measures_both_stages(photos: Path, tmp_path: Path, monkeyp
     seen, forward, lines = set[tuple[bool, int]](), Twist.forward, list[str]()
 
     def watched(self: Twist, batch: Batch, progress: float) -> dict[str, Tensor]:
-        seen.add((self.self_labeling, len(batch.views)))
+        seen.add((self.stage == "self_labeling", len(batch.views)))
         return forward(self, batch, progress)
 
     monkeypatch.setattr(Twist, "forward", watched)
@@ -115,7 +115,7 @@ def test_the_estimate_measures_both_stages(photos: Path, tmp_path: Path, monkeyp
     del options["quiet"]
     prepared = ready(layer_of_call({"images": photos, **options}), say=lines.append)
     assert seen == {(False, 4), (True, 8)}
-    assert not prepared.method.self_labeling, "a copy was measured"
+    assert prepared.method.stage == "pretrain", "a copy was measured"
     assert re.search(r"^estimate: .* for 2 \+ 3 epochs of 5 steps at \d+ and \d+ ms$", lines[-1]), lines[-1]
 
 
