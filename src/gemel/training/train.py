@@ -120,7 +120,9 @@ def _facts(prepared: Prepared) -> dict[str, str | int]:
 
 def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
     facts = _facts(prepared)
-    if (state["images"], state["identity"]) != (facts["images"], facts["identity"]):
+    names = [str(one["identity"]).partition("-")[0] for one in (state, facts)]
+    repaired = names[0] == names[1] and run.rejected().num_rows > 0  # what could not be read may be another file now
+    if state["images"] != facts["images"] or not (repaired or state["identity"] == facts["identity"]):
         raise UserError(
             f"{prepared.settings.images} holds other images than when {run.path} began; a run continues with the same "
             "images only: put them back, or start a new run with --config"

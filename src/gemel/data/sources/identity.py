@@ -36,17 +36,16 @@ def version_key(source: Source) -> str:
 
 
 def fingerprint(source: Source) -> str:
-    """Return a hash of the images wherever they lie: of names, sizes and contents; of many, of an even sample."""
+    """Return hashes of the images wherever they lie, NAMES-CONTENTS; of many, sizes and contents of an even sample."""
 
     def parts() -> Iterator[bytes]:
-        for index in range(len(source)):
-            yield os.fsencode(source.key(index))
         for index in _spread(len(source), SIZES):
             yield str(_size(source, index)).encode()
         for index in _spread(len(source), CONTENTS):
             yield _content(source, index)
 
-    return hash_of(parts())
+    names = (os.fsencode(source.key(index)) for index in range(len(source)))
+    return f"{hash_of(names, 32)}-{hash_of(parts(), 32)}"
 
 
 def first_listed(source: Source) -> NDArray[np.int64]:
