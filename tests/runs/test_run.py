@@ -151,3 +151,9 @@ def test_names_of_any_length_are_written(length: int, tmp_path: Path) -> None:
     write_text(path, "whole")
     assert path.read_text() == "whole"
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_damaged_log_is_named_where_a_run_continues(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_bytes(b"step,loss\n1,0.5\n\xff\xfe,1\n")
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: .*; delete it and run the command again"):
+        MetricsLog(tmp_path / "metrics.csv", until=1)

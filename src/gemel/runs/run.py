@@ -271,14 +271,16 @@ class MetricsLog:
 
     Args:
         path: the file; rows after `until` steps are cut off, since a resumed run makes them anew.
+
+    Raises:
+        UserError: the file is damaged.
     """
 
     def __init__(self, path: Path, *, until: int = 0) -> None:
         self.path = path
         self._columns: list[str] = []
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [row for row in csv.DictReader(file) if _complete(row) and int(row["step"]) <= until]
+            rows = [row for row in _read(path, _any_rows) if _complete(row) and int(row["step"]) <= until]
             self._columns = list(rows[0]) if rows else []
             self._rewrite(rows)
 
@@ -286,10 +288,7 @@ class MetricsLog:
         """Add a row; numbers are written so that reading gives the same number back."""
         new = [name for name in row if name not in self._columns]
         if new:
-            rows: Sequence[Mapping[str, Any]] = []
-            if self._columns:
-                with self.path.open(encoding="utf-8", newline="") as file:
-                    rows = list(csv.DictReader(file))
+            rows: Sequence[Mapping[str, Any]] = _read(self.path, _any_rows) if self._columns else []
             self._columns += new
             self._rewrite(rows)
         with self.path.open("a", encoding="utf-8", newline="") as file:
@@ -309,6 +308,11 @@ class MetricsLog:
 def _complete(row: Mapping[str | None, str | None]) -> bool:
     """Return False for a line that was cut short when the process died."""
     return None not in row and None not in row.values() and (row.get("step") or "").isdigit()
+
+
+def _any_rows(path: Path) -> list[dict[Any, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
