@@ -168,7 +168,8 @@ def test_several_processes_train_as_one(
             for key, value in alone[name].items():
                 # Whole vectors: a bias before a batch norm has a true gradient of 0, and rounding alone in it.
                 # The loss stands with its terms: TWIST's is what is left, 0.04, of some nats.
-                assert apart(found[name][key], value) < (1e-5 if "float32" in key else 1e-10), (name, key)
+                # One process's own float32 gradient is 1e-5 from its float64 one here.
+                assert apart(found[name][key], value) < (2e-5 if "float32" in key else 1e-10), (name, key)
 
 
 def apart(one: Tensor, two: Tensor) -> float:
