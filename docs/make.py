@@ -19,15 +19,19 @@ def page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `python docs/make.py`. On the command line `--batch-size 64` or `--optimizer.lr 0.1`; in YAML and in",
-        "Python `batch_size: 64` and `optimizer: {lr: 0.1}`. An empty default means: chosen from the images and the",
-        "machine, and printed with its reason. Order: default < recipe < `--config` < flags.",
+        "Made by `python docs/make.py`. On the command line `--batch-size 64` or `--optimizer.lr 0.1`, yes/no options",
+        "as `--overwrite`, `--no-overwrite` or `--overwrite no`; in YAML and in Python `batch_size: 64` and",
+        "`optimizer: {lr: 0.1}`. An empty default means: chosen from the images and the machine, and printed with its",
+        "reason. Order: default < recipe < `--config` < flags; within one of them nothing may be given twice.",
+        "",
+        "A section (`method`, `backbone`, `views`, `optimizer`) has a name and options. Options without a name belong",
+        "to the name in force. Where a later layer names another, they are dropped, and a line says so.",
     ]
     for title, rows in sections:
         lines += ["", f"## {title}", "", "| key | values | default | meaning |", "|---|---|---|---|"]
         lines += [
             "| "
-            + " | ".join(f"`{cell}`" if place == 0 else cell.replace("|", "\\|") for place, cell in enumerate(row))
+            + " | ".join(f"`{cell}`" if column == 0 else cell.replace("|", "\\|") for column, cell in enumerate(row))
             + " |"
             for row in rows
         ]

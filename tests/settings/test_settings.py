@@ -14,6 +14,7 @@ from gemel.errors import UserError
 from gemel.settings.recipes import OPTIMIZERS, VIEWS
 from gemel.settings.schema import checked, convert, describe, mistakes_in, plain, schema_of
 from gemel.settings.tree import (
+    SECTIONS,
     Launch,
     Layer,
     Settings,
@@ -278,10 +279,23 @@ def test_constructor_is_the_schema() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from([*Settings.model_fields, "views.flip", "optimizer.lr", "x", "views.x"]),
-        st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.lists(st.integers(), max_size=3)),
+        st.sampled_from(
+            [*Settings.model_fields, *SECTIONS, "views.flip", "optimizer.lr", "optimizer.name", "then.views.name", "x",
+             "views.x", "method.name", "then.x.y"]
+        ),
+        st.one_of(
+            st.integers(), st.floats(), st.text(), st.booleans(), st.lists(st.integers(), max_size=3), st.none(),
+            st.sampled_from(["byol", "photo", "sgd", "twist/small"]),
+            st.dictionaries(
+                st.one_of(st.sampled_from(["name", "lr", "views", "optimizer"]), st.integers()),
+                st.one_of(st.text(), st.none(), st.dictionaries(st.text(), st.integers(), max_size=2)), max_size=3,
+            ),
+        ),
     )
-)
+)  # fmt: skip
 def test_anything_is_checked_without_a_crash(values: dict[str, Any]) -> None:
-    for mistake in common_mistakes(layer_of_call(values), METHODS):
+    layer = layer_of_call(values)
+    for mistake in (*layer.mistakes, *common_mistakes(layer, METHODS)):
         assert isinstance(mistake, str)
+    layers, _ = in_force(TWIST, [layer, layer_of_call({"optimizer": "sgd", "views": "dino", "then.views": "photo"})])
+    written_out(merge(TWIST, *(one.values for one in layers)))
