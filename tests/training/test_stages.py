@@ -152,7 +152,7 @@ def test_a_method_without_a_second_stage(tmp_path: Path, photos: Path) -> None:
         ({"views": {"scales": 3}}, r"then\.views\.scales is not an option of any views"),
         ({"views": {"name": "phot"}}, r"then\.views 'phot' is unknown"),
         ({"optimizer": {"lr": "fast"}}, r"then\.optimizer\.lr must be a valid number"),
-        (5, r"then is 5; give a mapping, like {epochs: 3}"),
+        (5, r"then is 5; give then\.epochs"),
     ],
 )
 def test_mistakes(then: Any, told: str, photos: Path, tmp_path: Path) -> None:

@@ -294,7 +294,8 @@ def section_mistakes(layer: Layer, key: str, rule: Section, names: Iterable[str]
         given = given.get(part) if isinstance(given, Mapping) else None
     name = given.get("name") if rule.named and isinstance(given, Mapping) else None
     if not isinstance(given, Mapping | None) or not isinstance(name, str | None):
-        what = "a name or a mapping with `name`" if rule.named else "a mapping, like {epochs: 3}"
+        epochs = f"{layer.spell('then.epochs')}, 0 for no second stage"
+        what = "a name or a mapping with `name`" if rule.named else epochs
         return [f"{layer.spell(key)} is {brief(given)}; give {what}"]
     if name and names and name not in names and not (key == "method" and name.endswith(".py")):
         known = f"there are {', '.join(names)}{nearest(name, names)}"
