@@ -106,6 +106,10 @@ FILES: dict[str, Callable[[Tensors, Tensors], Any]] = {
     "lightly": lambda own, other: {"state_dict": below("backbone.", numbered(own)) | head("projection_head.layers.0.")},
     "lightly with a teacher": lambda own, other: below("student.", numbered(other)) | below("teacher.", numbered(own)),
     "numbered": lambda own, other: numbered(own),
+    "a checkpoint of gemel": lambda own, other: {
+        "name": "twist",
+        "method": below("backbone.network.", other) | below("teacher.networks.0.network.", own),
+    },
     "before counters": lambda own, other: {name: own[name] for name in own if "num_batches" not in name},
     "numbered, before counters": lambda own, other: numbered(
         {name: own[name] for name in own if "num_batches" not in name}

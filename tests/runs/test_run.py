@@ -157,3 +157,12 @@ def test_a_damaged_log_is_named_where_a_run_continues(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_bytes(b"step,loss\n1,0.5\n\xff\xfe,1\n")
     with pytest.raises(UserError, match=r"metrics\.csv is damaged: .*; delete it and run the command again"):
         MetricsLog(tmp_path / "metrics.csv", until=1)
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: 0\n", "method: 3\n", "method: {name: [a]}\n", "- a\n", "method: {name: !!python/name:os.x }\n"]
+)
+def test_settings_without_a_method(text: str, tmp_path: Path) -> None:
+    run = create(Claim(tmp_path / "run"), text)
+    with pytest.raises(UserError, match=r"run\.yaml is damaged"):
+        assert run.method_name

@@ -70,7 +70,7 @@ def classify(
         seen = see(subject, source, tell=printed(quiet))
     say_unreadable(seen, quiet)
     if seen.top is None:
-        raise UserError(f"{run.settings['method']['name']} discovers no classes; gemel embed gives its features")
+        raise UserError(f"{run.method_name} discovers no classes; gemel embed gives its features")
     names = _names(run, seen, None if labels is None else naming, rename)
     return class_table(subject, seen, top=top, names=names)
 

@@ -57,5 +57,5 @@ def resume(run: Run | str | Path, *, method: str | Path | None = None, quiet: bo
     """
     run = load(run)
     if method is not None:
-        methods.allow(method, str(run.settings["method"]["name"]))
+        methods.allow(method, run.method_name)
     return pretraining.resume(run, quiet=quiet)

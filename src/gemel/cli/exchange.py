@@ -15,7 +15,7 @@ def import_checkpoint(file: str, *, out: str, **options: Any) -> None:
     run = gemel.import_official(file, out, **options)
     facts = run.backbone_facts
     heads = "with its heads" if run.checkpoint_path.is_file() else "the backbone alone"
-    print(f"{run.path}: {run.settings['method']['name']}, {facts['name']}, {facts['width']} features, {heads}")
+    print(f"{run.path}: {run.method_name}, {facts['name']}, {facts['width']} features, {heads}")
 
 
 def export(run: str, format: str, *, out: str | None = None) -> None:

@@ -92,8 +92,8 @@ def _checked(run: Run, path: Path) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in state]
     if missing:
         raise UserError(f"{path} is no checkpoint of gemel: {', '.join(missing)} missing")
-    if state["name"] != run.settings["method"]["name"]:
-        raise UserError(f"{path} is of {state['name']}, the run of {run.settings['method']['name']}")
+    if state["name"] != run.method_name:
+        raise UserError(f"{path} is of {state['name']}, the run of {run.method_name}")
     return state
 
 

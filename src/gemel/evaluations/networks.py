@@ -64,7 +64,7 @@ def open_subject(
                 raise UserError(f"--{option} is for timm:NAME and torchvision:NAME; a run has its own")
         run = words if isinstance(words, Run) else Run(words)
         if method is not None:
-            methods.allow(method, str(run.settings["method"]["name"]))
+            methods.allow(method, run.method_name)
         return _of_run(run, network, network_seed)
     if method is not None:
         raise UserError(f"--method is for a run; {words} has none")
@@ -109,7 +109,7 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
     if network == "pixels":
         facts = pixel_facts(int(facts["size"]), facts["views"])
         return Subject(Pixels(), facts, "raw pixels", run.path / "networks" / "pixels")
-    words = f"{run.path} ({run.settings['method']['name']}, {facts['name']})"
+    words = f"{run.path} ({run.method_name}, {facts['name']})"
     if not run.checkpoint_path.is_file():  # of a run that was handed on without its heads
         why = f"{run.path} has no checkpoint, and so no classes"
         return Subject(load_backbone(run), facts, words, run.path, why_no_method=why)

@@ -123,6 +123,19 @@ class Run:
         return found
 
     @property
+    def method_name(self) -> str:
+        """Name of the run's method, or the Python file that it is in.
+
+        Raises:
+            UserError: run.yaml is damaged.
+        """
+        method = self.settings.get("method")
+        name = method.get("name") if isinstance(method, dict) else None
+        if not isinstance(name, str):
+            raise UserError(f"{self.path / RUN_FILE} is damaged: it names no method")
+        return name
+
+    @property
     def environment(self) -> dict[str, Any]:
         """Versions, hardware and commit of the training."""
         return read_mapping_of_json(self.path / "environment.json") or {}

@@ -66,7 +66,7 @@ def export(run: Run, out: Path | None = None) -> Path:
     Raises:
         UserError: the official code has no such backbone, method or part of it, or the run has no heads.
     """
-    name = str(run.settings["method"]["name"])
+    name = run.method_name
     if name not in LAYOUTS:
         raise UserError(f"there is no official layout of {name}; there are {' and '.join(LAYOUTS)}")
     facts = run.backbone_facts
