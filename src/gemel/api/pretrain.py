@@ -104,7 +104,7 @@ def resume(run: Run, *, quiet: bool) -> Run:
     """
     imported = run.environment.get("imported")  # as the import writes it; None for a run that was trained
     if imported is not None:
-        name = run.settings["backbone"]["name"]
+        name = run.backbone_facts["name"]
         raise UserError(
             f"{run.path} was imported from {imported}; only a run that gemel pretrain began can go on. Start "
             f"from its backbone: gemel pretrain IMAGES --weights {run.path} --backbone {name}"

@@ -44,7 +44,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     run.write_rejected({printable(source.path(index)): reason for index, reason in seen.rejected.items()})
     if seen.top is not None:
         run.write_classes(class_table(subject, seen, top=1))
-    views = run.settings["views"]
+    views = run.setting("views")
     found = bottleneck(subject, source, seen.indices, VIEWS[views["name"]].model_validate(views))
     if found is not None:
         run.write_json(BOTTLENECK, found)
@@ -59,4 +59,4 @@ def _evaluate(run: Run, subject: Subject, source: Source, seen: Seen) -> None:
         return
     evaluations: list[Evaluation] = [Cluster(), Knn(k=(min(20, len(labels) - 1),))]
     for evaluation in evaluations:
-        judge(subject, evaluation, source, None, labels=run.settings["labels"])
+        judge(subject, evaluation, source, None, labels=run.setting("labels"))

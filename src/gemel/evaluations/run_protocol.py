@@ -48,7 +48,7 @@ def evaluate(
                 raise UserError("labels for the images of a test set are given by a CSV file, or folders")
             tested = images_of(run, test, labels)
             tested.decoding = source.decoding
-        given = labels or (run.settings["labels"] if run is not None and images is None else "own")
+        given = labels or (run.setting("labels") if run is not None and images is None else "own")
         given = given if isinstance(given, str) else "given"
     elif any(one is not None for one in (images, test, labels)):
         raise UserError(f"{protocol} judges by images of its own; leave out IMAGES, --test and --labels, give --root")
@@ -153,5 +153,5 @@ def images_of(run: Run | None, images: Images | None, labels: Labels | None) -> 
     imported = run.environment.get("imported")
     if imported is not None:
         raise UserError(f"name the images: {run.path} was imported from {imported}, and learned from none of yours")
-    labels = run.settings["labels"] if labels is None else labels
-    return decoded(open_source(run.settings["images"], labels=labels), run.settings)
+    labels = run.setting("labels") if labels is None else labels
+    return decoded(open_source(run.setting("images"), labels=labels), run.settings)

@@ -122,6 +122,17 @@ class Run:
             raise UserError(f"{self.path / RUN_FILE} is damaged: it holds no settings")
         return found
 
+    def setting(self, key: str) -> Any:
+        """Return one setting.
+
+        Raises:
+            UserError: run.yaml is damaged.
+        """
+        settings = self.settings
+        if key not in settings:
+            raise UserError(f"{self.path / RUN_FILE} is damaged: {key} is missing")
+        return settings[key]
+
     @property
     def method_name(self) -> str:
         """Name of the run's method, or the Python file that it is in.
@@ -129,7 +140,7 @@ class Run:
         Raises:
             UserError: run.yaml is damaged.
         """
-        method = self.settings.get("method")
+        method = self.setting("method")
         name = method.get("name") if isinstance(method, dict) else None
         if not isinstance(name, str):
             raise UserError(f"{self.path / RUN_FILE} is damaged: it names no method")
