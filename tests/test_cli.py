@@ -1,12 +1,14 @@
 """The command line, mostly in process: exit codes, messages, files."""
 
 import csv
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from pyarrow import parquet
 
 import gemel
@@ -34,6 +36,23 @@ def test_help_without_torch() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
     assert len(answer.stdout.splitlines()) < 40, "one screen"
+
+
+def test_the_front_door_is_instant() -> None:
+    """`import gemel` brings none of its libraries; names, signatures and documents are there all the same."""
+    code = (
+        "import sys, inspect, gemel\n"
+        "print([one for one in ('numpy', 'torch', 'pydantic', 'pyarrow', 'yaml') if one in sys.modules])\n"
+        "print(set(gemel.__all__) - set(dir(gemel)), hasattr(gemel, 'nothing'))\n"
+        "found = [getattr(gemel, name) for name in gemel.__all__]\n"
+        "print([one for one in found if not inspect.getdoc(one)], inspect.signature(gemel.classify))\n"
+        "print('torch' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    libraries, names, documents, torch = answer.stdout.splitlines()
+    assert (libraries, names, torch) == ("[]", "set() False", "False")
+    assert documents.startswith("[] (run: ")
+    assert "top: " in documents
 
 
 def test_typo_in_a_common_setting_without_torch(tmp_path: Path) -> None:
@@ -67,6 +86,12 @@ def test_typo_in_a_common_setting_without_torch(tmp_path: Path) -> None:
         (["settings", "twits"], "there are barlow_twins, twist"),
         (["nonsense"], "nonsense"),
         (["report"], "RUN"),
+        (["pretrian"], "pretrain"),
+        (["methods", "twist"], "'twist' is one word too many"),
+        (["compare", "a", "--out", "f.txt"], "--out f.txt must end in .md"),
+        (["import", "lost.pth", "--out", "x", "--methd", "twist"], "did you mean --method?"),
+        (["study", "epohcs"], "did you mean epochs?"),
+        (["study"], "NAME missing; there are"),
     ],
 )
 def test_mistakes_leave_with_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +125,119 @@ def test_mistakes_of_every_kind_are_told_at_once(
     assert code == 2, "to see the traceback changes nothing else"
     assert "Traceback" in errors
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "embed nowhere --out f.txt --otu 3 a b",
+            ["'b' is one word too many", "nowhere is not a folder", "--out f.txt must", "did you mean --out?"],
+        ),
+        (
+            "classify nowhere --top 0 --naming first --rename a --rename b --labels c --labels d",
+            [
+                "--labels is given twice: c and d",
+                "nowhere is not a folder",
+                "--top must be greater than 0, not 0",
+                "--naming must be 'one_to_one' or 'majority', not first",
+                "--out missing; gemel classify RUN [IMAGES] --out OUT",
+            ],
+        ),
+        (
+            "evaluate nowhere knn --k 0 --temprature 1 --size many --network random --network pixels",
+            [
+                "--network is given twice: random and pixels",
+                "nowhere is not a folder",
+                "--k must be greater than 0",
+                "did you mean --temperature?",
+                "--size must be a valid integer, not many",
+            ],
+        ),
+        (
+            "evaluate nowhere knnn --size many --k 0",
+            ["did you mean knn?", "nowhere is not a folder", "--size must be a valid integer"],
+        ),
+        ("export nowhere onxx --uot 3", ["nowhere is not a folder", "did you mean onnx?", "did you mean --out?"]),
+        (
+            "study epochs --seeds 0 --epohcs 3 --tabels x --optimizer lasr",
+            ["--seeds must be", "did you mean --epochs?", "did you mean --tables?", "did you mean lars?"],
+        ),
+    ],
+)
+def test_every_command_reports_all_mistakes(
+    words: str, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = gemel_says(words.split(), capsys)
+    assert code == 2
+    assert [part for part in told if part not in errors] == []
+    assert len(errors.splitlines()) == len(told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_switches_of_an_evaluation_take_no_image(
+    digits_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--scale-lr nowhere`: the word is IMAGES; `--scale-lr no`: it is the switch's."""
+    for words in (["--scale-lr", "nowhere"], ["--scale-lr", "no", "nowhere"], ["--no-scale-lr", "nowhere"]):
+        code, _, errors = gemel_says(["evaluate", str(digits_run.path), "linear", *words], capsys)
+        assert code == 2
+        assert "there is no folder, list or dataset 'nowhere'" in errors
+    code, _, errors = gemel_says(["evaluate", "--drop-last", str(digits_run.path), "linear", "nowhere"], capsys)
+    assert code == 2
+    assert "'nowhere'" in errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "said"),
+    [
+        ("method: {alpha: 1.7}", "--method twist", ""),
+        (
+            "method: {alpha: 1.7}",
+            "--method barlow_twins",
+            "dropped: method.alpha in mine.yaml (of twist; --method names",
+        ),
+        ("backbone: {widths: [8], strides: [2]}", "--backbone convnet", ""),
+        (
+            "backbone: {name: resnet18, stem: small}",
+            "--backbone convnet",
+            "dropped: backbone.stem in mine.yaml (of res",
+        ),
+        ("optimizer: {lr: 0.5}", "--optimizer adamw", ""),  # the recipe's
+        ("optimizer: {lr: 0.5}", "--optimizer sgd", "dropped: optimizer.lr in mine.yaml (of adamw; --optimizer names"),
+        ("views: {rotate: 3}", "--views glyph", ""),
+        ("views: {flip: 0.3}", "--views dino", "dropped: views.flip in mine.yaml (of photo; --views names dino)"),
+    ],
+)
+def test_settings_of_a_file_hold_for_the_name_in_force(
+    settings: str,
+    words: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Kept where a flag names what is in force anyway; dropped, and said, where it names another."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(settings)
+    flags = f"--config mine.yaml --epochs 1 --threads 1 --workers 0 --dry-run {words}"
+    code, out, errors = gemel_says(["pretrain", *flags.split()], capsys)
+    assert code == 0, errors
+    assert said in out
+    assert ("dropped" in out) == bool(said)
+    ((section, options),) = yaml.safe_load(settings).items()
+    found = yaml.safe_load(out.partition("\n\n")[2])[section]
+    for key in options.keys() - {"name"}:
+        assert (found.get(key) == options[key]) == (not said), key
+
+
+def test_what_is_of_the_call_does_not_stand_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("dry_run: true\n")
+    code, _, errors = gemel_says(["pretrain", "--config", str(file), "--out", str(tmp_path / "run")], capsys)
+    assert code == 2
+    assert "dry_run in" in errors
 
 
 def test_dry_run_writes_nothing(
@@ -244,8 +382,32 @@ def test_backbone_and_python_answers(photos_run: Run, photos: Path) -> None:
         gemel.evaluate(photos_run, "knn", photos)
     with pytest.raises(gemel.UserError, match="did you mean knn"):
         gemel.evaluate(photos_run, "knnn")
-    with pytest.raises(gemel.UserError, match="did you mean k?"):
+    with pytest.raises(gemel.UserError, match=r"did you mean k\?"):
         gemel.evaluate(photos_run, "knn", kk=3)
+
+
+@pytest.mark.parametrize("module", ["typer", "pydantic", "numpy", "torch", "gemel.training.train"])
+def test_an_interrupt_in_an_import_leaves_with_130(module: str, tmp_path: Path) -> None:
+    """However early, and whatever the import would make of an exception: one line."""
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == sys.argv[1]: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from gemel.cli import main\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "try: main(['pretrain', 'digits', '--threads', '1', '--epochs', '4000', '--out', sys.argv[2]])\n"
+        "except Exception: pass\n"
+    )
+    words = [sys.executable, "-c", code, module, str(tmp_path / "run")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "gemel: interrupted\n")
+
+
+def test_handlers_are_given_back_to_a_caller(capsys: pytest.CaptureFixture[str]) -> None:
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    gemel_says(["study", "epohcs"], capsys)
+    assert before == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
 
 def test_sigterm_leaves_with_130_at_any_time(tmp_path: Path) -> None:
