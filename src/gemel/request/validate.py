@@ -75,9 +75,11 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
         inputs = [str(one) for one in map(given.get, ("images", "labels", "weights")) if one is not None]
         stem = Path(_method_name(given) or "run").stem
         claimed = _collect(mistakes, claim, launch.get("out"), stem, overwrite=overwrite, inputs=[*inputs, *named])
+        is_default = given.get("images") is None and given.get("labels") is None
         given |= _paths_in_full(given)
         _collect(mistakes, _check_weights, given.get("weights"))
-        source = _collect(mistakes, open_source, given["images"], labels=given.get("labels"), rescan=rescan)
+        if not mistakes or not is_default:  # the default images are right, and take seconds to read
+            source = _collect(mistakes, open_source, given["images"], labels=given.get("labels"), rescan=rescan)
     if mistakes or source is None or claimed is None:
         raise UserError(*dict.fromkeys(mistakes))
     common = {key: field for key, field in Settings.model_fields.items() if key not in SECTIONS}
