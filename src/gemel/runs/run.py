@@ -101,9 +101,9 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not (self.path / RUN_FILE).is_file():
-            what = "holds no run.yaml" if self.path.is_dir() else "is not a folder"
-            raise UserError(f"{self.path} {what}; give the folder of a run, as gemel pretrain makes it")
+        if not os.path.isfile(self.path / RUN_FILE):  # noqa: PTH113  Path's raises for a name that is too long
+            what = "holds no run.yaml" if os.path.isdir(self.path) else "is not a folder"  # noqa: PTH112
+            raise UserError(f"{brief(str(self.path))} {what}; give the folder of a run, as gemel pretrain makes it")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
