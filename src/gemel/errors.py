@@ -1,6 +1,8 @@
 """The exceptions that end a command without a traceback; every room may raise them; and a user's words in a message."""
 
 import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
 from reprlib import Repr
 
 TEXT_LIMIT = 200
@@ -43,6 +45,22 @@ def brief(value: object) -> str:
     text = value if isinstance(value, str) else _Brief().repr(value)
     short = text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}..."
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in short)
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """Return `; did you mean X?` where a known name is near, else nothing."""
+    near = get_close_matches(str(name)[:100], list(names), n=1, cutoff=0.5)  # a longer one costs its square
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def unknown(what: str, name: object, names: Iterable[str]) -> str:
+    """Return the message for a name that stands for nothing.
+
+    >>> unknown("format", "onxx", ["onnx", "timm"])
+    "format 'onxx' is unknown; there are onnx, timm; did you mean onnx?"
+    """
+    known = list(names)
+    return f"{what} {brief(name)!r} is unknown; there are {', '.join(known)}{nearest(name, known)}"
 
 
 def system_words(error: OSError) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemel.api.runs import load
-from gemel.errors import UserError, brief
+from gemel.errors import UserError, unknown
 from gemel.runs.run import RUN_FILE, Run
-from gemel.settings.schema import checked, convert, nearest
+from gemel.settings.schema import checked, convert
 from gemel.settings.tree import Layer, common_mistakes, layer_of_call
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def study_of_layer(layer: Layer, *, quiet: bool) -> "Outcome":
     checked_values = layer._replace(values=overrides.values | own)
     mistakes = [*layer.mistakes, *common_mistakes(checked_values, methods.available(), StudyLaunch)]
     if name not in studies.available():
-        known = f"there are {', '.join(studies.available())}{nearest(name, studies.available())}"
-        mistakes.append(f"study {brief(name)!r} is unknown; {known}" if name else f"NAME missing; {known}")
+        known = studies.available()
+        mistakes.append(unknown("study", name, known) if name else f"NAME missing; there are {', '.join(known)}")
     if mistakes:
         raise UserError(*mistakes)
     from gemel.studies.runner import run_study  # after the mistakes that need no run

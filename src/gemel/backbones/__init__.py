@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemel.errors import UserError
+from gemel.errors import UserError, brief
 
 if TYPE_CHECKING:
     from gemel.backbones.base import Backbone
@@ -34,7 +34,9 @@ def find(name: str, size: int | None = None) -> "Callable[..., Backbone]":
         return getattr(import_module(f"gemel.backbones.{name}"), name)
     module: Any = import_module("gemel.backbones.timm")
     if name not in module.names():
-        near = get_close_matches(name, [*available(), *module.names()], n=3, cutoff=0.5)
+        near = get_close_matches(name[:100], [*available(), *module.names()], n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"--backbone {name!r} is unknown; gemel has {', '.join(available())}, timm has its own{hint}")
+        raise UserError(
+            f"--backbone {brief(name)!r} is unknown; gemel has {', '.join(available())}, timm has its own{hint}"
+        )
     return partial(module.timm_backbone, name, size)

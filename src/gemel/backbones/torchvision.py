@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from gemel.backbones.base import REFUSALS, Backbone, first_line, measured, refusal
-from gemel.errors import UserError
+from gemel.errors import UserError, brief
 
 _CLASSIFIERS = ("fc", "classifier", "heads", "head")  # what the families call the part that ends in the last layer
 
@@ -26,9 +26,9 @@ def torchvision_backbone(name: str, size: int | None = None, /, *, pretrained: b
 
     known = models.list_models(module=models)
     if name not in known:
-        near = get_close_matches(name, known, n=3, cutoff=0.5)
+        near = get_close_matches(name[:100], known, n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"torchvision has no classifier {name!r}{hint}")
+        raise UserError(f"torchvision has no classifier {brief(name)!r}{hint}")
     options: dict[str, Any] = {}
     if not pretrained and name in ("googlenet", "inception_v3"):
         options["init_weights"] = True  # torchvision warns where it is left open

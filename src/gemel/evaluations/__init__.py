@@ -5,8 +5,8 @@ from inspect import isclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemel.errors import UserError
-from gemel.settings.schema import convert, mistakes_in, nearest, schema_of
+from gemel.errors import UserError, unknown
+from gemel.settings.schema import convert, mistakes_in, schema_of
 
 if TYPE_CHECKING:
     from gemel.evaluations.base import Evaluation
@@ -31,7 +31,7 @@ def find(name: str) -> "type[Evaluation]":
     """
     name = name.replace("_", "-")
     if name not in available():
-        raise UserError(f"protocol {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
+        raise UserError(unknown("protocol", name, available()))
     from gemel.evaluations.base import Evaluation
 
     module = import_module(f"gemel.evaluations.protocols.{name.replace('-', '_')}")

@@ -12,7 +12,7 @@ from gemel.backbones.base import Backbone
 from gemel.distributed import rank
 from gemel.engine.checkpoints import load_backbone
 from gemel.engine.pretrained_weights import start_from
-from gemel.errors import UserError
+from gemel.errors import UserError, brief, nearest, unknown
 from gemel.evaluations.base import LIBRARIES, Subject
 from gemel.methods import MethodNotAllowed
 from gemel.runs.run import Run
@@ -57,7 +57,7 @@ def open_subject(
         UserError: there is no such run or network, tensors are missing, or the words do not fit together.
     """
     if network not in NETWORKS:
-        raise UserError(f"--network {network!r} is unknown; there are {', '.join(NETWORKS)}")
+        raise UserError(unknown("--network", network, NETWORKS))
     if not is_library(words):
         for option, value in (("out", out), ("weights", weights), ("size", size)):
             if value is not None:
@@ -165,7 +165,5 @@ def _build(library: str, name: str, published: bool, size: int | None) -> Backbo
     from gemel.backbones.timm import names, timm_backbone
 
     if name not in names():
-        from gemel.settings.schema import nearest
-
-        raise UserError(f"timm has no network {name!r}{nearest(name, names())}")
+        raise UserError(f"timm has no network {brief(name)!r}{nearest(name, names())}")
     return timm_backbone(name, size, pretrained=published)

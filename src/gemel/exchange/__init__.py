@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from gemel.errors import UserError
+from gemel.errors import UserError, unknown
 from gemel.runs.output_paths import check_suffix
 from gemel.runs.run import Run
 
@@ -23,9 +23,7 @@ def find(name: str) -> Callable[[Run, Path | None], Path]:
         UserError: there is no such format.
     """
     if name not in available():
-        from gemel.settings.schema import nearest  # brings pydantic, which the list of formats in --help does without
-
-        raise UserError(f"format {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
+        raise UserError(unknown("format", name, available()))
     return import_module(f"gemel.exchange.{name}").export
 
 

@@ -131,12 +131,6 @@ def argument_helps(function: Callable[..., Any]) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
-def nearest(name: object, names: Iterable[str]) -> str:
-    """Return `; did you mean X?` where a known name is near, else nothing."""
-    near = get_close_matches(str(name)[:100], list(names), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def plain(value: Any) -> Any:
     """Return tuples as lists and models as mappings, so that YAML and JSON need no tags."""
     if isinstance(value, BaseModel):

@@ -12,11 +12,11 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gemel.errors import UserError, brief
+from gemel.errors import UserError, brief, unknown
 from gemel.settings.config_file import read_mapping
 from gemel.settings.recipes import OPTIMIZERS, VIEWS, PhotoViews, Stage, split_name
 from gemel.settings.run_settings import Launch, Settings
-from gemel.settings.schema import is_list, is_switch, mistakes_in, nearest, plain
+from gemel.settings.schema import is_list, is_switch, mistakes_in, plain
 from gemel.settings.view_presets import VIEW_FAMILIES
 
 Pairs = Iterable[tuple[str, Any]]
@@ -298,8 +298,7 @@ def section_mistakes(layer: Layer, key: str, rule: Section, names: Iterable[str]
         what = "a name or a mapping with `name`" if rule.named else epochs
         return [f"{layer.spell(key)} is {brief(given)}; give {what}"]
     if name and names and name not in names and not (key == "method" and name.endswith(".py")):
-        known = f"there are {', '.join(names)}{nearest(name, names)}"
-        return [f"{layer.spell(key)} {brief(name)!r} is unknown; {known}"]
+        return [unknown(layer.spell(key), name, names)]
     if not given or not rule.schemas:
         return []
     allowed = [rule.schemas[name]] if name else rule.schemas.values()

@@ -4,8 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemel.errors import UserError
-from gemel.settings.schema import nearest
+from gemel.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from gemel.studies.base import Study
@@ -24,5 +23,5 @@ def find(name: str) -> "Study":
         UserError: there is none.
     """
     if name not in available():
-        raise UserError(f"study {name!r} is unknown; there are {', '.join(available())}{nearest(name, available())}")
+        raise UserError(unknown("study", name, available()))
     return import_module(f"gemel.studies.catalogue.{name.replace('-', '_')}").STUDY

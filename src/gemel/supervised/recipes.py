@@ -5,10 +5,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from gemel.errors import UserError
+from gemel.errors import UserError, brief, nearest
 from gemel.schedules import cosine, steps
 from gemel.settings.recipes import Count, Description, GlyphViews, PhotoViews, Probability, Share, Views
-from gemel.settings.schema import nearest
 
 Precision = Literal["32", "bf16"]
 """of a network's arithmetic; heads are float32"""
@@ -101,9 +100,8 @@ def find_recipe(recipes: Mapping[str, Any], name: str, protocol: str) -> str:
     for key in recipes:
         if key.replace("-", "_") == name.replace("-", "_").lower():
             return key
-    raise UserError(
-        f"--recipe {name!r} is unknown to {protocol}; there are {', '.join(recipes)}{nearest(name, recipes)}"
-    )
+    known = f"there are {', '.join(recipes)}{nearest(name, recipes)}"
+    raise UserError(f"--recipe {brief(name)!r} is unknown to {protocol}; {known}")
 
 
 def overridden(fitting: Row, given: Mapping[str, Any]) -> Row:

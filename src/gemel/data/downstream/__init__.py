@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gemel.data.downstream import cifar, lists, matlab, voc
 from gemel.data.downstream.parts import Described, Downstream
-from gemel.errors import UserError
+from gemel.errors import UserError, unknown
 
 _SETS: dict[str, Described] = {one.name: one for one in (*lists.SETS, *cifar.SETS, *matlab.SETS, *voc.SETS)}
 
@@ -31,7 +31,7 @@ def describe(name: str) -> Described:
         UserError: there is none of that name.
     """
     if name not in _SETS:
-        raise UserError(f"--data {name!r} is unknown; there are {', '.join(available())}")
+        raise UserError(unknown("--data", name, available()))
     return _SETS[name]
 
 
