@@ -90,17 +90,16 @@ def _exit_code(command: Callable[[], Any], *, debug: bool) -> int:
 
     usage_error: Any = typer.BadParameter.__bases__[0]  # of click, which Typer depends on or carries with it
     try:
-        return int(command() or 0)
+        code = int(command() or 0)
+        if code == INTERRUPTED:  # Typer's own answer to Ctrl-C, which it gives without a word
+            _complain("interrupted")
+        return code
     except UserError as error:
         if debug:
             traceback.print_exc()
         for mistake in error.mistakes:
             _complain(mistake)
         return 2
-    except typer.Exit as leave:
-        if leave.exit_code == INTERRUPTED:  # Typer's own answer to Ctrl-C
-            _complain("interrupted")
-        return leave.exit_code
     except usage_error as error:
         _complain(error.format_message())
         return 2

@@ -114,7 +114,7 @@ def measure(
         "std": list(facts["std"]),
         **{key: value for key, value in train.decoding._asdict().items() if value is not None},
         "options": evaluation.options,
-        "fingerprints": [fingerprint(source)[:12] for source in (train, test) if source is not None],
+        "fingerprints": [fingerprint(source) for source in (train, test) if source is not None],
     }
     left_out: dict[str, int] = {}
     if evaluation.takes_images:
