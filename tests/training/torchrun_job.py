@@ -12,13 +12,18 @@ from pathlib import Path
 
 from gemel.cli import main
 
-folder = Path(sys.argv[1])
-for name, words in json.loads((folder / "cases.json").read_text()).items():
-    out, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-        try:
-            code = main(words)
-        except SystemExit as leave:
-            code = leave.code
-    told = {"code": code or 0, "out": out.getvalue(), "errors": errors.getvalue()}
-    (folder / f"{name}.{os.environ['RANK']}.json").write_text(json.dumps(told))
+
+def run_all(folder: Path) -> None:
+    for name, words in json.loads((folder / "cases.json").read_text()).items():
+        out, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            try:
+                code = main(words)
+            except SystemExit as leave:
+                code = leave.code
+        told = {"code": code or 0, "out": out.getvalue(), "errors": errors.getvalue()}
+        (folder / f"{name}.{os.environ['RANK']}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    run_all(Path(sys.argv[1]))
