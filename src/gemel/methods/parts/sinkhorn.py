@@ -11,8 +11,8 @@ from gemel.methods.parts.precision import widened
 def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
     """Return codes Q: exp(S / ε), divided in turn by the sums of its columns and by those of its rows.
 
-    Each row sums to 1, and prototypes share the rows about equally. SwAV's released code also multiplies by 1 / K, 1 / B
-    and B, which cancel.
+    Each row sums to 1, and prototypes share the rows about equally. SwAV's released code also multiplies by 1 / K,
+    1 / B and B, which cancel.
 
     Args:
         scores: S, (n, K), this process's rows, of which processes may have different numbers; no gradient is taken.
