@@ -63,9 +63,9 @@ def densecl_loss(
             f"and {tuple(match.shape)}"
         )
     positives = key_grid.gather(2, match[:, None].expand(-1, key_grid.shape[1], -1))
-    pairs = [grid.transpose(1, 2).flatten(0, 1) for grid in (query_grid, positives)]  # (n·S, D)
+    one, two = (grid.transpose(1, 2).flatten(0, 1) for grid in (query_grid, positives))  # (n·S, D)
     single = moco_v2_loss(query, key, queue, temperature=temperature)["loss"]
-    dense = moco_v2_loss(*pairs, dense_queue, temperature=temperature)["loss"]
+    dense = moco_v2_loss(one, two, dense_queue, temperature=temperature)["loss"]
     return {"loss": (1 - dense_weight) * single + dense_weight * dense, "single": single, "dense": dense}
 
 
@@ -182,7 +182,8 @@ class DenseCl(Method):
         with torch.no_grad():
             if self.training:
                 self.teacher.follow(self.backbone, self.head, momentum=cosine(progress, *self.momentum))
-            key, key_grid, key_map = self._passed(*self.teacher.networks, two, shuffled=True)
+            backbone, head = self.teacher.networks
+            key, key_grid, key_map = self._passed(backbone, head, two, shuffled=True)
             # the mean comes before the length: not the mean of vectors of length 1
             self._keys = gather(torch.stack([unit(key), unit(key_grid.mean(2))], 1))
         return densecl_loss(

@@ -48,11 +48,12 @@ def dino_loss(
     Raises:
         ValueError: the shapes do not fit.
     """
-    check_views(student_logits, teacher_logits)
+    views, fixed = list(student_logits), list(teacher_logits)
+    check_views(views, fixed)
     with exact_products(center.device):
-        sharp = [(widened(logits.detach()) - center) / teacher_temperature for logits in teacher_logits]
+        sharp = [(widened(logits.detach()) - center) / teacher_temperature for logits in fixed]
         targets = [logits.softmax(1) for logits in sharp]
-        loss = swapped_cross_entropy(targets, student_logits, student_temperature)
+        loss = swapped_cross_entropy(targets, views, student_temperature)
         pairs = zip(sharp, targets, strict=True)
         entropy = torch.stack([(one.logsumexp(1) - (one * target).sum(1)).mean() for one, target in pairs]).mean()
         loss, entropy = mean_over_processes(torch.stack([loss, entropy]))

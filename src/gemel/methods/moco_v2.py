@@ -117,7 +117,7 @@ class MocoV2(Method):
         self.temperature, self.momentum, self.groups = temperature, momentum, groups
         self.projector = mlp(backbone.width, *projector, norm="none")
         self.teacher = Teacher(backbone, self.projector)
-        self.queues = nn.ModuleList(Queue(projector[-1], queue) for _ in range(1 + symmetric))
+        self.queues: Any = nn.ModuleList(Queue(projector[-1], queue) for _ in range(1 + symmetric))
         self._keys: list[Tensor] = []
 
     def before_stage(self, name: str, embed: Embed) -> None:
@@ -131,7 +131,8 @@ class MocoV2(Method):
         with torch.no_grad():
             if self.training:
                 self.teacher.follow(self.backbone, self.projector, momentum=cosine(progress, *self.momentum))
-            keys = [self._passed(*self.teacher.networks, view, shuffled=True) for view in views[::-1][:directions]]
+            backbone, projector = self.teacher.networks
+            keys = [self._passed(backbone, projector, view, shuffled=True) for view in views[::-1][:directions]]
             self._keys = [gather(unit(key)) for key in keys]
         terms = [
             moco_v2_loss(query, key, queue.rows, temperature=self.temperature)

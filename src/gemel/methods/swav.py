@@ -145,7 +145,8 @@ class Swav(Method):
         decay: Literal["all", "matrices"] = "all",
     ) -> None:
         super().__init__(backbone)
-        self.temperature, self.sinkhorn = temperature, {"epsilon": epsilon, "iterations": iterations}
+        self.temperature = temperature
+        self.sinkhorn: dict[str, Any] = {"epsilon": epsilon, "iterations": iterations}
         self.queue_starts, self.freeze, self.decay = queue_starts, freeze, decay
         self.projector = mlp(backbone.width, *projector)
         self.prototypes = nn.Linear(projector[-1], prototypes, bias=False)

@@ -128,7 +128,7 @@ class VicReg(Method):
         projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (8192, 8192, 8192),
     ) -> None:
         super().__init__(backbone)
-        self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+        self.weights: dict[str, Any] = {"invariance": invariance, "variance": variance, "covariance": covariance}
         self.projector = mlp(backbone.width, *projector, last_bias=False)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

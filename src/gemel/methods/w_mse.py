@@ -174,7 +174,8 @@ class WMse(Method):
         measure: Measure = "cosine",
     ) -> None:
         super().__init__(backbone)
-        self.whitening, self.iterations, self.shrinkage, self.measure = whitening, iterations, shrinkage, measure
+        self.whitening, self.iterations, self.shrinkage = whitening, iterations, shrinkage
+        self.measure: Measure = measure
         self.projector = mlp(backbone.width, *projector)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

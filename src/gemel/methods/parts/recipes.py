@@ -95,8 +95,9 @@ def solo(
     base: dict[str, Any] = {"views": views, "optimizer": optimizer, "method": method, "batch_size": 256}
     notes = "; ".join(one for one in (SOLO, note) if one)
     for (classes, colour), printed in zip(CIFAR.items(), top1, strict=False):
+        seen: dict[str, Any] = base | {"views": views.model_copy(update=colour)}
         found[f"cifar{classes}"] = Recipe(
-            **base | {"views": views.model_copy(update=colour)},
+            **seen,
             source=f"solo-learn's scripts/pretrain/cifar/{file}.yaml: linear top-1 {printed} on CIFAR-{classes}; "
             f"{notes}; {PADDING}",
             backbone={"name": "resnet18", "stem": "small"},
