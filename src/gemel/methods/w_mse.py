@@ -96,44 +96,53 @@ def whiten(rows: Tensor, order: Tensor, *, size: int, shrinkage: float = 0.0) ->
     return white.reshape(count, width)[order.argsort()]
 
 
-_COLOUR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
-_VIEWS = changed("solo_cifar_symmetric_weak", scale=(0.2, 1.0), gray=0.1, blur=0.0, **_COLOUR)
+_STATISTICS: Mapping[int, Mapping[str, Any]] = {
+    10: {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)},
+    100: {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
+}
 _STRONG = PhotoViews(
     scale=(0.2, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.0, solarize=0.0
 )  # fmt: skip
 
 
-def _cifar10(views: int, batch_size: int) -> Recipe:
-    """Its warm-up takes 500 steps, and its views have the colours first, gemel's the crop."""
-    epochs = 1000
+def _official(classes: int, views: int, batch_size: int) -> Recipe:
+    """Return the released settings, whose rate is not scaled by the batch, and whose warm-up takes 500 steps."""
+    changes: dict[str, Any] = {"scale": (0.2, 1.0), "gray": 0.1, "blur": 0.0, "global_count": views}
     return Recipe(
-        source=f"README of htdt/self-supervised, W-MSE-{views} on CIFAR-10 (arXiv 2007.06346)",
-        views=_VIEWS.model_copy(update={"global_count": views}),
+        source=f"README of htdt/self-supervised, W-MSE-{views} on CIFAR-{classes} (arXiv 2007.06346); its views have "
+        "the colours first, gemel's the crop",
+        views=changed("solo_cifar_symmetric_weak", **changes, **_STATISTICS[classes]),
         backbone={"name": "resnet18", "stem": "small", "zero_init": False},
         image_size=32,
-        epochs=epochs,
+        epochs=1000,
         batch_size=batch_size,
         images=50_000,
         optimizer=AdamOptimizer(
             lr=3e-3 * 256 / batch_size, weight_decay=1e-6, warmup_epochs=500 * batch_size / 50_000,
-            warmup_start=1 / 500, warmup_inclusive=True, milestones=(1 - 50 / epochs, 1 - 25 / epochs), factor=0.2,
+            warmup_start=1 / 500, warmup_inclusive=True, milestones=(0.95, 0.975), factor=0.2,
         ),
     )  # fmt: skip
 
 
+_SOLO = solo(
+    "wmse", (88.67, 61.33, 67.60), warmed(AdamOptimizer(lr=2e-3, weight_decay=1e-6), 0.0), views=_STRONG, method={},
+    note="its loss takes no gradient through the second of two views",
+    imagenet100={
+        "views": _STRONG.model_copy(update={"blur": 0.2, "local_count": 6, "local_scale": (0.2, 1.0),
+                                            "local_blur": 0.2, "local_size": 96}),
+        "batch_size": 128,
+    },
+)  # fmt: skip
+
 RECIPES: Mapping[str, Recipe] = {
-    "cifar10_2": _cifar10(2, 512),
-    "cifar10_4": _cifar10(4, 256),
-    **solo(
-        "wmse", (88.67, 61.33, 67.60), warmed(AdamOptimizer(lr=2e-3, weight_decay=1e-6), 0.0), views=_STRONG, method={},
-        imagenet100={
-            "views": _STRONG.model_copy(update={"blur": 0.2, "local_count": 6, "local_scale": (0.2, 1.0),
-                                                "local_blur": 0.2, "local_size": 96}),
-            "batch_size": 128,
-        },
-    ),
+    "imagenet100": _SOLO["imagenet100"],  # first: of the largest images
+    "cifar10_2": _official(10, 2, 512),
+    "cifar10_4": _official(10, 4, 256),
+    "cifar100_2": _official(100, 2, 512),
+    "cifar100_4": _official(100, 4, 256),
+    **_SOLO,
     "small": small({"projector": (512, 32), "whitening": None}),
-}  # fmt: skip
+}
 
 
 class WMse(Method):
