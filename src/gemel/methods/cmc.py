@@ -8,12 +8,13 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gemel.data.batches import Batch
-from gemel.distributed import gather, mean_over_processes, rank, world_size
+from gemel.distributed import from_first, gather, mean_over_processes, rank
 from gemel.errors import UserError
-from gemel.methods.base import Embed, Method
+from gemel.methods.base import Method
 from gemel.methods.parts.contrast import check_pairs, unit
 from gemel.methods.parts.recipes import imagenet, small
 from gemel.methods.parts.sampled import sampled_products
+from gemel.methods.parts.splitmix import drawn
 from gemel.settings.recipes import Count, PhotoViews, Probability, Recipe, SgdOptimizer
 
 Form = Literal["nce", "softmax"]
@@ -148,17 +149,12 @@ class Cmc(Method):
         self.constants: Tensor
         self.register_buffer("banks", torch.zeros(2, 0, width))
         self.register_buffer("constants", torch.zeros(2))
-        self._seed: int | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def attach(self, images: int) -> None:
         """Make the banks, of numbers uniform within ±√(3 / D): rows become of length 1 as they are written."""
         bound = (3 / self.banks.shape[2]) ** 0.5
         self.banks = torch.empty(2, images, self.banks.shape[2]).uniform_(-bound, bound)
-
-    def before_step(self, embed: Embed, progress: float) -> None:
-        """Choose what the step's draws follow from, the same on all processes."""
-        self._seed = int(torch.randint(2**62, (), device="cpu"))
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the loss and its two parts."""
@@ -196,11 +192,9 @@ class Cmc(Method):
 
     def _draws(self, index: Tensor) -> Tensor:
         """Return rows of the banks for each image, (N_p, 1 + K), its own first; the others may be its own, too."""
-        generator = None if self._seed is None else torch.Generator(index.device).manual_seed(self._seed)
-        shape, count = (len(index) * world_size(), 1 + self.negatives), self.banks.shape[1]
-        drawn = torch.randint(count, shape, generator=generator, device=index.device)
-        own = drawn[rank() * len(index) :][: len(index)]
-        return torch.cat([index[:, None], own[:, 1:]], 1)
+        seed = from_first(torch.randint(2**62, (), device=index.device))
+        rows = torch.arange(len(index), device=index.device) + rank() * len(index)
+        return torch.cat([index[:, None], drawn(seed, rows, self.negatives, self.banks.shape[1])], 1)
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the embeddings of both halves, (B, 2 D)."""
