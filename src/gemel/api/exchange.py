@@ -27,7 +27,7 @@ def export(run: Run | str | Path, format: str, out: str | Path | None = None) ->
 
 @checked
 def import_official(file: str | Path, out: str | Path, *, method: str = "twist", overwrite: bool = False) -> Run:
-    """Make a run of an official TWIST or Barlow Twins checkpoint, or of the bare backbone that they publish.
+    """Make a run of a checkpoint of a method's released code, or of a bare backbone as it publishes one.
 
     Args:
         file: as torch saved it; nothing in it is executed.

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def import_checkpoint(file: str, *, out: str, **options: Any) -> None:
-    """Make a run of an official TWIST or Barlow Twins checkpoint.
+    """Make a run of a checkpoint of a method's released code.
 
     Args:
         file: checkpoint of the official code, or a backbone's

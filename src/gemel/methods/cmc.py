@@ -167,7 +167,7 @@ class Cmc(Method):
         constants = self.constants.where(self.constants > 0, first_constants(scores, images).to(self.constants))
         if self.training:
             self.constants.copy_(constants)
-        return cmc_loss(*scores, images=images, constants=constants.clone())
+        return cmc_loss(*scores, images=images, constants=constants)
 
     def after_step(self, progress: float) -> None:
         """Let the images' rows in the banks follow."""

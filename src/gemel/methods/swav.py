@@ -19,7 +19,7 @@ from gemel.methods.parts.recent import Recent
 from gemel.methods.parts.recipes import RESNET50, changed, imagenet, small, solo, solo_lars
 from gemel.methods.parts.sinkhorn import sinkhorn
 from gemel.methods.parts.swapped import check_views, swapped_cross_entropy
-from gemel.settings.recipes import Count, LarsOptimizer, PhotoViews, Probability, Recipe
+from gemel.settings.recipes import Count, LarsOptimizer, Probability, Recipe
 
 
 def swav_loss(scores: Sequence[Tensor], codes: Sequence[Tensor], *, temperature: float = 0.1) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ RECIPES: Mapping[str, Recipe] = {
         note="its prototypes are normalised by their parametrisation, not after each step",
         imagenet100={"method": _solo(400)},
     ),
-    "small": small({"projector": (512, 64), "prototypes": 128, "freeze": 0.05}, views=PhotoViews()),
+    "small": small({"projector": (512, 64), "prototypes": 128, "freeze": 0.05}),
 }  # fmt: skip
 
 
