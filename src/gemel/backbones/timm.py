@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import REFUSALS, Backbone, Channels, first_line, measured, near
 from gemel.errors import UserError
-from gemel.settings.recipes import Side
+from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, Side
 
 
 @cache
@@ -116,6 +116,14 @@ def _own_size(name: str) -> int:
     """Return the side of the images that a network was made for."""
     facts = timm.get_pretrained_cfg(name)
     return 224 if facts is None else facts.input_size[-1]
+
+
+def input_of(name: str) -> tuple[int, list[float], list[float]]:
+    """Return the side, and the mean and deviation of the channels, of the images that a network was made for."""
+    facts = timm.get_pretrained_cfg(name)
+    if facts is None:
+        return 224, list(IMAGENET_MEAN), list(IMAGENET_STD)
+    return facts.input_size[-1], list(facts.mean), list(facts.std)
 
 
 class LastBlocks(nn.Module):

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from gemel.data.batches import InferenceLoader, default_workers
 from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
-from gemel.data.sources import Source
+from gemel.data.sources import Source, VectorSource
 from gemel.device import device
 from gemel.distributed import merged, rank, world_size
 from gemel.engine.modes import evaluation_mode
@@ -104,8 +104,9 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
         tell: told after each batch.
 
     Raises:
-        UserError: no image can be read, or the network changed during the pass.
+        UserError: no image can be read, the network takes no such images, or it changed during the pass.
     """
+    _check_kind(subject, source)
     before, classes = tensors_of(subject), _class_count(subject)
     columns: Columns = {"features": (int(subject.facts["width"]), np.float32)}
     if classes is not None:
@@ -127,6 +128,17 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
         raise UserError(f"none of the {len(source)} images of {printable(source.name)} can be read")
     top = None if classes is None else Top(rows["probability"], rows["classes"], classes)
     return Seen(source, indices, rows["features"], top, rejected)
+
+
+def _check_kind(subject: Subject, source: Source) -> None:
+    """Refuse images for a network of vectors, vectors for one of images, and vectors of another width."""
+    wanted = subject.facts["options"].get("width") if subject.facts["name"] == "vectors" else None
+    given = source.vectors.shape[1] if isinstance(source, VectorSource) else None
+    if wanted != given:
+        name, takes, has = printable(source.name), f"vectors of {wanted} numbers", f"vectors of {given} numbers"
+        raise UserError(
+            f"{subject.name} takes {takes if wanted else 'images'}, and {name} holds {has if given else 'images'}"
+        )
 
 
 def _begun(store: Store, stack: ExitStack) -> list[str] | None:
@@ -254,12 +266,13 @@ def _pass(
 
 def _look(subject: Subject, loader: InferenceLoader) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Tensor]]]:
     """Yield indices, and the columns of the cache, batch by batch."""
-    normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
+    is_vectors = isinstance(loader.source, VectorSource)
+    normalise = nn.Identity() if is_vectors else Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
     with judging(subject, device()):
         for views, index in loader:
             with torch.inference_mode():
                 features = subject.network(normalise(views.to(device())))
-                classes = None if subject.method is None else subject.method.classify(features)
+                classes = subject.classify(features)
                 rows = {"features": features.detach().float().cpu()}
                 if classes is not None:
                     values, numbers = most_likely(classes.float(), min(KEPT, classes.shape[1]))
@@ -287,5 +300,5 @@ def _class_count(subject: Subject) -> int | None:
         return None
     home = next((tensor.device for tensor in subject.method.state_dict().values()), torch.device("cpu"))
     with judging(subject, home), torch.inference_mode():
-        classes = subject.method.classify(torch.zeros(1, int(subject.facts["width"]), device=home))
+        classes = subject.classify(torch.zeros(1, int(subject.facts["width"]), device=home))
     return None if classes is None else classes.shape[1]

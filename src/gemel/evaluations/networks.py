@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
+from gemel.backbones.vectors import Components
 from gemel.distributed import rank
 from gemel.engine.checkpoints import load_backbone
 from gemel.engine.pretrained_weights import start_from
@@ -118,6 +119,8 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
     except MethodNotAllowed as error:
         why = f"{run.path} is taken without its heads, and so without classes: {error}"
         return Subject(load_backbone(run), facts, words, run.path, why_no_method=why)
+    if facts["name"] != "vectors" and isinstance(getattr(method.encoder(), "network", None), Components):
+        return Subject(load_backbone(run), facts, words, run.path, method, has_own_input=True)
     return Subject(method.encoder(), facts, words, run.path, method)
 
 

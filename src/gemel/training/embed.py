@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gemel.data.batches import InferenceLoader, Plan, Unfinished, ViewLoader, is_glyph
-from gemel.data.normalise import Normalise
 from gemel.device import device
 from gemel.distributed import rank, world_size
 from gemel.engine.devices import moved
@@ -32,7 +31,7 @@ class Embedder:
         workers: threads that prepare the images.
     """
 
-    def __init__(self, method: Method, plan: Plan, normalise: Normalise, workers: int) -> None:
+    def __init__(self, method: Method, plan: Plan, normalise: nn.Module, workers: int) -> None:
         self._method, self._plan, self._normalise, self._workers = method, plan, normalise, workers
 
     def __call__(self, head: nn.Module | None, *, epoch: int, views: bool, training: bool, network: Any) -> Embedded:
@@ -71,7 +70,7 @@ class Embedder:
                 waiting = next(loaded, None)
             elif training and world_size() > 1:
                 count = 1 if epoch is None else plan.views.global_count
-                no_rows = torch.zeros(0, 3, plan.size, plan.size, dtype=torch.uint8)
+                no_rows = torch.zeros(0, *plan.shape, dtype=torch.uint8)
                 yield torch.zeros(0, dtype=torch.int64), [no_rows] * count
 
     def _loaded(
