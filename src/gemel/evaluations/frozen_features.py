@@ -1,4 +1,4 @@
-"""Features of a frozen network, kept in the user's cache: heads are trained on them, and another run finds them there."""
+"""Features of a frozen network, in the user's cache: heads are trained on them, and another run finds them there."""
 
 from pathlib import Path
 from tempfile import gettempdir

@@ -7,8 +7,8 @@ import torch
 from pydantic import BaseModel
 
 from gemel import backbones, methods
-from gemel.backbones.vectors import fitted, vectors
 from gemel.backbones.base import Backbone
+from gemel.backbones.vectors import fitted, vectors
 from gemel.data.batches import Loader
 from gemel.data.listing import printable
 from gemel.data.messages import counted

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gemel.data.batches import Plan
 from gemel.backbones.base import Backbone
+from gemel.data.batches import Plan
 from gemel.data.sources import Source, VectorSource
 from gemel.data.sources.identity import fingerprint
 from gemel.device import device

@@ -105,9 +105,9 @@ def _parquet(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     if column is None:
         raise UserError(f"it has the columns {brief(', '.join(table.column_names))}; name the vectors' one vector")
     values = table[column].combine_chunks()
-    if not pa.types.is_list(values.type) and not pa.types.is_large_list(values.type):
-        if not pa.types.is_fixed_size_list(values.type):
-            raise UserError(f"{column} holds {values.type}; give a list of numbers for each row")
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(one(values.type) for one in kinds):
+        raise UserError(f"{column} holds {values.type}; give a list of numbers for each row")
     lengths = values.value_lengths()
     if values.null_count or len(lengths.unique()) > 1:
         raise UserError(f"the vectors differ in length: {_lengths(lengths, values.null_count)}")

@@ -38,7 +38,7 @@ class Statistics(NamedTuple):
 def statistics(
     views: Sequence[Tensor], *, temperature: float, epsilon: float, teacher: Sequence[Tensor] | None = None
 ) -> Statistics:
-    """Return consistency, sharpness and mean distributions of logits, V tensors (B, C) or (B, H, C), global views first.
+    """Return consistency, sharpness and mean distributions of logits, V of (B, C) or (B, H, C), global views first.
 
     Args:
         views: logits; without a teacher the divergence takes no temperature.

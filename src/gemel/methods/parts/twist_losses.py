@@ -204,5 +204,6 @@ def _check(views: Sequence[Tensor], temperature: float = 1.0, epsilon: float = 0
     shapes = {tuple(logits.shape) for logits in views}
     if len(views) < 2 or len(shapes) != 1 or len(next(iter(shapes))) not in (2, 3):
         raise ValueError(
-            f"two or more matrices (B, C), or (B, H, C) of H heads, of one shape are needed, not {len(views)} of {sorted(shapes)}"
+            "two or more matrices (B, C), or (B, H, C) of H heads, of one shape are needed, not "
+            f"{len(views)} of {sorted(shapes)}"
         )
