@@ -26,8 +26,10 @@ from gemel.engine.optimizers import Flavour, Lars
 from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.base import Group, Method
 from gemel.methods.parts.class_distributions import _Statistics
+from gemel.methods.parts.contrast import _LogSumExp
 from gemel.methods.parts.cross_correlation import _Correlation
 from gemel.methods.parts.gram import _Gram
+from gemel.methods.parts.sampled import _Sampled
 from gemel.methods.parts.teacher import Teacher
 from gemel.metrics.neighbours import knn_votes, nearest
 from gemel.settings.recipes import OPTIMIZERS, Optimizer
@@ -95,7 +97,9 @@ def batch(local: int = 0, size: int = 8) -> Batch:
 
 def build(name: str, **options: Any) -> Method:
     kind = methods.find(name)
-    return kind(convnet(widths=(8, 8), strides=(2, 2)), **{**kind.small, **options})
+    made = kind(convnet(widths=(8, 8), strides=(2, 2)), **{**kind.small, **options})
+    made.attach(8)
+    return made
 
 
 CASES: list[tuple[str, dict[str, Any], int]] = [
@@ -108,6 +112,14 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("barlow_twins", {"temperature": 0.5}, 0),
     ("barlow_twins", {"redundancy_of": "auto", "match_official_gradient": True}, 0),
     ("barlow_twins", {"projector": (4, 4)}, 0),  # narrower than the batch: by the D x D matrix
+    ("moco_v2", {"symmetric": True, "groups": 2}, 0),
+    ("moco_v3", {"form": "transformer"}, 0),
+    ("w_mse", {"measure": "squares", "shrinkage": 0.1, "iterations": 2}, 0),
+    ("swav", {}, 2),
+    ("swav", {"queue": 0}, 0),
+    ("dino", {"norm": True, "scaled": True}, 2),
+    ("cmc", {"form": "softmax"}, 0),
+    ("densecl", {"groups": 2}, 0),
 ]
 
 
@@ -148,6 +160,8 @@ FUNCTIONS: Mapping[str, tuple[Any, Callable[[], Sequence[Any]]]] = {
     "correlation as given": (_Correlation, lambda: (*torch.randn(2, 8, 5), False)),
     "gram": (_Gram, lambda: (*torch.randn(2, 8, 5), True)),
     "gram as given": (_Gram, lambda: (*torch.randn(2, 8, 5), False)),
+    "log of a sum": (_LogSumExp, lambda: (torch.randn(8, 5), torch.randn(12, 5), 0.1, 2)),
+    "drawn products": (_Sampled, lambda: (torch.randn(8, 5), torch.randn(12, 5), torch.zeros(8, 3, dtype=torch.int64))),
 }
 
 
@@ -158,6 +172,7 @@ def test_backward_of_a_function(name: str) -> None:
         given, context = inputs(), Context(True, True)
         with Waits():
             found = function.forward(context, *given)
+            found = (found,) if isinstance(found, Tensor) else found
             gradients = function.backward(context, *map(torch.ones_like, found))
     assert_there(gradients)
 

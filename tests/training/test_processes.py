@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "twist": {"hidden": 256, "classes": 32},
     "barlow_twins": {"projector": (256, 128)},
 }
-"""heads that fit a small batch; a method that is not named here has its own"""
+"""heads that fit a small batch; a method that is not named here has its small ones"""
 
 
 def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
@@ -88,11 +88,12 @@ def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
     """
     here = launched()
     torch.manual_seed(0)
-    recipes = methods.find(name).recipes
-    optimizer = (recipes.get("small") or next(iter(recipes.values()))).optimizer
-    method = methods.find(name)(timm_backbone("resnet18"), **OPTIONS.get(name, {}))
+    kind = methods.find(name)
+    optimizer = (kind.recipes.get("small") or next(iter(kind.recipes.values()))).optimizer
+    method = kind(timm_backbone("resnet18"), **OPTIONS.get(name, kind.small))
     views = PhotoViews()
     plan = Plan(open_source(str(folder)), views, 32, 0, BATCH, rank=here.rank, processes=here.processes)
+    method.attach(len(plan.source))
     stage = Stage(0, "pretrain", views, optimizer.model_copy(update={"warmup_epochs": 0}), 50, 0)
     task = Pretraining(method.double(), stage, plan)
     task.begin()
@@ -115,7 +116,8 @@ def step_facts(task: Pretraining, precision: Precision, batches: Iterator[Any]) 
     adjust = task.adjust
 
     def watched(progress: float) -> None:
-        found.append(torch.cat([cast(Tensor, one.grad).flatten() for one in task.method.parameters()]))
+        learned = [one.grad for one in task.method.parameters() if one.grad is not None]
+        found.append(torch.cat([one.flatten() for one in learned]))
         adjust(progress)
 
     task.adjust = watched

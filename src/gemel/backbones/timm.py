@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import REFUSALS, Backbone, Channels, first_line, measured, near
 from gemel.errors import UserError
-from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, Side
+from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, Count, Side
 
 
 @cache
@@ -30,6 +30,7 @@ def timm_backbone(
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     image_size: Side | None = None,
     patch_size: Annotated[int, Field(ge=1, le=128)] | None = None,
+    heads: Count | None = None,
     in_channels: Channels = 3,
     pretrained: bool = False,
 ) -> Backbone:
@@ -43,6 +44,7 @@ def timm_backbone(
         drop_path: chance of skipping a branch
         image_size: side for which position embeddings and windows are made; none: that of the images
         patch_size: side of a transformer's patches, for small images; none: the one in its name
+        heads: attention heads of a transformer, a divisor of its width; none: as timm has it
         in_channels: channels of the images; gemel's own views have 3
         pretrained: with timm's weights
 
@@ -56,9 +58,11 @@ def timm_backbone(
     if residual:
         options["zero_init_last"] = zero_init
     elif name.startswith(("vit", "deit", "test_vit")):
-        options |= {"dynamic_img_size": True} | ({"patch_size": patch_size} if patch_size else {})
-    if patch_size and "patch_size" not in options:
-        raise UserError(f"--backbone.patch_size is for timm's vision transformers (vit_*, deit_*), not {name}")
+        asked = {"patch_size": patch_size, "num_heads": heads}
+        options |= {"dynamic_img_size": True} | {key: value for key, value in asked.items() if value}
+    for option, given, key in (("patch_size", patch_size, "patch_size"), ("heads", heads, "num_heads")):
+        if given and key not in options:
+            raise UserError(f"--backbone.{option} is for timm's vision transformers (vit_*, deit_*), not {name}")
     if stem == "small" and not residual:
         raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
     create = partial(_created, name, stem, in_channels)

@@ -297,6 +297,9 @@ def _fitted(
     choices += _sizes(given, recipe, facts)
     if "name" in (given.get("backbone") or {}):
         base["backbone"] = {}  # options given without a name are of the one that the user names
+    elif find(given["method"]["name"]).has_own_network:
+        stem = {"stem": "small" if size <= 64 else "standard"} if "stem" in recipe.backbone else {}
+        choices.append(Choice("backbone", {**recipe.backbone, **stem}, "the method's own network"))
     else:
         choices.append(_backbone(glyph, size, facts, _epochs(given, recipe, facts)[0], seconds))
     return choices

@@ -262,7 +262,9 @@ def for_other_family(views: Mapping[str, Any]) -> dict[str, Any]:
 
 class _Optimizer(Description):
     warmup_epochs: NonNegativeFloat = 10.0
-    """epochs during which the rate rises; at most a tenth of the run"""
+    """epochs during which the rate rises; at most `warmup_share` of the run"""
+    warmup_share: Share = 0.1
+    """largest share of the run during which the rate rises"""
     warmup_start: Probability = 0.0
     """rate at the first step of the warm-up, as a share of the highest"""
     warmup_inclusive: bool = False
