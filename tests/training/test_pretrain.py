@@ -31,8 +31,8 @@ from gemel.runs.run import Run
 from gemel.settings.tree import Launch, Settings, layer_of_call, layer_of_flags
 
 SMALL: dict[str, dict[str, Any]] = {
-    "twist": {"name": "twist", "hidden": 16},
-    "barlow_twins": {"name": "barlow_twins", "projector": [16, 16]},
+    name: {"name": name, **{key: value for key, value in methods.find(name).small.items() if key != "classes"}}
+    for name in methods.available()
 }
 
 
@@ -95,7 +95,7 @@ def test_metrics_tell_every_term(digits_run: Run) -> None:
 def test_the_same_run_again(name: str, tmp_path: Path, photos: Path) -> None:
     """The same settings, by run.yaml, give the same weights, with and without workers."""
     first = gemel.pretrain(
-        photos, out=tmp_path / "a", method=SMALL.get(name, name), epochs=2, image_size=16, batch_size=8, **TINY
+        photos, out=tmp_path / "a", method=SMALL[name], epochs=2, image_size=16, batch_size=8, **TINY
     )
     again = gemel.pretrain(config=first.path / "run.yaml", out=tmp_path / "b", workers=1, quiet=True)
     assert same(first, again)
@@ -113,7 +113,7 @@ def test_another_seed_is_another_run(tmp_path: Path, photos: Path) -> None:
 @pytest.mark.parametrize("name", methods.available())
 def test_interrupted_and_resumed_equals_unbroken(name: str, tmp_path: Path, photos: Path) -> None:
     options: dict[str, Any] = {
-        "method": SMALL.get(name, name), "epochs": 3, "image_size": 16, "batch_size": 8, **TINY,
+        "method": SMALL[name], "epochs": 3, "image_size": 16, "batch_size": 8, **TINY,
     }  # fmt: skip
     whole = gemel.pretrain(photos, out=tmp_path / "whole", **options)
     out = tmp_path / "broken"

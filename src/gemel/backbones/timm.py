@@ -43,7 +43,7 @@ def timm_backbone(
         drop_path: chance of skipping a branch
         image_size: side for which position embeddings and windows are made; none: that of the images
         patch_size: side of a transformer's patches, for small images; none: the one in its name
-        in_channels: channels of the images; gemel's own views have 3
+        in_channels: channels of the images; 2: the Sobel gradients of gemel's images, which have 3
         pretrained: with timm's weights
 
     Raises:

@@ -11,6 +11,7 @@ from gemel.backbones.base import features_of
 from gemel.data.batches import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
+from gemel.methods.parts.best_head import note_losses
 from gemel.methods.parts.class_head import ClassHead, HeadStyle, observed
 from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
@@ -123,7 +124,7 @@ class Twist(Method):
         ]
         losses = torch.stack([term["loss"] for term in terms])
         if self.training and self.stage == "pretrain":
-            self.head_losses.lerp_(losses.detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
+            note_losses(self.head_losses, losses)
         mean = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         return mean | observed(mean["loss"], logits, self.head_losses.argmin())
 
