@@ -37,7 +37,7 @@ def test_transport(relatives_b: Golden) -> None:
     found = solved(logits)
     assert torch.equal(found.labels, relatives_b["sela.sinkhorn.labels"])
     assert found.rounds == int(relatives_b["sela.sinkhorn.iterations"])
-    near(found.error, relatives_b["sela.sinkhorn.error"], 1e-9)
+    near(torch.tensor(found.error, dtype=torch.float64), relatives_b["sela.sinkhorn.error"], 1e-9)
     exponents = 25 * log_softmax(logits, 1) + found.log_r + found.log_c[:, None]
     near(exponents.exp().T, relatives_b["sela.sinkhorn.transport"], 1e-9)
 
@@ -46,7 +46,7 @@ def test_transport_of_cifar(relatives_b: Golden) -> None:
     found = solved(relatives_b["sela.cifar.logits"], exponent=10.0, tolerance=0.01)
     assert torch.equal(found.labels, relatives_b["sela.cifar.labels"])
     assert found.rounds == int(relatives_b["sela.cifar.iterations"])
-    near(found.cost, relatives_b["sela.cifar.cost"], 1e-9)
+    near(torch.tensor(found.cost, dtype=torch.float64), relatives_b["sela.cifar.cost"], 1e-9)
 
 
 @pytest.mark.parametrize("reach", [30.0, 1.0])

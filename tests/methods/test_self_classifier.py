@@ -66,7 +66,7 @@ def test_network(relatives_b: Golden) -> None:
     for own, one in zip(network.parameters(), slopes.parameters(), strict=True):
         one.data.copy_(own.grad)
     rounding = f"{PREFIX}.net.grad.mlp_head.mlp.0.bias"  # before a batch norm
-    assert float(slopes[0][0].bias.abs().max()) < 1e-12
+    assert float(slopes[0][0].bias.detach().abs().max()) < 1e-12
     slopes[0][0].bias.data.copy_(relatives_b[rounding])
     check(slopes, relatives_b, f"{PREFIX}.net.grad", names, 1e-8)
 
@@ -94,7 +94,7 @@ def test_smallest_cases() -> None:
 
 def test_pairs() -> None:
     """26 of two global and six local views."""
-    views = torch.randn(8, 10, 5, dtype=torch.float64)
+    views = 0.2 * torch.randn(8, 10, 5, dtype=torch.float64)  # far from what ε bounds
     pairs = [(a, b) for a in range(8) for b in range(8) if a != b and (a < 2 or b < 2)]
     assert len(pairs) == 26
 

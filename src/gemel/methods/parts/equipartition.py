@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gemel.distributed import joined_rows
 from gemel.methods.parts.precision import pieces
 from gemel.methods.parts.whole_set import total
 
@@ -56,7 +57,8 @@ def equipartition(
 
     P is held once, as Q_ik = exp(λ log p_ik + u_k + v_i) with u the classes' scalings of a while ago and v such that a
     row's largest entry is 1; a round then reads Q once, the sums are in float64, and no scaling overflows. Beyond
-    `WHOLE_BYTES` Q is in float32, N · K · 4 bytes over all processes.
+    `WHOLE_BYTES` Q is in float32, N · K · 4 bytes over all processes. In every round each class has an entry of at least
+    1/N of its row's largest, r taken into account: none vanishes before its scaling is taken into the matrix.
 
     Args:
         scores: log-probabilities of some of this process's rows; asked for a few times.
@@ -68,22 +70,22 @@ def equipartition(
     """
     matrix = _Matrix(scores, count, exponent, dtype)
     everything = float(total(torch.tensor(float(count), dtype=torch.float64, device=matrix.device)))
-    b = (-log(everything) - matrix.v).exp()  # c_i = b_i exp(v_i)
-    a, error = torch.ones_like(matrix.u), torch.inf  # r_k = a_k exp(u_k)
-    sums = total(matrix.weighted_sum(b))
+    matrix.begin(log(everything))  # u is the first round's r: a = 1
+    a, b = torch.ones_like(matrix.u), (-log(everything) - matrix.v).exp()  # r_k = a_k exp(u_k), c_i = b_i exp(v_i)
+    rounds, error, sums = 0, torch.inf, matrix.u
     for rounds in range(1, most + 1):
-        a = 1 / (len(a) * sums.clamp_min(1e-300))
-        b, change, sums = matrix.round(a, b, everything)
-        if rounds % CHECKED == 1:
-            error = float(total(change))
-            if error <= tolerance:
-                break
+        if rounds > 1:
+            a = 1 / (len(a) * sums)
             if float(a.log().abs().max()) > REACH[matrix.dtype]:
                 log_c = b.log() + matrix.v
                 matrix.absorb(a)
                 a, b = torch.ones_like(a), (log_c - matrix.v).exp()
-                sums = matrix.weighted_sum(b)
+        b, change, sums = matrix.round(a, b, everything)
         sums = total(sums)
+        if rounds % CHECKED == 1:
+            error = float(total(change))
+            if error <= tolerance:
+                break
     labels, cost = matrix.labels(a)
     cost = float(total(cost)) / everything
     return Equipartition(labels, cost, rounds, error, a.log() + matrix.u, b.log() + matrix.v)
@@ -101,6 +103,13 @@ class _Matrix:
         self.u = torch.zeros(classes, dtype=torch.float64, device=self.device)
         self.v = torch.empty(count, dtype=torch.float64, device=self.device)
         self.parts = list(pieces(count, 8 * classes, self.device, least=32, caches=2))
+
+    def begin(self, log_count: float) -> None:
+        """Make the matrix with the first round's r = (1/K) / (P 1/N), from logarithms: nothing underflows yet."""
+        sums = torch.full_like(self.u, -torch.inf)
+        for part in self.parts:
+            sums = torch.logaddexp(sums, (self.exponent * self.scores(part).double()).logsumexp(0))
+        self.u = log_count - log(len(self.u)) - joined_rows(sums[None]).logsumexp(0)
         self._fill()
 
     def absorb(self, a: Tensor) -> None:
@@ -114,13 +123,6 @@ class _Matrix:
             largest = exponents.max(1).values
             self.v[part] = -largest
             self.q[part] = (exponents - largest[:, None]).exp_()
-
-    def weighted_sum(self, b: Tensor) -> Tensor:
-        """Return Qᵀ b, (K,)."""
-        found = torch.zeros_like(self.u)
-        for part in self.parts:
-            found += b[part] @ self.q[part].double()
-        return found
 
     def round(self, a: Tensor, b: Tensor, everything: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return b' = (1/N) / (Q a), Σ |b / b' - 1|, and Qᵀ b', reading Q once."""

@@ -23,7 +23,7 @@ _POSITIVE: dict[str, Callable[[Tensor], Tensor]] = {
     "gan": lambda u: -softplus(-u),
     "jsd": lambda u: _LOG_2 - softplus(-u),
     "x2": lambda u: u.square(),
-    "kl": lambda u: u + 1,
+    "kl": lambda u: u,
     "rkl": lambda u: -(-u).exp(),
     "dv": lambda u: u,
     "h2": lambda u: 1 - (-u).exp(),
@@ -33,7 +33,7 @@ _NEGATIVE: dict[str, Callable[[Tensor], Tensor]] = {
     "gan": lambda u: softplus(-u) + u,
     "jsd": lambda u: softplus(-u) + u - _LOG_2,
     "x2": lambda u: -0.5 * (u.abs() + 1).square(),
-    "kl": lambda u: u.exp(),
+    "kl": lambda u: (u - 1).exp(),
     "rkl": lambda u: u - 1,
     "h2": lambda u: u.exp() - 1,
     "w1": lambda u: u,
@@ -46,7 +46,7 @@ def deep_infomax_loss(local: Tensor, global_: Tensor, *, measure: Measure | Lite
     E₊ is the mean over i = j, E₋ over i ≠ j of the global batch, and over places l and m:
 
         jsd   E₋[sp(-u) + u] - log 2 - E₊[log 2 - sp(-u)]       gan   the same without log 2
-        kl    E₋[eᵘ] - E₊[u + 1]            rkl   E₋[u - 1] + E₊[e⁻ᵘ]
+        kl    E₋[eᵘ⁻¹] - E₊[u]              rkl   E₋[u - 1] + E₊[e⁻ᵘ]
         h2    E₋[eᵘ - 1] - E₊[1 - e⁻ᵘ]      w1    E₋[u] - E₊[u]
         dv    log E₋[eᵘ] - E₊[u]
         nce   mean over i, l, m of -u_iilm + log[e^{u_iilm} + Σ_{j≠i,l'} e^{u_ijl'm} + L e⁻¹⁰]

@@ -50,8 +50,9 @@ def scan_loss(anchors: Tensor, neighbours: Tensor, *, entropy_weight: float = 5.
 
 def _disagreement(agreement: Tensor) -> Tensor:
     """Return -log of agreements, at most 100; no gradient where it is cut."""
-    least = torch.full_like(agreement, torch.finfo(agreement.dtype).tiny)
-    return (-agreement.maximum(least).log()).clamp_max(LONGEST)
+    some = agreement > 0
+    lost = -agreement.where(some, torch.ones_like(agreement)).log()
+    return lost.clamp_max(LONGEST).where(some, torch.full_like(lost, LONGEST))
 
 
 def _bounded_entropy(p: Tensor) -> Tensor:
