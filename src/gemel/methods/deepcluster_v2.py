@@ -156,6 +156,8 @@ class DeepClusterV2(Method):
     def before_epoch(self, embed: Embed, progress: float) -> None:
         """Cluster what the last epoch wrote, from random rows on, each head by itself."""
         seen = self.written.nonzero().flatten()
+        if not len(seen):
+            return  # no step was made since the last clustering
         self.labels.fill_(UNKNOWN)
         for head, centroids in enumerate(self.centroids):
             rows = self.memory[head % 2, seen]

@@ -57,8 +57,8 @@ def equipartition(
 
     P is held once, as Q_ik = exp(λ log p_ik + u_k + v_i) with u the classes' scalings of a while ago and v such that a
     row's largest entry is 1; a round then reads Q once, the sums are in float64, and no scaling overflows. Beyond
-    `WHOLE_BYTES` Q is in float32, N · K · 4 bytes over all processes. In every round each class has an entry of at least
-    1/N of its row's largest, r taken into account: none vanishes before its scaling is taken into the matrix.
+    `WHOLE_BYTES` Q is in float32, N · K · 4 bytes over all processes. In every round each class has an entry that is at
+    least 1/N of its row's largest, r taken into account: none vanishes before its scaling is taken into the matrix.
 
     Args:
         scores: log-probabilities of some of this process's rows; asked for a few times.
