@@ -166,6 +166,11 @@ def test_groups_have_their_own_rate_and_start(images: Path) -> None:
     assert len({row[1] for row in rates}) > 5, "the recipe's schedule"
 
 
+def is_of_all(term: str) -> bool:
+    """Whether a term is of the global batch; TWIST logs deviations and sizes of gradients of a process's own rows."""
+    return not term.startswith(("std_", "gradient_"))
+
+
 def facts(name: str, folder: Path) -> dict[str, Tensor]:
     """Terms, first gradient, and everything after all the steps."""
     task = task_of(name, folder)
@@ -184,7 +189,7 @@ def facts(name: str, folder: Path) -> dict[str, Tensor]:
     terms: list[Tensor] = []
     loop = Loop(
         task, Devices("64"), save=lambda state: None, seconds=1e9,
-        observers=[lambda named: bool(terms.append(torch.stack(list(named.values()))))],
+        observers=[lambda named: bool(terms.append(torch.stack([named[key] for key in named if is_of_all(key)])))],
     )  # fmt: skip
     loop.run()
     found["terms"] = torch.stack(terms)

@@ -97,7 +97,7 @@ class DeepCluster(Method):
         "one_class": "take --method.sampler uniform, and keep batch norms",
     }
     protocols: ClassVar[Mapping[str, str]] = {"finetune": "twist"}
-    small: ClassVar[Mapping[str, Any]] = {"classes": 4, "hidden": (16,), "dimensions": 8}
+    small: ClassVar[Mapping[str, Any]] = {"classes": 4, "hidden": (16,), "dropout": 0.0, "dimensions": 8}
 
     def __init__(
         self,

@@ -102,7 +102,7 @@ class NoiseAsTargets(Method):
         "same_embeddings": "take larger batches, in which more points can be exchanged, or lower --method.every",
     }
     protocols: ClassVar[Mapping[str, str]] = {"finetune": "twist"}
-    small: ClassVar[Mapping[str, Any]] = {"dimensions": 8, "hidden": (16,)}
+    small: ClassVar[Mapping[str, Any]] = {"dimensions": 8, "hidden": (16,), "dropout": 0.0}
 
     def __init__(
         self,
