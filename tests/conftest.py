@@ -48,6 +48,12 @@ def relatives() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
+def relatives_b() -> dict[str, torch.Tensor]:
+    """Numbers of the released code of nine methods of clusters and information, and of two closed forms, in float64."""
+    return load_file(Path(__file__).parent / "golden" / "relatives_b.safetensors")
+
+
+@pytest.fixture(scope="session")
 def official_layouts() -> dict[str, dict[str, list[int]]]:
     """Names and shapes of the tensors of the authors' released networks, heads made small."""
     return json.loads((Path(__file__).parent / "golden" / "official_layouts.json").read_text(encoding="utf-8"))

@@ -33,6 +33,7 @@ from gemel.methods.parts.sampled import _Sampled
 from gemel.methods.parts.teacher import Teacher
 from gemel.metrics.neighbours import knn_votes, nearest
 from gemel.settings.recipes import OPTIMIZERS, Optimizer
+from hooks import begun, views_of
 
 
 class Waits(TorchDispatchMode):
@@ -90,16 +91,22 @@ def test_what_waits_is_seen(wait: Callable[[Tensor], Any]) -> None:
         wait(torch.randn(4, 3))
 
 
-def batch(local: int = 0, size: int = 8) -> Batch:
-    views = [torch.randn(size, 3, side, side) for side in [16] * 2 + [8] * local]
-    return Batch(views, torch.arange(size), torch.full((size,), -1))
+def batch(method: Method, local: int = 0) -> Batch:
+    count = views_of(method)
+    views, partners = ([torch.randn(8, 3, side, side) for side in [16] * count + [8] * local] for _ in range(2))
+    return Batch(views, torch.arange(8), torch.full((8,), -1), partners)
 
 
 def build(name: str, **options: Any) -> Method:
+    """In its second epoch: Noise as Targets waits in the steps of every third one, for an assignment on the CPU."""
     kind = methods.find(name)
-    made = kind(convnet(widths=(8, 8), strides=(2, 2)), **{**kind.small, **options})
-    made.attach(8)
-    return made
+    return begun(kind(convnet(widths=(8, 8), strides=(2, 2)), **{**kind.small, **options}), epochs=2)
+
+
+@pytest.fixture(autouse=True)
+def without_backward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a forward differentiates by the images is taken as zeros."""
+    monkeypatch.setattr(torch.autograd, "grad", lambda of, by, **_: [torch.zeros_like(one) for one in by])
 
 
 CASES: list[tuple[str, dict[str, Any], int]] = [
@@ -127,9 +134,10 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
 def test_a_step_of_a_method(name: str, options: dict[str, Any], local: int) -> None:
     method = build(name, **options)
     with gpu():
-        method, data = moved(method), batch(local)
+        method = moved(method)
         for stage in method.stages[: 1 if options.get("teacher") else None]:
             method.stage = stage
+            data = batch(method, local)
             with Waits():
                 terms = method(data, 0.5)
                 method.after_step(0.5)

@@ -25,14 +25,30 @@ from gemel.engine.devices import Devices
 from gemel.engine.loop import Loop
 from gemel.errors import Interrupted
 from gemel.launcher import launched
+from gemel.methods.base import Method
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
+from hooks import views_of
 
 FOLDER = Path(__file__).parent.parent / "small_methods"
-NAMES = ["memory", "clusters", "neighbours"]
 IMAGES, BATCH, EPOCHS = 36, 12, 3
 
-sys.path.insert(0, str(FOLDER))  # their files share a recipe
+SHOWN = ["memory", "clusters", "neighbours"]
+"""small methods of `small_methods/`"""
+
+HOOKS = ("attach", "before_stage", "before_epoch", "before_step", "order")
+OURS = [
+    name
+    for name in methods.available()
+    if any(getattr(methods.find(name), hook) is not getattr(Method, hook) for hook in HOOKS)
+]
+"""gemel's methods that look at all images or keep something of them"""
+
+NAMES = [*SHOWN, *OURS]
+
+sys.path.insert(0, str(FOLDER))  # their files share a recipe, and ours takes the same here
+
+from shared_recipe import recipe  # noqa: E402  it lies there
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +60,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def task_of(name: str, folder: Path, workers: int = 0) -> Pretraining:
     """A small method's task, without a run's folder."""
-    method = methods.find(str(FOLDER / f"{name}.py"), named=True)
-    recipe = method.recipes["mine"]
+    method = methods.find(str(FOLDER / f"{name}.py"), named=True) if name in SHOWN else methods.find(name)
     torch.manual_seed(0)
-    made = method(convnet(widths=(8, 16), strides=(2, 2), pool=1))
+    made = method(convnet(widths=(8, 16), strides=(2, 2), pool=1), **method.small)
     made.attach(IMAGES)
+    shared = recipe({"global_count": views_of(made)})
     here = launched()
-    plan = Plan(open_source(str(folder)), recipe.views, 16, 0, BATCH, rank=here.rank, processes=here.processes)
-    stage = Stage(0, "pretrain", recipe.views, recipe.optimizer, EPOCHS, 0)
+    plan = Plan(open_source(str(folder)), shared.views, 16, 0, BATCH, rank=here.rank, processes=here.processes)
+    stage = Stage(0, method.stages[0], shared.views, shared.optimizer, EPOCHS, 0)
     return Pretraining(made, stage, plan, workers=workers)
 
 
@@ -97,7 +113,7 @@ def test_broken_off_and_resumed(
     assert losses == expected[after:]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHOWN)
 def test_as_runs(name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole command: the estimate's hooks see stand-ins, a resumed run loads what `attach` made."""
     out, steps, follow = tmp_path / "run", count(1), Pretraining.after_step
@@ -150,6 +166,11 @@ def test_groups_have_their_own_rate_and_start(images: Path) -> None:
     assert len({row[1] for row in rates}) > 5, "the recipe's schedule"
 
 
+def is_of_all(term: str) -> bool:
+    """Whether a term is of the global batch; TWIST logs deviations and sizes of gradients of a process's own rows."""
+    return not term.startswith(("std_", "gradient_"))
+
+
 def facts(name: str, folder: Path) -> dict[str, Tensor]:
     """Terms, first gradient, and everything after all the steps."""
     task = task_of(name, folder)
@@ -168,7 +189,7 @@ def facts(name: str, folder: Path) -> dict[str, Tensor]:
     terms: list[Tensor] = []
     loop = Loop(
         task, Devices("64"), save=lambda state: None, seconds=1e9,
-        observers=[lambda named: bool(terms.append(torch.stack(list(named.values()))))],
+        observers=[lambda named: bool(terms.append(torch.stack([named[key] for key in named if is_of_all(key)])))],
     )  # fmt: skip
     loop.run()
     found["terms"] = torch.stack(terms)

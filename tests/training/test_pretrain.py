@@ -30,7 +30,10 @@ from gemel.request.validate import asked_for
 from gemel.runs.run import Run
 from gemel.settings.tree import Launch, Settings, layer_of_call, layer_of_flags
 
-SMALL: dict[str, dict[str, Any]] = {name: {"name": name, **methods.find(name).small} for name in methods.available()}
+SMALL: dict[str, dict[str, Any]] = {
+    name: {"name": name, **{key: value for key, value in methods.find(name).small.items() if key != "classes"}}
+    for name in methods.available()
+}
 SMALL["twist"] = {"name": "twist", "hidden": 16}
 
 

@@ -45,7 +45,7 @@ def timm_backbone(
         image_size: side for which position embeddings and windows are made; none: that of the images
         patch_size: side of a transformer's patches, for small images; none: the one in its name
         heads: attention heads of a transformer, a divisor of its width; none: as timm has it
-        in_channels: channels of the images; gemel's own views have 3
+        in_channels: channels of the images; 2: the Sobel gradients of gemel's images, which have 3
         pretrained: with timm's weights
 
     Raises:

@@ -11,6 +11,7 @@ from gemel.backbones.base import features_of
 from gemel.data.batches import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
+from gemel.methods.parts.best_head import note_losses
 from gemel.methods.parts.class_head import ClassHead, HeadStyle, observed
 from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
@@ -122,7 +123,7 @@ class Twist(Method):
         before, after = zip(*(head(features, count) for head in self.heads), strict=True)
         terms = self._loss(self._by_head(after).chunk(count), self._targets(batch.views[:2]), progress)  # (H,) each
         if self.training and self.stage == "pretrain":
-            self.head_losses.lerp_(terms["loss"].detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
+            note_losses(self.head_losses, terms["loss"])
         mean = {name: term.mean() for name, term in terms.items()}
         return mean | observed(mean["loss"], before, after, self.head_losses.argmin(), self.classes)
 
