@@ -54,16 +54,8 @@ def timm_backbone(
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     options |= {"in_chans": in_channels} if in_channels != 3 else {}
     options |= {"drop_path_rate": drop_path} if drop_path else {}
-    residual = _is_resnet(name)
-    if residual:
-        options["zero_init_last"] = zero_init
-    elif name.startswith(("vit", "deit", "test_vit")):
-        asked = {"patch_size": patch_size, "num_heads": heads}
-        options |= {"dynamic_img_size": True} | {key: value for key, value in asked.items() if value}
-    for option, given, key in (("patch_size", patch_size, "patch_size"), ("heads", heads, "num_heads")):
-        if given and key not in options:
-            raise UserError(f"--backbone.{option} is for timm's vision transformers (vit_*, deit_*), not {name}")
-    if stem == "small" and not residual:
+    options |= {"zero_init_last": zero_init} if _is_resnet(name) else _of_transformer(name, patch_size, heads)
+    if stem == "small" and not _is_resnet(name):
         raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
     create = partial(_created, name, stem, in_channels)
     if (found := create(options, size, image_size))[0]:
@@ -74,6 +66,22 @@ def timm_backbone(
     side = size or image_size or _own_size(name)
     works = _what_works(name, side, partial(create, options | {"pretrained": False}, image_size=image_size))
     raise UserError(f"{name} takes no images of {side} pixels ({found[1]}); choose {works}")
+
+
+def _of_transformer(name: str, patch_size: int | None, heads: int | None) -> dict[str, Any]:
+    """Return timm's options of a transformer, none of another network.
+
+    Raises:
+        UserError: another network is given one of them.
+    """
+    asked = {"patch_size": patch_size, "heads": heads}
+    if name.startswith(("vit", "deit", "test_vit")):
+        named = {"patch_size": patch_size, "num_heads": heads}
+        return {"dynamic_img_size": True} | {key: value for key, value in named.items() if value}
+    for option, given in asked.items():
+        if given:
+            raise UserError(f"--backbone.{option} is for timm's vision transformers (vit_*, deit_*), not {name}")
+    return {}
 
 
 def _what_works(name: str, side: int, create: Callable[..., Any]) -> str:

@@ -1,6 +1,6 @@
 """From what was asked to a run that is ready to start: everything chosen, nothing written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from gemel.launcher import launched
 from gemel.methods.base import Method
 from gemel.request.defaults import fill, look, recipe_of, train_of
 from gemel.request.step_time import seconds_an_image
-from gemel.request.validate import Asked
+from gemel.request.validate import Asked, Choice
 from gemel.runs.folder import create
 from gemel.runs.run import Run
 from gemel.settings.recipes import OPTIMIZERS, VIEWS, VectorViews
@@ -83,13 +83,7 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
     if settings.then.epochs and len(method.stages) < 2:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
-    if source.passed_over:
-        say(f"skipped beside {len(source)} images: {counted(source.passed_over)}")
-    for choice in (*asked.dropped, train, *choices, *more):
-        if choice.reason:
-            say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
-    for warning in facts.warnings:
-        say(f"warning: {warning}")
+    _tell(say, source, (*asked.dropped, train, *choices, *more), facts.warnings)
     if settings.train == "heads":
         prepared = on_vectors(settings, source, say, freeze)
     else:
@@ -97,6 +91,16 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     prepared.claim = asked.claim
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
+
+
+def _tell(say: Say, source: Source, choices: Sequence[Choice], warnings: Sequence[str]) -> None:
+    if source.passed_over:
+        say(f"skipped beside {len(source)} images: {counted(source.passed_over)}")
+    for choice in choices:
+        if choice.reason:  # what the user asked for needs none
+            say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
+    for warning in warnings:
+        say(f"warning: {warning}")
 
 
 def on_vectors(settings: Settings, source: Source, say: Say, freeze: Freeze) -> Prepared:
