@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import timm
 import torch
@@ -18,6 +18,36 @@ from gemel.settings.recipes import Side
 def names() -> frozenset[str]:
     """Return the names of all networks of timm, with the tags of pretrained weights too."""
     return frozenset(timm.list_models()) | frozenset(timm.list_pretrained())
+
+
+class Published(NamedTuple):
+    """What timm knows of the weights that it has for a network."""
+
+    name: str
+    """with the tag of the weights"""
+    origin: str
+    """where timm downloads them"""
+    licence: str
+    """empty where timm does not state it"""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    """side of the images, pixels"""
+
+
+def published(name: str) -> Published | None:
+    """Return what timm knows of its weights for a network, those of the first tag where the name has none.
+
+    None for a network that timm has no weights for, or does not know.
+    """
+    facts = timm.get_pretrained_cfg(name) if name in names() else None
+    if facts is None or not facts.has_weights:
+        return None
+    tag = f".{facts.tag}" if facts.tag else ""
+    full = f"{name.partition('.')[0]}{tag}"
+    hub = f"{facts.hf_hub_id}{full}" if str(facts.hf_hub_id).endswith("/") else facts.hf_hub_id
+    origin = f"huggingface.co/{hub}" if hub else str(facts.url or facts.file)
+    return Published(full, origin, facts.license or "", facts.mean, facts.std, facts.input_size[-1])
 
 
 def timm_backbone(

@@ -12,7 +12,7 @@ from gemel.data.pixel_values import Decoding
 from gemel.data.sources import open_source
 from gemel.data.sources.identity import fingerprint
 from gemel.engine.environment import environment
-from gemel.engine.pretrained_weights import start_from
+from gemel.engine.packaged_weights import Origin, origin_of, start_from_words
 from gemel.engine.progress import Say
 from gemel.errors import UserError
 from gemel.launcher import launched
@@ -83,6 +83,8 @@ def start(prepared: Prepared) -> str:
     run = create(prepared.claim, render(prepared.settings.model_dump()))
     facts = environment(len(prepared.source), prepared.settings.threads or 1)
     facts |= {"skipped": dict(prepared.source.passed_over), "method": prepared.method.described()}
+    origin = _origin(prepared.settings)
+    facts |= {} if origin is None else {"weights": origin._asdict()}
     run.write_json("environment.json", facts)
     return str(run.path)
 
@@ -146,9 +148,19 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
 def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Method:
     method = build_method(settings, images)
     check_views(settings, method)
-    if settings.weights not in (None, "timm"):
-        say(f"weights: {settings.weights} ({start_from(method.backbone, str(settings.weights))})")
+    if settings.weights == "timm":
+        say(f"weights: timm ({_origin(settings)})")
+    elif settings.weights is not None:
+        assert settings.backbone is not None
+        how = start_from_words(method.backbone, settings.backbone["name"], settings.weights)
+        say(f"weights: {settings.weights} ({how})")
     return method
+
+
+def _origin(settings: Settings) -> Origin | None:
+    """Where the first weights come from, if that is a package or timm."""
+    assert settings.backbone is not None
+    return origin_of(settings.backbone["name"], settings.weights)
 
 
 def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
