@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
+from torch import Tensor, nn
 
 import gemel
 from conftest import TINY, write_photos
@@ -26,6 +26,7 @@ from gemel.engine.loop import Loop
 from gemel.errors import Interrupted
 from gemel.launcher import launched
 from gemel.methods.base import Method
+from gemel.training import embed
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
 from hooks import views_of
@@ -144,6 +145,32 @@ def test_what_the_small_methods_did(unbroken: dict[str, tuple[Pretraining, list[
     partners = found["neighbours"]["partners"]
     assert partners.shape == (IMAGES, 3)
     assert not bool((partners == torch.arange(IMAGES)[:, None]).any())
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_hooks_see_images_by_onnxruntime(views: bool, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In evaluation mode, where that is faster; the encoder learns on, and its graph is kept nowhere."""
+    task, asked = task_of("neighbours", images), list[dict[str, Any]]()
+    by_torch = task.embedded(views=views)
+
+    def choose(network: nn.Module, size: int, **options: Any) -> str:
+        asked.append(options)
+        return "onnxruntime"
+
+    monkeypatch.setattr(embed, "engine_for", choose)
+    cached = set(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.graph"))
+    seen: list[int] = []
+    task.method.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    found = task.embedded(views=views)
+    count = IMAGES * (task.plan.views.global_count if views else 1)
+    assert asked == [{"images": count, "keep": False}]
+    assert seen == [2, 3], "the trace's, and the proof's"
+    largest = float(by_torch.features.abs().max())
+    torch.testing.assert_close(found.features, by_torch.features, rtol=0, atol=1e-5 * largest)
+    assert task.method.backbone.training
+    task.embedded(views=views, training=True)
+    assert (len(asked), sum(seen[2:])) == (1, count), "batch norms in training mode are the network's own"
+    assert set(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.graph")) == cached
 
 
 def test_groups_have_their_own_rate_and_start(images: Path) -> None:

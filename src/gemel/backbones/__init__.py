@@ -40,9 +40,3 @@ def find(name: str, size: int | None = None) -> "Callable[..., Backbone]":
             f"--backbone {brief(name)!r} is unknown; gemel has {', '.join(available())}, timm has its own{hint}"
         )
     return partial(module.timm_backbone, name, size)
-
-
-def input_of(name: str) -> tuple[int, list[float], list[float]]:
-    """Return the side, and the mean and deviation of the channels, of the images that timm's weights were made for."""
-    module: Any = import_module("gemel.backbones.timm")
-    return module.input_of(name)

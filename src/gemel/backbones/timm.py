@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import timm
 import torch
@@ -11,13 +11,43 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import REFUSALS, Backbone, Channels, first_line, measured, near
 from gemel.errors import UserError
-from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, Count, Side
+from gemel.settings.recipes import Count, Side
 
 
 @cache
 def names() -> frozenset[str]:
     """Return the names of all networks of timm, with the tags of pretrained weights too."""
     return frozenset(timm.list_models()) | frozenset(timm.list_pretrained())
+
+
+class Published(NamedTuple):
+    """What timm knows of the weights that it has for a network."""
+
+    name: str
+    """with the tag of the weights"""
+    origin: str
+    """where timm downloads them"""
+    licence: str
+    """empty where timm does not state it"""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    """side of the images, pixels"""
+
+
+def published(name: str) -> Published | None:
+    """Return what timm knows of its weights for a network, those of the first tag where the name has none.
+
+    None for a network that timm has no weights for, or does not know.
+    """
+    facts = timm.get_pretrained_cfg(name) if name in names() else None
+    if facts is None or not facts.has_weights:
+        return None
+    tag = f".{facts.tag}" if facts.tag else ""
+    full = f"{name.partition('.')[0]}{tag}"
+    hub = f"{facts.hf_hub_id}{full}" if str(facts.hf_hub_id).endswith("/") else facts.hf_hub_id
+    origin = f"huggingface.co/{hub}" if hub else str(facts.url or facts.file)
+    return Published(full, origin, facts.license or "", facts.mean, facts.std, facts.input_size[-1])
 
 
 def timm_backbone(
@@ -128,14 +158,6 @@ def _own_size(name: str) -> int:
     """Return the side of the images that a network was made for."""
     facts = timm.get_pretrained_cfg(name)
     return 224 if facts is None else facts.input_size[-1]
-
-
-def input_of(name: str) -> tuple[int, list[float], list[float]]:
-    """Return the side, and the mean and deviation of the channels, of the images that a network was made for."""
-    facts = timm.get_pretrained_cfg(name)
-    if facts is None:
-        return 224, list(IMAGENET_MEAN), list(IMAGENET_STD)
-    return facts.input_size[-1], list(facts.mean), list(facts.std)
 
 
 class LastBlocks(nn.Module):

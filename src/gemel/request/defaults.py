@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.backbones import input_of
 from gemel.data.augment import background
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
@@ -16,11 +15,14 @@ from gemel.data.pixel_values import Decoding, is_nearly_one_colour
 from gemel.data.sources import Source, VectorSource
 from gemel.data.survey import Survey, sample_of, survey_source
 from gemel.device import device, supports_bf16
+from gemel.engine.packaged_weights import Preprocessing, normalisation
 from gemel.errors import UserError
 from gemel.launcher import cores, launched
 from gemel.methods import find, find_recipe
 from gemel.request.validate import Choice
 from gemel.settings.recipes import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     VIEWS,
     AdamWOptimizer,
     GlyphViews,
@@ -319,10 +321,10 @@ def _for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> 
         if weights is None:
             weights = "packaged" if name == FROZEN else "timm"
             choices.append(Choice("weights", weights, ""))
-        size, mean, std = input_of(name)
-        base["views"] |= {"mean": mean, "std": std}
+        seen = normalisation(name, weights) or Preprocessing(IMAGENET_MEAN, IMAGENET_STD, 224)
+        base["views"] |= {"mean": seen.mean, "std": seen.std}
         if not given.get("image_size"):
-            choices.append(Choice("image_size", size, f"as {name} was trained"))
+            choices.append(Choice("image_size", seen.size, f"as {name} was trained"))
     batch = int(given.get("batch_size") or min(base["batch_size"], facts.images))
     if not given.get("batch_size"):
         choices.append(Choice("batch_size", batch, "" if batch == base["batch_size"] else f"{facts.images} images"))

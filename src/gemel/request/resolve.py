@@ -17,7 +17,7 @@ from gemel.data.pixel_values import Decoding
 from gemel.data.sources import Source, VectorSource, open_source
 from gemel.data.sources.identity import fingerprint
 from gemel.engine.environment import environment
-from gemel.engine.pretrained_weights import start_from
+from gemel.engine.packaged_weights import Origin, origin_of, start_from_words
 from gemel.engine.progress import Say
 from gemel.errors import UserError
 from gemel.launcher import launched
@@ -112,8 +112,7 @@ def on_vectors(settings: Settings, source: Source, say: Say, freeze: Freeze) -> 
     frozen, found = None, source
     if has_frozen_network(settings):
         frozen = build_backbone(settings)
-        if settings.weights not in (None, *NAMED_WEIGHTS):
-            say(f"weights: {settings.weights} ({start_from(frozen, str(settings.weights))})")
+        say(f"weights: {settings.weights} ({_started(frozen, settings)})")
         found = freeze(frozen.eval(), facts_of(settings, frozen.width), source)
         if len(found.rejected) > settings.max_rejected * len(source):
             first = next(iter(found.rejected.items()))
@@ -145,6 +144,8 @@ def start(prepared: Prepared) -> str:
     run = create(prepared.claim, render(prepared.settings.model_dump()))
     facts = environment(len(prepared.source), prepared.settings.threads or 1)
     facts |= {"skipped": dict(prepared.source.passed_over), "method": prepared.method.described()}
+    origin = _origin(prepared.settings)
+    facts |= {} if origin is None else {"weights": origin._asdict()}
     run.write_json("environment.json", facts)
     return str(run.path)
 
@@ -211,9 +212,23 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
 def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Method:
     method = build_method(settings, images)
     check_views(settings, method)
-    if settings.weights not in (None, "timm"):
-        say(f"weights: {settings.weights} ({start_from(method.backbone, str(settings.weights))})")
+    if settings.weights is not None:
+        say(f"weights: {settings.weights} ({_started(method.backbone, settings)})")
     return method
+
+
+def _started(backbone: Backbone, settings: Settings) -> str:
+    """Load the first weights into a backbone, which has timm's already; return where they come from."""
+    assert settings.backbone is not None
+    if settings.weights in (None, "timm"):
+        return str(_origin(settings))
+    return start_from_words(backbone, settings.backbone["name"], settings.weights)
+
+
+def _origin(settings: Settings) -> Origin | None:
+    """Where the first weights come from, if that is a package or timm."""
+    assert settings.backbone is not None
+    return origin_of(settings.backbone["name"], settings.weights)
 
 
 def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:

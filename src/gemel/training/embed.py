@@ -13,8 +13,10 @@ from gemel.data.batches import InferenceLoader, Plan, Unfinished, ViewLoader, is
 from gemel.device import device
 from gemel.distributed import rank, world_size
 from gemel.engine.devices import moved
+from gemel.engine.frozen import engine_for, frozen
 from gemel.engine.loop import seed_all
 from gemel.engine.modes import in_mode
+from gemel.engine.processes import by_the_first
 from gemel.methods.base import Embedded, Method
 
 BATCH = 256
@@ -43,15 +45,25 @@ class Embedder:
         generators = [device()] if device().type == "cuda" else []
         # What a hook draws next must not depend on how many images this process saw.
         with torch.random.fork_rng(generators), torch.no_grad(), in_mode(training, *modules):
+            look = encoder if training else self._fastest(encoder, views)
             seed_all(self._plan.seed, epoch, rank())
             for index, images in self._batches(epoch if views else None, training):
-                found = [encoder(self._normalise(view.to(device()))) for view in images]
+                found = [look(self._normalise(view.to(device()))) for view in images]
                 found = [one if head is None else head(one) for one in found]
                 rows = (torch.stack(found, 1) if views else found[0]).float().cpu()
                 if not len(features):
                     features = torch.zeros(count, *rows.shape[1:])
                 features[index], readable[index] = rows, True
         return _of_all(features, readable)
+
+    def _fastest(self, encoder: Any, views: bool) -> Any:
+        """Return what gives an encoder's features in evaluation mode; all processes use what the first one chooses."""
+        if not isinstance(encoder, nn.Module):
+            return encoder
+        plan = self._plan
+        images = len(plan.source) * (plan.views.global_count if views else 1)
+        engine = by_the_first(lambda: engine_for(encoder, plan.size, images=images, keep=False))
+        return frozen(encoder, plan.size, engine=engine, keep=False)
 
     def _batches(self, epoch: int | None, training: bool) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
         """Yield indices and views of this process's share of each batch.
