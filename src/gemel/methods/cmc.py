@@ -105,7 +105,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def scattered(numbers: Tensor) -> Tensor:
-    """Return 62 bits for each number that look drawn by chance: SplitMix64 (Steele, Lea and Flood, 2014), on any device.
+    """Return 62 bits for each number that look drawn by chance: SplitMix64 (Steele, Lea and Flood 2014), on any device.
 
     A generator of the device's own would give each process other numbers than those of one process for all.
     """
