@@ -125,6 +125,21 @@ def test_maps_are_those_behind_the_features() -> None:
         torchvision_backbone("vgg11", 32).maps(torch.zeros(1, 3, 32, 32))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "convnet", "test_vit", "efficientvit_b0"])
+def test_features_and_maps_by_one_pass(name: str) -> None:
+    backbone, images = backbones.find(name, 64)().eval(), torch.randn(2, 3, 64, 64)
+    features, maps = backbone.with_maps(images)
+    torch.testing.assert_close(features, backbone(images))
+    assert [one.shape[1] for one in maps] == backbone.map_channels()
+
+
+def test_attention_heads() -> None:
+    assert backbones.find("vit_tiny_patch16_224")(heads=6).network.blocks[0].attn.num_heads == 6
+    assert backbones.find("vit_tiny_patch16_224")().network.blocks[0].attn.num_heads == 3
+    with pytest.raises(UserError, match=r"--backbone\.heads is for timm's vision transformers"):
+        backbones.find("resnet18")(heads=3)
+
+
 def test_a_copy_has_its_own_maps() -> None:
     """A teacher is a copy: what it keeps must not point to the student."""
     backbone = backbones.find("resnet18", 32)().eval()

@@ -54,6 +54,12 @@ def test_whole_steps(relatives: Golden, dtype: torch.dtype, tolerance: float) ->
     check(unused.networks[0], relatives, "byol.net.teacher.predictor", {"": ""}, tolerance)
 
 
+def test_momentum(relatives: Golden) -> None:
+    start, steps = relatives["schedule.byol_tau.hp"].tolist()
+    for step, momentum in relatives["schedule.byol_tau"].tolist():
+        assert cosine(step / steps, start, 1.0) == pytest.approx(momentum, rel=1e-12)
+
+
 def test_values() -> None:
     one, across = torch.eye(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64).roll(1, 1)
     for target, value in ((one, 0.0), (across, 4.0), (-one, 8.0)):

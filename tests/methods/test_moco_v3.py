@@ -7,6 +7,7 @@ from toy import OWN, PRECISIONS, Golden, backbone, batches, check, given, load, 
 from gemel.backbones.vit_sine import sine_positions, vit_sine
 from gemel.errors import UserError
 from gemel.methods.moco_v3 import MocoV3, moco_v3_loss
+from gemel.schedules import cosine
 from gemel.settings.recipes import AdamWOptimizer, LarsOptimizer, Optimizer
 
 
@@ -49,10 +50,11 @@ def test_whole_steps(relatives: Golden, case: str, dtype: torch.dtype, tolerance
 @pytest.mark.parametrize("name", ["moco_v3.net.momentum", "moco_v3.net_vit.momentum"])
 def test_momentum(relatives: Golden, name: str) -> None:
     """Half a cosine over the whole run, by the step's own progress."""
-    from gemel.schedules import cosine
-
     start, *_ = found = relatives[name].tolist()
     assert found == pytest.approx([cosine(step / 4, start, 1.0) for step in range(4)], rel=1e-12)
+    start, epochs, each = relatives["schedule.moco_v3_m.hp"].tolist()
+    for step, momentum in relatives["schedule.moco_v3_m"].tolist():
+        assert cosine(step / (epochs * each), start, 1.0) == pytest.approx(momentum, rel=1e-12)
 
 
 def test_values() -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import gemel
 from conftest import write_photos
 from gemel import methods
+from gemel.backbones.convnet import convnet
 from gemel.backbones.timm import timm_backbone
 from gemel.data.batches import Plan
 from gemel.data.sources import open_source
@@ -78,11 +79,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "twist": {"hidden": 256, "classes": 32},
     "barlow_twins": {"projector": (256, 128)},
 }
-"""heads that are wide enough to tell; a method that is not named here is as small as in other tests"""
+"""heads that fit a small batch, on ResNet-18; a method that is not named here has its small ones on a small network"""
 
 
 def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
-    """Loss and gradient of a method on ResNet-18 at first, and after five steps of its recipe's optimiser.
+    """Loss and gradient of a method at first, and after five steps of its recipe's optimiser.
 
     The float32 gradient is taken then: at random weights all images look alike to the network, and float32 alone errs
     by more than 1e-5 there, on one process as on several.
@@ -90,8 +91,9 @@ def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
     here = launched()
     torch.manual_seed(0)
     kind = methods.find(name)
+    backbone = timm_backbone("resnet18") if name in OPTIONS else convnet(widths=(16, 32), strides=(2, 2), pool=1)
     optimizer = (kind.recipes.get("small") or next(iter(kind.recipes.values()))).optimizer
-    method = kind(timm_backbone("resnet18"), **OPTIONS.get(name, kind.small))
+    method = kind(backbone, **OPTIONS.get(name, kind.small))
     views, source = PhotoViews(global_count=views_of(method)), open_source(str(folder))
     method.attach(len(source))
     plan = Plan(source, views, 32, 0, BATCH, rank=here.rank, processes=here.processes)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, Views, by_view
+from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, VectorViews, Views, by_view
 
 GRID = 4
 """points along a side of the grid that bends a glyph"""
@@ -144,6 +144,7 @@ def draw(
         size: side of the view, pixels.
         partner: the view is one of a partner.
     """
+    assert not isinstance(views, VectorViews), "vectors are taken as they are"
     kind = "random" if view >= views.global_count else by_view(views.kinds, view)
     if kind == "plain":
         return PlainDraw(size) if isinstance(views, PhotoViews) else WHOLE._replace(size=size)

@@ -113,6 +113,7 @@ class Imsat(Method):
         super().__init__(backbone)
         self.weights, self.share, self.neighbour = {"weight": weight, "balance": balance}, share, neighbour
         self.head = mlp(backbone.width, hidden, hidden, classes)
+        layer: Any
         for layer, scale in zip(self.head[::3], (0.1, 0.1, 1e-4), strict=True):
             nn.init.normal_(layer.weight, std=sqrt(scale / layer.in_features))
             nn.init.zeros_(layer.bias)

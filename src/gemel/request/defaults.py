@@ -137,7 +137,7 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
         gray=float(np.mean(gray)) > 0.9,
         vectors=None,
         **_common(source),
-        **({"greys": _ranges(greys)} if greys else {}),
+        greys=_ranges(greys) if greys else Facts._field_defaults["greys"],
         pixel_values=tuple(Choice(key, found.settings[key], reason) for key, reason in found.reasons.items()),
         warnings=_warnings(source, blank, len(sides), found),
     )

@@ -130,7 +130,7 @@ def on_vectors(settings: Settings, source: Source, say: Say, freeze: Freeze) -> 
         kinds = count_kinds(seen, most=len(found) // 5)
         say(f"classes: {kinds.number} ({kinds.reason})")
         settings = settings.model_copy(update={"classes": kinds.number})
-    if settings.classes is not None and settings.classes > len(found):
+    if isinstance(settings.classes, int) and settings.classes > len(found):
         raise UserError(f"--classes {settings.classes} of {len(found)} images; give at most as many")
     found.neighbours = table
     method = build_method(settings, len(found), rows.shape[1])

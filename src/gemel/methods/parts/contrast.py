@@ -83,7 +83,7 @@ def _scores(queries: Tensor, candidates: Tensor, temperature: float, own: int | 
     each = candidates.shape[0] * queries.element_size()
     for part in pieces(len(queries), each, queries.device, least=32, caches=4):
         with exact_products(queries.device):
-            scores = (queries[part] @ candidates.T).div_(temperature)
+            scores = (queries[part] / temperature) @ candidates.T
         if own is not None:
             scores.diagonal(own + part.start).fill_(-torch.inf)
         yield part, scores
