@@ -21,7 +21,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 import gemel
-from conftest import write_photos
+from conftest import made_once, write_photos
 from gemel import methods
 from gemel.backbones.convnet import convnet
 from gemel.backbones.timm import timm_backbone
@@ -242,9 +242,19 @@ class Job(NamedTuple):
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory, photos: Path, digits_run: Run) -> Job:
-    folder = tmp_path_factory.mktemp("job")
-    run = folder / "digits"
-    shutil.copytree(digits_run.path, run, ignore=shutil.ignore_patterns("cache", "evaluations"))
+    def launch(folder: Path) -> None:
+        run = folder / "digits"
+        shutil.copytree(digits_run.path, run, ignore=shutil.ignore_patterns("cache", "evaluations"))
+        (folder / "cases.json").write_text(json.dumps(cases_of(folder, photos, run)))
+        command = torchrun(str(Path(__file__).with_name("torchrun_job.py")), str(folder))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == 0, done.stderr
+
+    return Job(made_once(tmp_path_factory.getbasetemp(), "job", launch))
+
+
+def cases_of(folder: Path, photos: Path, run: Path) -> dict[str, list[str]]:
+    """Command lines by name."""
 
     def pretrain(name: str, *words: str) -> list[str]:
         rows = [] if "--batch-size" in words else ["--batch-size", "9"]
@@ -253,7 +263,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, photos: Path, digits_run: Run)
     stages = ["--epochs", "2", "--then.epochs", "2", "--batch-size", "8", "--views.local_count", "2"]
     stages += ["--views.local_size", "8", "--method.group", "8"]
     teacher = ["--epochs", "1", "--method.teacher", "yes", "--then.epochs", "1"]
-    cases = {
+    return {
         "two": pretrain("two", "--epochs", "6"),
         "smaller": pretrain("smaller", *stages, "--method.bunch", "2"),
         "larger": pretrain("larger", *stages, "--method.bunch", "8"),
@@ -267,11 +277,6 @@ def job(tmp_path_factory: pytest.TempPathFactory, photos: Path, digits_run: Run)
         "classify": ["classify", str(run), "digits", "--out", str(folder / "classify.parquet")],
         "evaluate": ["evaluate", str(run), "knn"],
     }
-    (folder / "cases.json").write_text(json.dumps(cases))
-    script = Path(__file__).with_name("torchrun_job.py")
-    done = subprocess.run(torchrun(str(script), str(folder)), capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return Job(folder)
 
 
 def test_torchrun_equals_one_process(job: Job, tmp_path: Path) -> None:

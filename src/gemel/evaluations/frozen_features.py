@@ -36,7 +36,11 @@ def frozen_features(network: nn.Module, facts: dict[str, Any], source: Source, t
     rows = None
     if len(seen.indices) < len(source):  # as the loader of images: the next readable one, after the last the first
         rows = np.searchsorted(seen.indices, np.arange(len(source))) % len(seen.indices)
-    described: dict[str, Any] = {"labels": source.labels, "label_names": source.label_names, "stated_classes": source.stated_classes}
+    described: dict[str, Any] = {
+        "labels": source.labels,
+        "label_names": source.label_names,
+        "stated_classes": source.stated_classes,
+    }
     found = VectorSource(source.name, seen.features.numpy(), images=source, rows=rows, **described)
     found.rejected = seen.rejected
     return found
