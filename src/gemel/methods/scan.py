@@ -146,7 +146,7 @@ class Scan(Method):
             return
         assert self.partners is not None
         near, self.partners = self.partners[:, :COMPARED], None
-        heads = [head(features.to(device, head.weight.dtype)).softmax(1) for head in self.heads]
+        heads = [head(features.to(device, self.head_losses.dtype)).softmax(1) for head in self.heads]
         self.head_losses.copy_(compare_heads(torch.stack(heads).detach(), near).total)
         if self.average is not None:
             self.average.copy(self.backbone, self.heads)

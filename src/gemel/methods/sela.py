@@ -140,8 +140,9 @@ class SeLa(Method):
         augmented_labels: bool = True,
     ) -> None:
         super().__init__(backbone)
-        self.transport = {"exponent": exponent, "tolerance": tolerance}
+        self.transport: dict[str, Any] = {"exponent": exponent, "tolerance": tolerance}
         self.times, self.one_head, self.augmented = relabel_times(relabels, spacing), one_head, augmented_labels
+        self.classes = classes
         self.heads = nn.ModuleList(nn.Linear(backbone.width, classes) for _ in range(heads))
         self.relabelled, self.epochs = Counter(), Counter()
         self.register_buffer("head_losses", torch.zeros(heads))
@@ -154,7 +155,7 @@ class SeLa(Method):
 
     def before_stage(self, name: str, embed: Embed) -> None:
         """Begin with labels of equal frequency in random order."""
-        classes, images = self.heads[0].out_features, self.labels.shape[1]
+        classes, images = self.classes, self.labels.shape[1]
         for labels in self.labels:
             labels.copy_((torch.arange(images) % classes)[torch.randperm(images)])
 
@@ -181,7 +182,7 @@ class SeLa(Method):
                 continue
 
             def scores(part: slice, head: nn.Module = head) -> Tensor:
-                rows = own[part].to(self.labels.device, self.heads[0].weight.dtype)
+                rows = own[part].to(self.labels.device, self.head_losses.dtype)
                 return log_softmax(head(rows).double(), 1)
 
             labels = equipartition(scores, len(own), **self.transport).labels
