@@ -82,16 +82,17 @@ def test_damaged_files(kind: str, length: int, tmp_path: Path) -> None:
 
 def test_neighbours_are_scikit_learns() -> None:
     found = neighbours(torch.from_numpy(ROWS), 5)
-    expected = NearestNeighbors(n_neighbors=5).fit(ROWS).kneighbors(return_distance=False)
-    assert (np.sort(found, 1) == np.sort(expected, 1)).mean() > 0.999  # equally far ones may be either
+    expected, _ = NearestNeighbors(n_neighbors=5).fit(ROWS).kneighbors()  # of equally far ones any may be taken
+    distances = np.linalg.norm(ROWS[found] - ROWS[:, None], axis=2)
+    np.testing.assert_allclose(distances, expected, rtol=1e-4)
     assert not (found == np.arange(300)[:, None]).any()
 
 
-@pytest.mark.parametrize("kept", [8, 40])
+@pytest.mark.parametrize("kept", [5, 40])
 def test_components_are_scikit_learns(kept: int) -> None:
     rows = fitted(vectors(width=64, components=kept), torch.from_numpy(ROWS)).numpy()
     expected = PCA(kept, svd_solver="full").fit_transform(ROWS)
-    np.testing.assert_allclose(np.abs(rows[:, :8]), np.abs(expected[:, :8]), rtol=1e-3, atol=2e-2)
+    np.testing.assert_allclose(np.abs(rows[:, :5]), np.abs(expected[:, :5]), rtol=1e-3, atol=2e-2)
     np.testing.assert_allclose(rows.var(0).sum(), expected.var(0).sum(), rtol=1e-4)
 
 

@@ -63,10 +63,10 @@ class Components(nn.Module):
             centred = part.float() - mean.float()
             covariance.addmm_(centred.T, centred)
         covariance /= len(rows)
-        if kept < width // 4:
+        if kept < width // 8:  # twice as many as are kept, so that the last ones are right too
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                basis = torch.svd_lowrank(covariance, kept, niter=8)[0]
+                basis = torch.svd_lowrank(covariance, 2 * kept, niter=8)[0][:, :kept]
         else:
             basis = torch.linalg.eigh(covariance.double()).eigenvectors.flip(1)[:, :kept].float()
         largest = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()

@@ -340,7 +340,8 @@ class SgdOptimizer(_Optimizer):
 
 Optimizer = LarsOptimizer | AdamWOptimizer | AdamOptimizer | SgdOptimizer
 
-VIEWS: dict[str, type[Views]] = {"photo": PhotoViews, "glyph": GlyphViews, "vectors": VectorViews}
+IMAGE_VIEWS: dict[str, type[PhotoViews | GlyphViews]] = {"photo": PhotoViews, "glyph": GlyphViews}
+VIEWS: dict[str, type[Views]] = {**IMAGE_VIEWS, "vectors": VectorViews}
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "lars": LarsOptimizer,
     "adamw": AdamWOptimizer,

