@@ -84,7 +84,8 @@ def timm_backbone(
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     options |= {"in_chans": in_channels} if in_channels != 3 else {}
     options |= {"drop_path_rate": drop_path} if drop_path else {}
-    options |= {"zero_init_last": zero_init} if _is_resnet(name) else _of_transformer(name, patch_size, heads)
+    options |= {"zero_init_last": zero_init} if _is_resnet(name) else {}
+    options |= _of_transformer(name, patch_size, heads)
     if stem == "small" and not _is_resnet(name):
         raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
     create = partial(_created, name, stem, in_channels)
