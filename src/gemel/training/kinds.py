@@ -1,5 +1,6 @@
 """How many kinds of images are there? As many as heads find again and again, each from weights of its own."""
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -14,14 +15,26 @@ from gemel.methods.parts.class_head import ClassHead
 from gemel.methods.twist import multi_crop_loss
 from gemel.metrics.clustering import clustering_scores
 
-SAMPLE = 2000
+SAMPLE = 1000
 """of more vectors so many, evenly spread, are looked at"""
 
-COARSE = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 23, 26, 30, 35, 40, 50, 60)
+SIZES = (*range(2, 15), 16, 18, 20, 23, 26, 30, 35, 40, 50)
 """numbers of classes that are tried"""
 
-HEADS, STEPS, BATCH, RATE = 8, 400, 256, 5e-3
+WIDTHS = (8, 16, 32, 64)
+"""heads of several numbers of classes share a product, filled up to one of these"""
+
+HEADS, STEPS, BATCH, RATE = 6, 400, 128, 5e-3
 """heads of each number, their steps, vectors a step, and the learning rate"""
+
+NEARLY = 0.06
+"""agreements that are no further apart than this are as good"""
+
+SPREAD = 0.2
+"""share by which the number may be wrong where no number stands out"""
+
+NEVER = -1e4
+"""logit of a class that a head does not have"""
 
 
 class Kinds(NamedTuple):
@@ -53,25 +66,45 @@ def count_kinds(rows: Tensor, *, most: int, nearest: int = 10, seed: int = 0) ->
     chosen = torch.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().long().unique()
     rows = rows[chosen]
     table = torch.from_numpy(neighbours(rows, min(nearest, max(1, len(rows) // 20))))
-    sizes = [size for size in COARSE if size <= max(2, most)]
+    sizes = [size for size in SIZES if size <= max(3, most)]
     found = heads_of(rows, table, sizes, seed)
-    curve = tuple((size, agreement(classes)) for size, classes in zip(sizes, found, strict=True))
-    return judged(curve)
+    return judged([(size, agreement(classes)) for size, classes in zip(sizes, found, strict=True)])
 
 
 def judged(curve: Sequence[tuple[int, float]]) -> Kinds:
-    """Return the peak of the curve, and the sizes around it that are nearly as good."""
-    number, best = max(curve, key=lambda one: one[1])
-    good = [size for size, value in curve if value >= best - 0.03 and abs(size - number) <= 0.2 * number]
-    return Kinds(number, min(good), max(good), tuple(curve))
+    """Return the first peak that is nearly as high as any, and what would do as well.
+
+    With more classes than kinds, heads agree on parts of kinds, and may do so as well as on kinds: the first peak
+    counts. Where a later one is higher, no number stands out, and the interval is ± `SPREAD`.
+    """
+    best = max(value for _, value in curve)
+    first = next(place for place, (_, value) in enumerate(curve) if value >= best - NEARLY)
+    while first + 1 < len(curve) and curve[first + 1][1] > curve[first][1]:
+        first += 1
+    number, peak = curve[first]
+    near = [(size, value) for size, value in curve if abs(size - number) <= SPREAD * number]
+    if peak == best:
+        near = [(size, value) for size, value in near if value >= peak - NEARLY]
+        return Kinds(number, near[0][0], near[-1][0], tuple(curve))
+    return Kinds(number, math.ceil((1 - SPREAD) * number), math.floor((1 + SPREAD) * number), tuple(curve))
 
 
 def heads_of(rows: Tensor, table: Tensor, sizes: Sequence[int], seed: int) -> list[NDArray[np.int64]]:
-    """Return for each size the classes that the better half of its heads give all vectors, (heads, N)."""
+    """Return for each size the classes that its heads give all vectors, (heads, N).
+
+    Args:
+        rows: (N, c) vectors.
+        table: (N, k) indices of the nearest ones of each.
+        sizes: numbers of classes, rising.
+        seed: of the weights and draws.
+    """
+    groups = [(width, [one for one in sizes if width // 2 < one <= width or one == width == 2]) for width in WIDTHS]
+    groups[0] = (WIDTHS[0], [one for one in sizes if one <= WIDTHS[0]])
+    groups = [group for group in groups if group[1]]
+    masks = [_mask(width, own) for width, own in groups]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = nn.ModuleList(ClassHead(rows.shape[1], HEADS * size) for size in sizes)
-        losses = [torch.zeros(HEADS) for _ in sizes]
+        heads = nn.ModuleList(ClassHead(rows.shape[1], mask.numel()) for mask in masks)
         optimizer = torch.optim.AdamW(heads.parameters(), lr=RATE, weight_decay=1e-4)
         batch = min(BATCH, len(rows))
         for _ in range(STEPS):
@@ -79,21 +112,24 @@ def heads_of(rows: Tensor, table: Tensor, sizes: Sequence[int], seed: int) -> li
             near = table[drawn, torch.randint(table.shape[1], (batch,))]
             views = torch.cat([rows[drawn], rows[near]])
             total = rows.new_zeros(())
-            for head, size, mean in zip(heads, sizes, losses, strict=True):
-                logits = head(views, 2)[1].view(2, batch, HEADS, size)
-                loss = multi_crop_loss([logits[0], logits[1]], epsilon=0.0)["loss"]
-                mean.lerp_(loss.detach(), 0.03)
-                total = total + loss.mean()
+            for head, mask in zip(heads, masks, strict=True):
+                logits = head(views, 2)[1].view(2, batch, *mask.shape) + mask
+                total = total + multi_crop_loss([logits[0], logits[1]], epsilon=0.0)["loss"].sum()
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
-        with torch.no_grad():
-            heads.eval()
-            found = [
-                head(rows)[1].view(len(rows), HEADS, size).argmax(2) for head, size in zip(heads, sizes, strict=True)
-            ]
-    best = [mean.argsort()[: HEADS // 2] for mean in losses]
-    return [classes[:, some].T.numpy() for classes, some in zip(found, best, strict=True)]
+    found: list[NDArray[np.int64]] = []
+    with torch.no_grad():
+        for head, mask in zip(heads.eval(), masks, strict=True):
+            classes = (head(rows)[1].view(len(rows), *mask.shape) + mask).argmax(2)  # (N, sizes · HEADS)
+            found += [one.T.numpy() for one in classes.split(HEADS, 1)]
+    return found
+
+
+def _mask(width: int, sizes: Sequence[int]) -> Tensor:
+    """Return what takes away the classes that heads of these sizes do not have, (sizes · HEADS, width)."""
+    count = torch.tensor(sizes).repeat_interleave(HEADS)[:, None]
+    return torch.zeros(len(count), width).masked_fill(torch.arange(width) >= count, NEVER)
 
 
 def agreement(classes: NDArray[np.int64]) -> float:
