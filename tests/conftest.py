@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # A test run must not find or leave listings in the user's cache; set before gemel looks.
 os.environ.setdefault("XDG_CACHE_HOME", str(Path(__file__).parent / ".cache"))
@@ -18,8 +19,11 @@ from hypothesis import settings as hypothesis_settings
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
+from torch import nn
 
 import gemel
+from gemel.data.sources import Source, VectorSource
+from gemel.evaluations.frozen_features import frozen_features
 
 torch.set_num_threads(1)
 
@@ -60,6 +64,11 @@ def relatives_b() -> dict[str, torch.Tensor]:
 def official_layouts() -> dict[str, dict[str, list[int]]]:
     """Names and shapes of the tensors of the authors' released networks, heads made small."""
     return json.loads((Path(__file__).parent / "golden" / "official_layouts.json").read_text(encoding="utf-8"))
+
+
+def freeze(network: nn.Module, facts: dict[str, Any], source: Source) -> VectorSource:
+    """What a request is given for the features of a frozen network."""
+    return frozen_features(network, facts, source, None)
 
 
 def made_once(root: Path, name: str, make: Callable[[Path], None]) -> Path:

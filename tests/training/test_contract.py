@@ -25,7 +25,6 @@ from gemel.engine.devices import Devices
 from gemel.engine.loop import Loop
 from gemel.errors import Interrupted
 from gemel.launcher import launched
-from gemel.methods.base import Method
 from gemel.training import embed
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
@@ -37,15 +36,7 @@ IMAGES, BATCH, EPOCHS = 36, 12, 3
 SHOWN = ["memory", "clusters", "neighbours"]
 """small methods of `small_methods/`"""
 
-HOOKS = ("attach", "before_stage", "before_epoch", "before_step", "order")
-OURS = [
-    name
-    for name in methods.available()
-    if any(getattr(methods.find(name), hook) is not getattr(Method, hook) for hook in HOOKS)
-]
-"""gemel's methods that look at all images or keep something of them"""
-
-NAMES = [*SHOWN, *OURS]
+NAMES = [*SHOWN, *methods.available()]
 
 sys.path.insert(0, str(FOLDER))  # their files share a recipe, and ours takes the same here
 

@@ -99,6 +99,7 @@ def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
     plan = Plan(source, views, 32, 0, BATCH, rank=here.rank, processes=here.processes)
     stage = Stage(0, method.stages[0], views, optimizer.model_copy(update={"warmup_epochs": 0}), 50, 0)
     task = Pretraining(method.double(), stage, plan)
+    task.normalise.to(torch.float64)  # hooks look at images before the first step
     task.begin()
     batches = task.batches()
     found = [step_facts(task, "64", batches) for _ in range(STEPS)]

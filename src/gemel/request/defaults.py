@@ -61,6 +61,9 @@ SMALLEST = 32
 FROZEN = "tf_efficientnet_lite0"
 """the network whose features heads learn from, where the user names none"""
 
+A_KIND = 20
+"""for each so many images one neighbour is looked at, up to the recipe's number: more would be of other kinds"""
+
 HEAD_STEPS = 1200
 """that heads on frozen features need, however many images there are"""
 
@@ -86,8 +89,6 @@ class Facts(NamedTuple):
     side: int
     """median of the shorter sides, pixels"""
     gray: bool
-    vectors: int | None
-    """numbers in each of the vectors that stand in place of images; None: images"""
     stated_classes: int | None
     in_memory: bool
     gpu: bool
@@ -98,6 +99,8 @@ class Facts(NamedTuple):
     pixel_values: tuple[Choice, ...] = ()
     """white, black and background, where the images depend on them and the user did not say"""
     warnings: tuple[str, ...] = ()
+    vectors: int | None = None
+    """numbers in each of the vectors that stand in place of images; None: images"""
 
 
 def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Facts:
@@ -135,7 +138,6 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
         images=len(source),
         side=int(np.median(sides)),
         gray=float(np.mean(gray)) > 0.9,
-        vectors=None,
         **_common(source),
         greys=_ranges(greys) if greys else Facts._field_defaults["greys"],
         pixel_values=tuple(Choice(key, found.settings[key], reason) for key, reason in found.reasons.items()),
@@ -310,6 +312,7 @@ def _fitted(
 def _for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> list[Choice]:
     """Choose the frozen network, its images, and as many epochs as heads need steps; `base` takes its colours."""
     choices: list[Choice] = []
+    base["views"]["neighbours"] = min(base["views"]["neighbours"], max(1, facts.images // A_KIND))
     if facts.vectors:
         base["backbone"] = {"name": "vectors", "width": facts.vectors}
     else:

@@ -125,6 +125,7 @@ def on_vectors(settings: Settings, source: Source, say: Say, freeze: Freeze) -> 
     rows = torch.from_numpy(found.vectors)
     components = vectors(width=rows.shape[1], components=settings.views.components)
     seen = fitted(components, rows)
+    seen = seen if found.rows is None else seen[torch.from_numpy(found.rows)]  # one for each image
     table = neighbours(seen, settings.views.neighbours) if settings.views.neighbours else None
     if settings.classes == "auto":
         kinds = count_kinds(seen, most=len(found) // 5)
@@ -237,11 +238,13 @@ def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, 
     for section, model in (("method", schema), ("backbone", schema_of(backbones.find(values["backbone"]["name"])))):
         named = {key: value for key, value in values[section].items() if key in ("name", "recipe")}
         options = {key: value for key, value in values[section].items() if key not in named}
-        if "classes" in model.model_fields:
+        is_open = values.get("classes") == "auto"  # until the features are seen
+        if "classes" in model.model_fields and not is_open:
             options["classes"] = values["classes"]
         found = convert(model, options, section)
         if section == "method" and "classes" in found:
-            full["classes"] = found.pop("classes")
+            number = found.pop("classes")
+            full["classes"] = "auto" if is_open else number
         full[section] = named | found
     for section in TABLES:
         full[section] = _written_out(section, values[section], section)

@@ -52,11 +52,11 @@ class VectorSource(Source):
     ) -> None:
         super().__init__(name, **described)
         self.vectors = vectors
-        self._paths, self._images, self._image_rows = paths, images, rows
+        self._paths, self._images, self.rows = paths, images, rows
         self._digits = len(str(len(self) - 1))
 
     def __len__(self) -> int:
-        return len(self.vectors if self._image_rows is None else self._image_rows)
+        return len(self.vectors if self.rows is None else self.rows)
 
     def path(self, index: int) -> str:
         """Return the path that came with the vector, else the set's name and the vector's number in it."""
@@ -66,7 +66,7 @@ class VectorSource(Source):
 
     def take(self, indices: Any) -> NDArray[np.float32]:
         """Return the vectors of images, (n, d), as a new array."""
-        rows = indices if self._image_rows is None else self._image_rows[indices]
+        rows = indices if self.rows is None else self.rows[indices]
         return np.array(self.vectors[rows], np.float32)
 
     def read(self, index: int) -> Any:
