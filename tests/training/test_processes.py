@@ -82,6 +82,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """heads that fit a small batch, on ResNet-18; a method that is not named here has its small ones on a small network"""
 
 
+LEAST = {"loss float32": 0.1}
+"""nats that float32 can tell apart to 2e-5: random heads of IIC share a hundred-thousandth of a nat"""
+
+ROUNDED = {"iic": 5e-4, "imsat": 2e-4}
+"""float32's error in gradients of small differences between entropies; of other methods 2e-5"""
+
+
 def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
     """Loss and gradient of a method at first, and after five steps of its recipe's optimiser.
 
@@ -170,16 +177,22 @@ def test_several_processes_train_as_one(
     for found in every:
         for key in ("gradient", "buffers"):
             torch.testing.assert_close(found["norms"][key], alone["norms"][key], rtol=1e-10, atol=1e-12)
-        for name in methods.available():
-            for key, value in alone[name].items():
-                # Whole vectors: a bias before a batch norm has a true gradient of 0, and rounding alone in it.
-                # The loss stands with its terms: TWIST's is what is left, 0.04, of some nats.
-                # One process's own float32 gradient is 1e-5 from its float64 one here.
-                assert apart(found[name][key], value) < (2e-5 if "float32" in key else 1e-10), (name, key)
+        wrong = {
+            (name, key): difference
+            for name in methods.available()
+            for key, value in alone[name].items()
+            # Whole vectors: a bias before a batch norm has a true gradient of 0, and rounding alone in it.
+            # The loss stands with its terms: TWIST's is what is left, 0.04, of some nats.
+            # One process's own float32 gradient is 1e-5 from its float64 one here.
+            if (difference := apart(found[name][key], value, LEAST.get(key, 0.0)))
+            > (ROUNDED.get(name, 2e-5) if "float32" in key else 1e-10)
+        }
+        assert not wrong
 
 
-def apart(one: Tensor, two: Tensor) -> float:
-    return float((one - two).double().norm() / two.double().norm())
+def apart(one: Tensor, two: Tensor, least: float = 0.0) -> float:
+    """Relative to the second one, or to `least` where that is more."""
+    return float((one - two).double().norm() / two.double().norm().clamp_min(least))
 
 
 def test_synced_norm_alone_is_batch_norm() -> None:
