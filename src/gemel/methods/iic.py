@@ -149,8 +149,8 @@ class Iic(Method):
         """Return each head's loss of all pairs of an image and one of its transforms, and their mean information."""
         repeats = len(moved) // len(base)
         terms = [iic_loss(head(base).repeat(repeats, 1), head(moved), lamb=self.lamb) for head in heads]
-        losses, informations = (torch.stack([one[name] for one in terms]) for name in ("loss", "information"))
-        return {"losses": losses, "information": informations.mean()}
+        losses, shared = (torch.stack([one[name] for one in terms]) for name in ("loss", "information"))
+        return {"losses": losses, "information": shared.mean()}
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the logits of the best head of B, (B, C)."""

@@ -59,7 +59,7 @@ def self_classifier_loss(
         p = (s / row_temperature).softmax(2)
         sums = (mean_over_processes(p.sum(1)) * world_size()).clamp_min(epsilon)  # (V, C)
         log_p = (images / classes * p / sums[:, None] + epsilon).log()
-        pairs = torch.einsum("anc,bnc->ab", targets, log_p) / -s.shape[1]  # (V, V)
+        pairs = torch.einsum("ijk,ljk->il", targets, log_p) / -s.shape[1]  # (V, V)
         # each of the two global views with all others, and they with it
         total = pairs[:2].sum() + pairs[2:, :2].sum() - pairs[0, 0] - pairs[1, 1]
         loss = mean_over_processes(total) / (4 * len(views) - 6)

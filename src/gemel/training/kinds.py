@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -98,9 +98,8 @@ def heads_of(rows: Tensor, table: Tensor, sizes: Sequence[int], seed: int) -> li
         sizes: numbers of classes, rising.
         seed: of the weights and draws.
     """
-    groups = [(width, [one for one in sizes if width // 2 < one <= width or one == width == 2]) for width in WIDTHS]
-    groups[0] = (WIDTHS[0], [one for one in sizes if one <= WIDTHS[0]])
-    groups = [group for group in groups if group[1]]
+    bounds = pairwise((0, *WIDTHS))
+    groups = [(width, own) for least, width in bounds if (own := [one for one in sizes if least < one <= width])]
     masks = [_mask(width, own) for width, own in groups]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
