@@ -89,9 +89,12 @@ def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {name: trained(name, images, folder / name) for name in NAMES}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("after", [1, 3, 5, 6], ids=["first step", "epoch's border", "within", "second border"])
-@pytest.mark.parametrize("name", NAMES)
+BREAKS = [(name, after, workers) for name in SHOWN for after in (1, 3, 5, 6) for workers in (0, 2)]
+BREAKS += [(name, *one) for name in methods.available() for one in ((3, 0), (5, 2))]
+"""(method, step, workers): steps 3 and 6 are borders of epochs"""
+
+
+@pytest.mark.parametrize(("name", "after", "workers"), BREAKS)
 def test_broken_off_and_resumed(
     name: str, after: int, workers: int, images: Path, unbroken: dict[str, Any], tmp_path: Path
 ) -> None:
