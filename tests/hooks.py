@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gemel.data.batches import Batch
-from gemel.methods.base import Embedded, Method
+from gemel.methods.base import Embed, Embedded, Method
 from gemel.settings.recipes import Stage
 
 SIDE = 16
@@ -27,8 +27,8 @@ def batch_of(method: Method, size: int = 12, *, local: int = 0, seed: int = 0) -
     return Batch(views, torch.arange(size), torch.full((size,), -1), partners)
 
 
-def begun(method: Method, images: int = 12, *, epochs: int = 1) -> Method:
-    """Attach a dataset and call the hooks before the first step of an epoch; all images are random numbers."""
+def embed_of(method: Method, images: int = 12) -> Embed:
+    """Return what hooks are given; all images are random numbers."""
 
     def embed(
         head: nn.Module | None = None, *, views: bool = False, training: bool = False, network: Any = None
@@ -41,6 +41,12 @@ def begun(method: Method, images: int = 12, *, epochs: int = 1) -> Method:
         rows = torch.stack([rows] * views_of(method), 1) if views else rows
         return Embedded(rows, torch.ones(images, dtype=torch.bool))
 
+    return embed
+
+
+def begun(method: Method, images: int = 12, *, epochs: int = 1) -> Method:
+    """Attach a dataset and call the hooks before the first step of an epoch."""
+    embed = embed_of(method, images)
     method.attach(images)
     method.before_stage(method.stage, embed)
     for epoch in range(epochs):

@@ -7,6 +7,7 @@ import torch
 
 from gemel import backbones
 from gemel.backbones.base import Backbone, check_size, features_of
+from gemel.backbones.sobel import sobel
 from gemel.backbones.torchvision import torchvision_backbone
 from gemel.errors import UserError
 from gemel.settings.schema import describe, schema_of
@@ -154,10 +155,20 @@ def test_a_copy_has_its_own_maps() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "convnet", "test_vit"])
 def test_channels(name: str) -> None:
-    backbone = backbones.find(name, 32)(in_channels=2).eval()
-    assert backbone(torch.randn(2, 2, 32, 32)).shape == (2, backbone.width)
-    with pytest.raises(UserError, match=r"takes images of 2 channels, not 3; set --backbone\.in_channels 3"):
+    backbone = backbones.find(name, 32)(in_channels=4).eval()
+    assert backbone(torch.randn(2, 4, 32, 32)).shape == (2, backbone.width)
+    with pytest.raises(UserError, match=r"takes images of 4 channels, not 3; set --backbone\.in_channels 3"):
         backbone(torch.randn(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnet"])
+def test_two_channels_are_gradients(name: str) -> None:
+    """Colours are not seen, nor is a constant, but at the edges."""
+    backbone = backbones.find(name, 32)(in_channels=2).eval()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(backbone(images), backbone(sobel(images)))
+    torch.testing.assert_close(backbone.maps(images)[0], backbone.maps(images.flip(1))[0])
+    assert not bool(sobel(torch.ones(1, 3, 8, 8))[..., 1:-1, 1:-1].any())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gemel.engine import optimizers
 from gemel.errors import UserError
 from gemel.methods.base import Method
 from gemel.settings.schema import convert, describe, schema_of
-from hooks import batch_of, begun
+from hooks import batch_of, begun, embed_of
 
 NAMES = methods.available()
 
@@ -73,6 +73,7 @@ def test_state_is_whole(name: str) -> None:
     losses: list[float] = []
     for method in (first, second):
         torch.manual_seed(2)  # dropout and noise, which the engine seeds at every step
+        method.before_step(embed_of(method), 0.1)
         losses.append(float(method(batch_of(method, seed=2), 0.1)["loss"].detach()))
     assert losses[0] == losses[1]
 

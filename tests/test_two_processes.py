@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from cluster_losses import CLUSTER_LOSSES
 from gemel.distributed import any_of, from_first, gather, joined_rows, mean_over_processes, merged, rank, world_size
 from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.barlow_twins import barlow_twins_loss
@@ -92,7 +93,7 @@ RELATIVES: dict[str, Loss] = {
 
 def losses(processes: int) -> dict[str, Loss]:
     """All of them, and groups of just a process's batch."""
-    return LOSSES | RELATIVES | {"bunch_norm_own": normalised(ROWS // processes)}
+    return LOSSES | RELATIVES | CLUSTER_LOSSES | {"bunch_norm_own": normalised(ROWS // processes)}
 
 
 OFFICIAL = {form: barlow(form, match_official_gradient=True) for form in ("correlation", "gram")}

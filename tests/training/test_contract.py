@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
+from torch import Tensor, nn
 
 import gemel
 from conftest import TINY, write_photos
@@ -25,7 +25,7 @@ from gemel.engine.devices import Devices
 from gemel.engine.loop import Loop
 from gemel.errors import Interrupted
 from gemel.launcher import launched
-from gemel.methods.base import Method
+from gemel.training import embed
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
 from hooks import views_of
@@ -36,15 +36,7 @@ IMAGES, BATCH, EPOCHS = 36, 12, 3
 SHOWN = ["memory", "clusters", "neighbours"]
 """small methods of `small_methods/`"""
 
-HOOKS = ("attach", "before_stage", "before_epoch", "before_step", "order")
-OURS = [
-    name
-    for name in methods.available()
-    if any(getattr(methods.find(name), hook) is not getattr(Method, hook) for hook in HOOKS)
-]
-"""gemel's methods that look at all images or keep something of them"""
-
-NAMES = [*SHOWN, *OURS]
+NAMES = [*SHOWN, *methods.available()]
 
 sys.path.insert(0, str(FOLDER))  # their files share a recipe, and ours takes the same here
 
@@ -97,9 +89,12 @@ def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {name: trained(name, images, folder / name) for name in NAMES}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("after", [1, 3, 5, 6], ids=["first step", "epoch's border", "within", "second border"])
-@pytest.mark.parametrize("name", NAMES)
+BREAKS = [(name, after, workers) for name in SHOWN for after in (1, 3, 5, 6) for workers in (0, 2)]
+BREAKS += [(name, *one) for name in methods.available() for one in ((3, 0), (5, 2))]
+"""(method, step, workers): steps 3 and 6 are borders of epochs"""
+
+
+@pytest.mark.parametrize(("name", "after", "workers"), BREAKS)
 def test_broken_off_and_resumed(
     name: str, after: int, workers: int, images: Path, unbroken: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -144,6 +139,32 @@ def test_what_the_small_methods_did(unbroken: dict[str, tuple[Pretraining, list[
     partners = found["neighbours"]["partners"]
     assert partners.shape == (IMAGES, 3)
     assert not bool((partners == torch.arange(IMAGES)[:, None]).any())
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_hooks_see_images_by_onnxruntime(views: bool, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In evaluation mode, where that is faster; the encoder learns on, and its graph is kept nowhere."""
+    task, asked = task_of("neighbours", images), list[dict[str, Any]]()
+    by_torch = task.embedded(views=views)
+
+    def choose(network: nn.Module, size: int, **options: Any) -> str:
+        asked.append(options)
+        return "onnxruntime"
+
+    monkeypatch.setattr(embed, "engine_for", choose)
+    cached = set(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.graph"))
+    seen: list[int] = []
+    task.method.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    found = task.embedded(views=views)
+    count = IMAGES * (task.plan.views.global_count if views else 1)
+    assert asked == [{"images": count, "keep": False}]
+    assert seen == [2, 3], "the trace's, and the proof's"
+    largest = float(by_torch.features.abs().max())
+    torch.testing.assert_close(found.features, by_torch.features, rtol=0, atol=1e-5 * largest)
+    assert task.method.backbone.training
+    task.embedded(views=views, training=True)
+    assert (len(asked), sum(seen[2:])) == (1, count), "batch norms in training mode are the network's own"
+    assert set(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.graph")) == cached
 
 
 def test_groups_have_their_own_rate_and_start(images: Path) -> None:

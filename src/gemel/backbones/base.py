@@ -8,11 +8,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gemel.backbones.sobel import sobel
 from gemel.errors import UserError
 
 _T = TypeVar("_T")
 
 Channels = Annotated[int, Field(ge=1, le=64)]
+
+COLOURS, GRADIENTS = 3, 2
+"""channels of gemel's images, and of their Sobel gradients"""
 
 REFUSALS = (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError)
 """what networks raise for images of a size that they do not take"""
@@ -29,7 +33,7 @@ class Backbone(nn.Module):
         network: images (B, in_channels, H, W) to features (B, width).
         width: number of features.
         stages: names of the submodules whose outputs are the maps; empty: found by `maps`.
-        in_channels: channels of the images.
+        in_channels: channels of the images; a network of 2 is shown the Sobel gradients of images of 3.
     """
 
     def __init__(self, network: nn.Module, width: int, *, stages: Sequence[str] = (), in_channels: int = 3) -> None:
@@ -45,8 +49,7 @@ class Backbone(nn.Module):
         Raises:
             UserError: the images have another number of channels.
         """
-        self._check_channels(images)
-        return self.network(images)
+        return self.network(self._seen(images))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps of normalised images, each (B, C, H, W): the last map of each stage, finest first.
@@ -65,7 +68,7 @@ class Backbone(nn.Module):
         Raises:
             UserError: as `maps`.
         """
-        self._check_channels(images)
+        images = self._seen(images)
         layers = [name for name, _ in self.network.named_children() if name.startswith("layer") and name[5:].isdigit()]
         stages = self._stages or tuple(layers)
         if stages:
@@ -85,12 +88,16 @@ class Backbone(nn.Module):
                 break
         return [one.shape[1] for one in _of_black(self.network, self.maps, size, self.in_channels)]
 
-    def _check_channels(self, images: Tensor) -> None:
+    def _seen(self, images: Tensor) -> Tensor:
+        """Return what the network sees: the images, or their Sobel gradients where it takes two channels."""
+        if self.in_channels == GRADIENTS and images.shape[1] == COLOURS:
+            return sobel(images)
         if images.shape[1] != self.in_channels:
             raise UserError(
                 f"the backbone takes images of {self.in_channels} channels, not {images.shape[1]}; "
                 f"set --backbone.in_channels {images.shape[1]}"
             )
+        return images
 
 
 def measured(network: nn.Module, size: int, *, stages: Sequence[str] = (), in_channels: int = 3) -> Backbone:

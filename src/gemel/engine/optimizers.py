@@ -159,6 +159,7 @@ def build(description: Description, groups: Sequence[Group]) -> Optimizer:
             {"params": group.parameters, "lr": lr * group.rate, "base_lr": lr * group.rate, "decays": group.decay}
             | {"weight_decay": description.weight_decay if group.decay else 0.0}
             | {"schedule": group.schedule, "starts": group.starts, **adapt}
+            | ({} if group.momentum is None else {"momentum": group.momentum})
         )
     if isinstance(description, LarsOptimizer):
         return Lars(

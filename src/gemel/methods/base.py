@@ -52,6 +52,8 @@ class Group(NamedTuple):
     """constant: neither warm-up nor decay of the rate (SimSiam's predictor)"""
     starts: float = 0.0
     """progress before which the gradient is dropped (DINO's last layer, SwAV's prototypes)"""
+    momentum: float | None = None
+    """of SGD and LARS; none: the recipe's (DeepCluster's top layer has none)"""
 
 
 def apart(groups: Iterable[Group], parameters: Iterable[nn.Parameter], **changes: Any) -> list[Group]:
@@ -178,6 +180,19 @@ class Method(nn.Module, ABC):
                 "give --views.global_count 2 and --views.local_count 0"
             )
         return batch.views[0], batch.views[1]
+
+    def single(self, batch: Batch) -> Tensor:
+        """Return the one view of a batch, for a method that takes no more.
+
+        Raises:
+            UserError: there are others.
+        """
+        if len(batch.views) != 1:
+            raise UserError(
+                f"{type(self).__name__} takes one view of an image, not {len(batch.views)}; "
+                "give --views.global_count 1 and --views.local_count 0"
+            )
+        return batch.views[0]
 
     def embed(self, features: Tensor) -> Tensor:
         """Return what the loss looks at, (B, D), of features (B, width)."""

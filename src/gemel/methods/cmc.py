@@ -8,7 +8,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gemel.data.batches import Batch
-from gemel.distributed import from_first, gather, mean_over_processes, rank
+from gemel.distributed import gather, mean_over_processes, rank
 from gemel.errors import UserError
 from gemel.methods.base import Method
 from gemel.methods.parts.contrast import check_pairs, unit
@@ -105,6 +105,17 @@ RECIPES: Mapping[str, Recipe] = {
 }  # fmt: skip
 
 
+def scattered(numbers: Tensor) -> Tensor:
+    """Return 62 bits for each number that look drawn by chance: SplitMix64 (Steele, Lea and Flood 2014), on any device.
+
+    A generator of the device's own would give each process other numbers than those of one process for all.
+    """
+    found = numbers * -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed number; products wrap
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        found = (found ^ ((found >> shift) & (2 ** (64 - shift) - 1))) * factor
+    return (found ^ ((found >> 31) & (2**33 - 1))) & (2**62 - 1)
+
+
 class Cmc(Method):
     r"""Tell an image's colours by its lightness and the other way round (https://arxiv.org/abs/1906.05849).
 
@@ -149,12 +160,17 @@ class Cmc(Method):
         self.constants: Tensor
         self.register_buffer("banks", torch.zeros(2, 0, width))
         self.register_buffer("constants", torch.zeros(2))
+        self._seed = 0
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def attach(self, images: int) -> None:
         """Make the banks, of numbers uniform within ±√(3 / D): rows become of length 1 as they are written."""
         bound = (3 / self.banks.shape[2]) ** 0.5
         self.banks = torch.empty(2, images, self.banks.shape[2]).uniform_(-bound, bound)
+
+    def before_step(self, embed: Embed, progress: float) -> None:
+        """Choose what the step's draws follow from, the same on all processes."""
+        self._seed = int(torch.randint(2**61, (), device="cpu"))
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the loss and its two parts."""
@@ -192,9 +208,10 @@ class Cmc(Method):
 
     def _draws(self, index: Tensor) -> Tensor:
         """Return rows of the banks for each image, (N_p, 1 + K), its own first; the others may be its own, too."""
-        seed = from_first(torch.randint(2**62, (), device=index.device))
-        rows = torch.arange(len(index), device=index.device) + rank() * len(index)
-        return torch.cat([index[:, None], drawn(seed, rows, self.negatives, self.banks.shape[1])], 1)
+        start = rank() * len(index) * self.negatives
+        numbers = torch.arange(start, start + len(index) * self.negatives, device=index.device) + self._seed
+        drawn = scattered(numbers).remainder(self.banks.shape[1]).view(len(index), -1)
+        return torch.cat([index[:, None], drawn], 1)
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the embeddings of both halves, (B, 2 D)."""
