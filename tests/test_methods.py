@@ -83,7 +83,7 @@ def test_groups_hold_each_parameter_once(name: str) -> None:
     method = build(name)
     grouped = [id(one) for group in method.parameter_groups() for one in group.parameters]
     assert sorted(grouped) == sorted(id(one) for one in method.parameters() if one.requires_grad)
-    if type(method).decays is Method.decays:
+    if type(method).decays is Method.decays:  # others follow their released code
         assert not any(one.ndim == 1 for group in method.parameter_groups() if group.decay for one in group.parameters)
 
 

@@ -79,7 +79,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "twist": {"hidden": 256, "classes": 32},
     "barlow_twins": {"projector": (256, 128)},
 }
-"""heads that are wide enough to tell, on ResNet-18; a method that is not named here is as small as in other tests"""
+"""heads that fit a small batch, on ResNet-18; a method that is not named here has its small ones on a small network"""
 
 
 LEAST = {"loss float32": 0.1}
@@ -98,8 +98,8 @@ def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
     here = launched()
     torch.manual_seed(0)
     kind = methods.find(name)
-    optimizer = (kind.recipes.get("small") or next(iter(kind.recipes.values()))).optimizer
     backbone = timm_backbone("resnet18") if name in OPTIONS else convnet(widths=(16, 32), strides=(2, 2), pool=1)
+    optimizer = (kind.recipes.get("small") or next(iter(kind.recipes.values()))).optimizer
     method = kind(backbone, **OPTIONS.get(name, kind.small))
     views, source = PhotoViews(global_count=views_of(method)), open_source(str(folder))
     method.attach(len(source))

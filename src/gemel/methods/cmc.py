@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from gemel.data.batches import Batch
 from gemel.distributed import gather, mean_over_processes, rank
 from gemel.errors import UserError
-from gemel.methods.base import Method
+from gemel.methods.base import Embed, Method
 from gemel.methods.parts.contrast import check_pairs, unit
 from gemel.methods.parts.recipes import imagenet, small
 from gemel.methods.parts.sampled import sampled_products
-from gemel.methods.parts.splitmix import drawn
 from gemel.settings.recipes import Count, PhotoViews, Probability, Recipe, SgdOptimizer
 
 Form = Literal["nce", "softmax"]
@@ -183,7 +182,7 @@ class Cmc(Method):
         constants = self.constants.where(self.constants > 0, first_constants(scores, images).to(self.constants))
         if self.training:
             self.constants.copy_(constants)
-        return cmc_loss(*scores, images=images, constants=constants)
+        return cmc_loss(*scores, images=images, constants=constants.clone())
 
     def after_step(self, progress: float) -> None:
         """Let the images' rows in the banks follow."""
