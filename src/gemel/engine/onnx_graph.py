@@ -1,6 +1,7 @@
 """A network's ONNX graph in onnxruntime: made, proven to be the network's, and kept in the user's cache."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,12 +28,15 @@ TOLERANCE = 1e-5
 """allowed difference between graph and network, as a share of the largest feature: sums round in another order"""
 
 AT_A_TIME = 16
-"""images that a graph is given at once: larger batches are no faster, and their maps fill the memory"""
+"""images that a graph is given at once: the maps of more fill the memory"""
 
 KEPT_BYTES = 500_000_000
 """of graphs in the cache, beside the newest: those that were used last"""
 
 OPSET = 17
+
+UNTRACEABLE = (OSError, ImportError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
+"""of files; of torch's exporter (RuntimeError), and of networks of anybody's that can't be copied or traced"""
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +50,8 @@ class Graph:
         file: where the graph is kept, and taken from if it is there; None: nowhere.
 
     Raises:
-        Exception: of the network, the exporter or the runtime; or the features differ.
+        RuntimeError: the features differ, or torch can't export the network; else what the runtime or the network
+            raises: see `attempt`.
     """
 
     def __init__(self, network: nn.Module, size: int, file: Path | None) -> None:
@@ -66,9 +71,16 @@ def attempt(action: Callable[[], T], failed: str) -> T | None:
     """Return what the action returns; where it fails, None, and the log of debugging tells why."""
     try:
         return action()
-    except Exception:  # noqa: BLE001  networks may be anybody's, and onnxruntime's errors have no class in common
+    except _failures():
         _log.debug(failed, exc_info=True)
         return None
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what the cache, the exporter and the runtime raise; the runtime's errors have no class in common."""
+    state = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")  # not there: it can't have raised any
+    own = [one for one in vars(state).values() if isinstance(one, type)] if state else []
+    return (*UNTRACEABLE, *(one for one in own if issubclass(one, Exception)))
 
 
 def random_images(network: nn.Module, count: int, size: int) -> Tensor:

@@ -12,6 +12,7 @@ from gemel.distributed import gather, mean_over_processes, rank
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
 from gemel.methods.parts.contrast import check_pairs, unit
+from gemel.methods.parts.fixed_codes import scattered
 from gemel.methods.parts.recipes import imagenet, small
 from gemel.methods.parts.sampled import sampled_products
 from gemel.settings.recipes import Count, PhotoViews, Probability, Recipe, SgdOptimizer
@@ -102,17 +103,6 @@ RECIPES: Mapping[str, Recipe] = {
         source="gemel's settings for small coloured images; grey ones have no colours to tell",
     ),
 }  # fmt: skip
-
-
-def scattered(numbers: Tensor) -> Tensor:
-    """Return 62 bits for each number that look drawn by chance: SplitMix64 (Steele, Lea and Flood 2014), on any device.
-
-    A generator of the device's own would give each process other numbers than those of one process for all.
-    """
-    found = numbers * -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed number; products wrap
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        found = (found ^ ((found >> shift) & (2 ** (64 - shift) - 1))) * factor
-    return (found ^ ((found >> 31) & (2**33 - 1))) & (2**62 - 1)
 
 
 class Cmc(Method):

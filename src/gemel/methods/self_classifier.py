@@ -15,7 +15,7 @@ from gemel.methods.parts.information import entropies
 from gemel.methods.parts.neighbour_queue import NeighbourQueue
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, imagenet, small
-from gemel.methods.parts.self_classifier_head import ProjectionHead, WeightNormed
+from gemel.methods.parts.self_classifier_head import ProjectionHead, classifier
 from gemel.settings.recipes import Count, LarsOptimizer, Recipe
 
 
@@ -136,7 +136,7 @@ class SelfClassifier(Method):
             "row_temperature": row_temperature, "column_temperature": column_temperature, "epsilon": epsilon,
         }  # fmt: skip
         self.projector = ProjectionHead(backbone.width, *projector)
-        self.heads = nn.ModuleList(WeightNormed(projector[-1], classes * 2**head) for head in range(heads))
+        self.heads = nn.ModuleList(classifier(projector[-1], classes * 2**head) for head in range(heads))
         self.queue = NeighbourQueue(projector[-1], queue) if queue else None
         self._pushed: tuple[Tensor, Tensor] | None = None
 

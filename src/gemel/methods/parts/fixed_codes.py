@@ -1,4 +1,4 @@
-"""Random unit vectors that are computed from (seed, row) whenever they are needed: no table of them is kept."""
+"""Random numbers that are computed from (seed, position) whenever they are needed: no table, no generator."""
 
 from math import pi
 
@@ -8,6 +8,14 @@ from torch.nn.functional import normalize
 
 # SplitMix64's constants, as signed numbers: torch's 64-bit products wrap around as its unsigned ones do
 _STEP, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+
+
+def scattered(positions: Tensor) -> Tensor:
+    """Return 63 bits for each position, int64, at least 0: SplitMix64 (Steele, Lea and Flood, 2014), on any device.
+
+    A device's own generator would give each process other numbers than those of one process for all.
+    """
+    return _shifted(_mixed(positions * _STEP), 1)
 
 
 def fixed_codes(seed: Tensor, rows: Tensor, width: int) -> Tensor:

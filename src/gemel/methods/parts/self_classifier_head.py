@@ -2,31 +2,21 @@
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from gemel.methods.parts.prototypes import Prototypes
 
-class WeightNormed(nn.Module):
-    """A linear layer without bias whose rows are g v / ‖v‖, g learned.
 
-    Args:
-        width: of the input.
-        classes: rows.
-    """
-
-    def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
-        self.weight_g = nn.Parameter(torch.ones(classes, 1))
-        self.weight_v = nn.Parameter(nn.init.trunc_normal_(torch.empty(classes, width), std=0.02))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits (n, classes) of rows (n, width)."""
-        return rows @ (self.weight_g * normalize(self.weight_v)).T
+def classifier(width: int, classes: int) -> Prototypes:
+    """Return a linear layer of learned norms, its directions' weights N(0, 0.02²)."""
+    made = Prototypes(width, classes, scaled=True)
+    nn.init.trunc_normal_(made.weight_v, std=0.02)
+    return made
 
 
 class ProjectionHead(nn.Sequential):
-    """Linear-BN-LeakyReLU, ..., Linear, of weights N(0, 0.02²) cut at two deviations, and rows divided by their norm.
+    """Linear-BN-LeakyReLU, ..., Linear, of weights N(0, 0.02²), and rows divided by their norm.
 
     Args:
         widths: of the input and of every layer.
