@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, VectorViews, Views, by_view
+from gemel.settings.description import Ordered
+from gemel.settings.views import GlyphViews, PhotoViews, VectorViews, Views, by_view
 
 GRID = 4
 """points along a side of the grid that bends a glyph"""

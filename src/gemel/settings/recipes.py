@@ -1,353 +1,59 @@
-"""Recipe, and what it is made of: descriptions of views and optimisers as plain typed values, without torch.
+"""Recipe: views, an optimiser and numbers that were used together, without torch.
 
-A field's default, range and meaning are written once, here: flags, YAML, help and documents are made from them.
+What a method's file writes recipes and options with is imported from here.
 """
 
-from collections.abc import Callable, Mapping
-from math import inf
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetPydanticSchema,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PlainSerializer,
-    PositiveFloat,
-    model_validator,
+from pydantic import Field, NonNegativeInt
+
+from gemel.settings.description import Colour, Count, Description, Ordered, Probability, Share, Side
+from gemel.settings.optimizers import (
+    OPTIMIZERS,
+    AdamOptimizer,
+    AdamWOptimizer,
+    LarsOptimizer,
+    Optimizer,
+    SgdOptimizer,
+)
+from gemel.settings.views import (
+    IMAGE_VIEWS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    VIEWS,
+    GlyphViews,
+    PhotoViews,
+    VectorViews,
+    Views,
 )
 
-Count = Annotated[int, Field(gt=0, le=1_000_000)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Side = Annotated[int, Field(ge=4, le=4096)]
-Ordered = tuple[PositiveFloat, PositiveFloat]
-Colour = tuple[Probability, Probability, Probability]
-GlobalCount = Annotated[int, Field(ge=1, le=64)]
-_T = TypeVar("_T")
-
-
-def _values(value: Any) -> Any:
-    values = cast("list[Any]", value) if isinstance(value, list | tuple) else [value]
-    if not 1 <= len(values) <= 64:
-        raise ValueError(f"takes one value, or one for each of at most 64 views, not {len(values)}")
-    return values
-
-
-def _pairs(value: Any) -> Any:
-    """Take `0.2, 1, 0.1, 0.4` for two pairs, since the command line knows no nested lists."""
-    values = _values(value)
-    if any(isinstance(one, list | tuple) for one in values):
-        return values
-    if len(values) % 2:
-        raise ValueError(f"takes pairs of the smallest and the largest, not {len(values)} numbers")
-    return [values[i : i + 2] for i in range(0, len(values), 2)]
-
-
-def _by_view(item: Any, listed: Callable[[Any], Any] = _values) -> GetPydanticSchema:
-    """One item for all views, kept as it is, or a tuple with one for each."""
-    several = Annotated[
-        tuple[item, ...],
-        BeforeValidator(listed),
-        AfterValidator(lambda values: values[0] if len(values) == 1 else values),
-        PlainSerializer(lambda value: value),
-    ]
-
-    def one_or_several(schema: Any, handler: Any) -> dict[str, Any]:
-        array = handler(schema)
-        return {"anyOf": [array["items"], array]}
-
-    return GetPydanticSchema(lambda _, handler: handler.generate_schema(several), one_or_several)
-
-
-def by_view(value: _T | tuple[_T, ...], view: int) -> _T:
-    """Return the value of one view, where the last of several is repeated.
-
-    >>> by_view((1.0, 0.1), 5), by_view(0.5, 5)
-    (0.1, 0.5)
-    """
-    if isinstance(value, tuple):  # asked for every view of every image: no calls
-        return value[view if view < len(value) else -1]  # pyright: ignore[reportReturnType]
-    return value
-
-
-Chances = Annotated[float | tuple[float, ...], _by_view(Probability)]
-Scales = Annotated[Ordered | tuple[Ordered, ...], _by_view(Ordered, _pairs)]
-Strengths = Annotated[float | tuple[float, ...], _by_view(Annotated[float, Field(ge=0.0, le=10.0)])]
-PhotoKind = Literal["random", "plain", "strong"]
-GlyphKind = Literal["random", "plain"]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""of the papers, of torchvision's weights, and of nearly all files of tensors"""
-
-
-class Description(BaseModel):
-    """Values that say what to build; frozen, and a name that it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class PhotoViews(Description):
-    """Crop, flip, colour jitter, grey, blur, solarise: the papers' pipelines (defaults: BYOL's pair T, T').
-
-    A setting "by view" is one value for all views, or one for each global view, of which the last is repeated.
-    """
-
-    name: Literal["photo"] = "photo"
-    global_count: GlobalCount = 2
-    """views of the whole image size"""
-    kinds: Annotated[PhotoKind | tuple[PhotoKind, ...], _by_view(PhotoKind)] = "random"
-    """by view; random: as below; plain: the inference crop; strong: flip, crop, RandAugment's operations and cutout"""
-    scale: Scales = (0.08, 1.0)
-    """smallest and largest share of the image's area in a crop; by view"""
-    ratio: Ordered = (0.75, 4 / 3)
-    """smallest and largest width / height of a crop, drawn log-uniformly"""
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """how a crop is resized, with antialias"""
-    flip: Chances = 0.5
-    """probability of a horizontal flip; by view"""
-    jitter: Chances = 0.8
-    """probability of a colour jitter, whose four parts come in random order; by view"""
-    brightness: Probability = 0.4
-    """brightness is multiplied by 1 ± this"""
-    contrast: Probability = 0.4
-    """contrast is multiplied by 1 ± this"""
-    saturation: Probability = 0.2
-    """saturation is multiplied by 1 ± this"""
-    hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
-    """hue is turned by ± this share of the colour circle"""
-    strength: Strengths = 1.0
-    """brightness, contrast, saturation and hue are multiplied by this; by view"""
-    gray: Chances = 0.2
-    """probability of a grey view; by view"""
-    gray_first: bool = False
-    """grey before the colour jitter, not after it"""
-    blur: Chances = (1.0, 0.1)
-    """probability of a Gaussian blur; by view"""
-    blur_sigma: Ordered = (0.1, 2.0)
-    """smallest and largest sigma of the blur, pixels"""
-    solarize: Chances = (0.0, 0.2)
-    """probability of solarisation, v >= 128 becomes 255 - v; by view"""
-    operations: Annotated[int, Field(ge=0, le=16)] = 4
-    """operations on a strong view, drawn with replacement from 14"""
-    cutout: Probability = 1 / 3
-    """longest side of the square cut out of a strong view, as a share of the view's side"""
-    local_count: Annotated[int, Field(ge=0, le=64)] = 0
-    """small views after the global ones (multi-crop)"""
-    local_size: Side | None = None
-    """side of a local view, pixels; none: 3/7 of the image size, to a multiple of 4"""
-    local_scale: Ordered = (0.05, 0.4)
-    """smallest and largest share of the image's area in a local crop"""
-    local_blur: Probability = 0.5
-    """probability of a Gaussian blur in a local view"""
-    local_solarize: Probability = 0.0
-    """probability of solarisation in a local view"""
-    mean: Colour = IMAGENET_MEAN
-    """subtracted from the channels, as shares of 255"""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
-    """the channels are divided by this, as shares of 255"""
-
-    @property
-    def count(self) -> int:
-        """Number of views of an image: global ones, then local ones."""
-        return self.global_count + self.local_count
-
-    def sizes(self, size: int) -> tuple[int, ...]:
-        """Return the side of each view in pixels, where that of global ones is `size`: 224 -> 224, 224, 96, 96, ..."""
-        local = self.local_size or max(4, 4 * round(size * 3 / 28))
-        return (*[size] * self.global_count, *[local] * self.local_count)
-
-    def scale_of(self, view: int) -> Ordered:
-        """Return the smallest and largest share of the image's area in a crop of a global view."""
-        scale: Any = self.scale
-        return by_view(scale, view) if isinstance(scale[0], tuple) else scale
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        pairs = dict.fromkeys(self.scale_of(view) for view in range(len(self.scale)))
-        wrong = [line for pair in pairs for line in _pair_mistakes("scale", pair, 1.0)]
-        wrong += _pair_mistakes("local_scale", self.local_scale, 1.0)
-        wrong += [*_pair_mistakes("ratio", self.ratio), *_pair_mistakes("blur_sigma", self.blur_sigma)]
-        strength = max(self.strength) if isinstance(self.strength, tuple) else self.strength
-        if self.hue * strength > 0.5:
-            wrong.append(f"hue {self.hue:g} times strength {strength:g} is above 0.5, half of the colour circle")
-        return _right(self, wrong)
-
-
-class GlyphViews(Description):
-    """One sampling: rotate, scale, shear, shift, bend; then the weight of the strokes. No flip, no colour."""
-
-    name: Literal["glyph"] = "glyph"
-    global_count: GlobalCount = 2
-    """views of an image"""
-    kinds: Annotated[GlyphKind | tuple[GlyphKind, ...], _by_view(GlyphKind)] = "random"
-    """one for all views or one for each, of which the last is repeated; random: as below; plain: the whole image"""
-    rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
-    """turned by ± this, degrees"""
-    scale: Ordered = (0.8, 1.2)
-    """smallest and largest magnification"""
-    shear: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
-    """slanted by ± this: x moves by this share of y"""
-    shift: Probability = 0.03
-    """moved by ± this share of the side, in x and in y"""
-    elastic: Annotated[float, Field(ge=0.0, le=0.5)] = 0.025
-    """bent: standard deviation of the moves of a 4 x 4 grid, as a share of the side"""
-    gamma: Annotated[float, Field(ge=0.0, le=3.0)] = 0.7
-    """thin and bold strokes: shares s of the way from background to black or white become s^γ, log γ within ± this"""
-    levels: Annotated[float, Field(ge=0.0, le=0.45)] = 0.0
-    """background and strokes each moved towards the other by up to this share of the way: greys reveal no class"""
-    mean: Colour = (0.5, 0.5, 0.5)
-    """subtracted from the channels, as shares of 255"""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
-    """the channels are divided by this, as shares of 255"""
-
-    @property
-    def count(self) -> int:
-        """Number of views of an image."""
-        return self.global_count
-
-    def sizes(self, size: int) -> tuple[int, ...]:
-        """Return the side of each view in pixels."""
-        return (size,) * self.global_count
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        return _right(self, _pair_mistakes("scale", self.scale))
-
-
-class VectorViews(Description):
-    """Of frozen features: an image's own vector, and those of images that are near it, others in each epoch."""
-
-    name: Literal["vectors"] = "vectors"
-    global_count: GlobalCount = 2
-    """views of an image: its own vector, and the others each a neighbour's"""
-    neighbours: Annotated[int, Field(ge=0, le=1000)] = 10
-    """nearest vectors among which a neighbour is drawn; 0: an image's own is all of its views"""
-    components: Annotated[int, Field(ge=1, le=65_536)] | None = 64
-    """principal components of the vectors that heads see, and that tell who is near; none: as many as there are"""
-    mean: Colour = IMAGENET_MEAN
-    """subtracted from the channels of the images that the network sees, as shares of 255"""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
-    """the channels are divided by this, as shares of 255"""
-
-    @property
-    def count(self) -> int:
-        """Number of views of an image."""
-        return self.global_count
-
-    def sizes(self, size: int) -> tuple[int, ...]:
-        """Return the side of the images that the network sees, for each view."""
-        return (size,) * self.global_count
-
-
-Views = PhotoViews | GlyphViews | VectorViews
-
-
-def for_other_family(views: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the views of the other family keep of these: their number and kinds; glyphs have no strong ones.
-
-    >>> for_other_family({"name": "photo", "global_count": 2, "kinds": ("plain", "strong"), "flip": 0.5})
-    {'global_count': 2, 'kinds': ['plain', 'random']}
-    """
-    kept = {key: views[key] for key in ("global_count", "kinds") if key in views}
-    if "kinds" in kept:
-        kept["kinds"] = ["random" if kind == "strong" else kind for kind in _values(kept["kinds"])]
-    return kept
-
-
-class _Optimizer(Description):
-    warmup_epochs: NonNegativeFloat = 10.0
-    """epochs during which the rate rises; at most `warmup_share` of the run"""
-    warmup_share: Share = 0.1
-    """largest share of the run during which the rate rises"""
-    warmup_start: Probability = 0.0
-    """rate at the first step of the warm-up, as a share of the highest"""
-    warmup_inclusive: bool = False
-    """whether the warm-up's last step has the highest rate already, as with linspace; else the step after it"""
-    final: Probability = 1e-3
-    """rate at the end, as a share of the highest; half a cosine leads there; 1: constant after the warm-up"""
-    milestones: tuple[Probability, ...] = ()
-    """shares of the run at which the rate is multiplied by `factor`; there is no cosine then"""
-    factor: PositiveFloat = 0.1
-    """what the rate is multiplied by at each milestone"""
-    rate_by: Literal["step", "epoch"] = "step"
-    """whether the rate changes at every step, or only when an epoch begins"""
-    final_decay: NonNegativeFloat | None = None
-    """weight decay at the end, half a cosine leads there; none: constant"""
-    clip: PositiveFloat | None = None
-    """largest norm of the whole gradient; a larger one is scaled down; none: no limit"""
-    clip_each: PositiveFloat | None = None
-    """largest norm of each tensor's own gradient (DINO); a larger one is scaled down; none: no limit"""
-
-
-class LarsOptimizer(_Optimizer):
-    """LARS, layer-wise scaled SGD (arXiv 1708.03888), in the flavours of five released codes."""
-
-    name: Literal["lars"] = "lars"
-    lr: PositiveFloat = 0.2
-    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
-    bias_lr: PositiveFloat | None = None
-    """the same for biases and norms; none: as lr"""
-    weight_decay: NonNegativeFloat = 1e-6
-    """decay of matrices and kernels; biases and norms do not decay"""
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    """share of the momentum that is kept"""
-    trust: PositiveFloat = 1e-3
-    """trust coefficient η"""
-    flavour: Literal["L1", "L2", "L3", "L4", "L5"] = "L1"
-    """L1: η|w| / |g + βw|, of Barlow Twins; L2: η|w| / (|g| + β|w|), TWIST; L3: SimCLR; L4: SwAV; L5: solo-learn"""
-
-
-class _Adam(_Optimizer):
-    lr: PositiveFloat = 1e-3
-    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    """decay of the means of gradient and of squared gradient"""
-
-
-class AdamWOptimizer(_Adam):
-    """AdamW, Adam with decoupled weight decay (arXiv 1711.05101)."""
-
-    name: Literal["adamw"] = "adamw"
-    weight_decay: NonNegativeFloat = 0.05
-    """decay of matrices and kernels; biases and norms do not decay"""
-
-
-class AdamOptimizer(_Adam):
-    """Adam (arXiv 1412.6980); its weight decay is added to the gradient (L2)."""
-
-    name: Literal["adam"] = "adam"
-    weight_decay: NonNegativeFloat = 1e-6
-    """decay of matrices and kernels; biases and norms do not decay"""
-
-
-class SgdOptimizer(_Optimizer):
-    """Stochastic gradient descent with momentum."""
-
-    name: Literal["sgd"] = "sgd"
-    lr: PositiveFloat = 0.03
-    """rate at a batch of 256; the rate used is lr · batch_size / 256"""
-    weight_decay: NonNegativeFloat = 1e-4
-    """decay of matrices and kernels; biases and norms do not decay"""
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    """share of the momentum that is kept"""
-
-
-Optimizer = LarsOptimizer | AdamWOptimizer | AdamOptimizer | SgdOptimizer
-
-IMAGE_VIEWS: dict[str, type[PhotoViews | GlyphViews]] = {"photo": PhotoViews, "glyph": GlyphViews}
-VIEWS: dict[str, type[Views]] = {**IMAGE_VIEWS, "vectors": VectorViews}
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "lars": LarsOptimizer,
-    "adamw": AdamWOptimizer,
-    "adam": AdamOptimizer,
-    "sgd": SgdOptimizer,
-}
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "IMAGE_VIEWS",
+    "OPTIMIZERS",
+    "VIEWS",
+    "AdamOptimizer",
+    "AdamWOptimizer",
+    "Colour",
+    "Count",
+    "Description",
+    "GlyphViews",
+    "LarsOptimizer",
+    "Optimizer",
+    "Ordered",
+    "PhotoViews",
+    "Probability",
+    "Recipe",
+    "SgdOptimizer",
+    "Share",
+    "Side",
+    "Stage",
+    "VectorViews",
+    "Views",
+    "split_name",
+]
 
 
 class Stage(Description):
@@ -394,15 +100,3 @@ def split_name(words: str) -> tuple[str, str]:
         return f"{file}.py", wanted
     name, _, wanted = words.partition("/")
     return name, wanted
-
-
-def _pair_mistakes(name: str, pair: Ordered, limit: float = inf) -> list[str]:
-    low, high = pair
-    wrong = [f"{name}: the smallest, {low}, is above the largest, {high}"] if low > high else []
-    return [*wrong, f"{name}: the largest, {high}, is above {limit}"] if high > limit else wrong
-
-
-def _right(description: _T, mistakes: list[str]) -> _T:
-    if mistakes:
-        raise ValueError("; ".join(mistakes))
-    return description
