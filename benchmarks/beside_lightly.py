@@ -45,7 +45,7 @@ class Repeated:
 def gemel_side(asked: argparse.Namespace) -> list[float]:
     """When each step ended."""
     from gemel import backbones, methods
-    from gemel.data.batches import Batch, Plan
+    from gemel.data.plan import Batch, Plan
     from gemel.data.sources import open_source
     from gemel.engine.devices import Devices
     from gemel.engine.loop import Loop

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
-from gemel.data.batches import InferenceLoader, Loader, Plan
+from gemel.data.batches import InferenceLoader, Loader
 from gemel.data.decode import Unreadable, load
+from gemel.data.plan import Plan
 from gemel.data.sources import Source, open_source
 from gemel.settings.recipes import PhotoViews
 

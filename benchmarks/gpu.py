@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from gemel import backbones, methods
-from gemel.data.batches import Batch, Loader, Plan, Unfinished
+from gemel.data.batches import Loader
+from gemel.data.plan import Batch, Plan, Unfinished
 from gemel.data.sources import ArraySource
 from gemel.device import device, supports_bf16
 from gemel.engine.devices import Devices, moved

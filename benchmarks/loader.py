@@ -32,9 +32,10 @@ import numpy as np
 import torch
 
 from gemel.data.augment import Pixels
-from gemel.data.batches import Batch, Loader, Plan
+from gemel.data.batches import Loader
 from gemel.data.decode import pillow_warns_nobody
 from gemel.data.image_cache import ImageCache
+from gemel.data.plan import Batch, Plan
 from gemel.data.sources import open_source
 from gemel.data.threaded_loader import Rows
 from gemel.reports.tables import Table, markdown

@@ -24,7 +24,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Batch, Loader, Plan
+from gemel.data.batches import Loader
+from gemel.data.plan import Batch, Plan
 from gemel.data.sources import ArraySource, Source
 from gemel.engine import optimizers
 from gemel.evaluations.base import Subject

@@ -21,8 +21,8 @@ from torchvision import io as torchvision_io
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from gemel.data.batches import put_views
 from gemel.data.decode import decode
+from gemel.data.drawing import put_views
 from gemel.data.normalise import Normalise
 from gemel.settings.recipes import PhotoViews
 from gemel.settings.view_presets import VIEW_FAMILIES

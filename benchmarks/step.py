@@ -31,7 +31,8 @@ from sklearn.datasets import load_sample_images
 from torch.utils.flop_counter import FlopCounterMode
 
 from gemel import backbones, methods
-from gemel.data.batches import Batch, Plan, draw_views
+from gemel.data.batches import draw_views
+from gemel.data.plan import Batch, Plan
 from gemel.data.sources import open_source
 from gemel.engine.devices import Devices
 from gemel.engine.loop import Loop

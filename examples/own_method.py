@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.base import Method
 from gemel.methods.parts.heads import mlp
 from gemel.settings.recipes import AdamWOptimizer, GlyphViews, Recipe

@@ -6,7 +6,8 @@ python examples/plain_torch.py
 import torch
 
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Loader, Plan
+from gemel.data.batches import Loader
+from gemel.data.plan import Plan
 from gemel.data.sources import open_source
 from gemel.methods.barlow_twins import BarlowTwins
 from gemel.settings.recipes import GlyphViews

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.base import Embed, Embedded, Method
 from gemel.settings.recipes import Stage
 

@@ -18,8 +18,9 @@ from pyarrow import parquet
 import gemel
 from conftest import write_photos
 from gemel.cli.main import main
-from gemel.data.batches import InferenceLoader, Loader, Plan
+from gemel.data.batches import InferenceLoader, Loader
 from gemel.data.decode import Unreadable, load
+from gemel.data.plan import Plan
 from gemel.data.sources import open_source
 from gemel.runs.run import Run
 from gemel.settings.recipes import PhotoViews

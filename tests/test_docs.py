@@ -17,7 +17,7 @@ from conftest import write_photos
 from gemel import methods
 from gemel.cli.main import main
 from gemel.data.sources import open_source
-from gemel.request.defaults import look
+from gemel.request.facts import look
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

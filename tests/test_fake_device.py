@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from gemel import methods
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Batch
 from gemel.data.normalise import Normalise
+from gemel.data.plan import Batch
 from gemel.engine import optimizers
 from gemel.engine.optimizers import Flavour, Lars
 from gemel.engine.sync_batch_norm import SyncedBatchNorm

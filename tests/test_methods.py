@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gemel import methods
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.engine import optimizers
 from gemel.errors import UserError
 from gemel.methods.base import Method

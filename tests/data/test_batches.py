@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from conftest import write_photos
-from gemel.data.batches import Batch, InferenceLoader, Loader, Plan, ViewLoader, draw_views
+from gemel.data.batches import InferenceLoader, Loader, ViewLoader, draw_views
+from gemel.data.plan import Batch, Plan
 from gemel.data.sources import open_source
 from gemel.data.views import choose_partner
 from gemel.errors import UserError

@@ -11,9 +11,10 @@ import pytest
 
 from conftest import write_photos
 from gemel.data import image_cache
-from gemel.data.batches import InferenceLoader, Loader, Plan
+from gemel.data.batches import InferenceLoader, Loader
 from gemel.data.decode import Unreadable
 from gemel.data.image_cache import ImageCache
+from gemel.data.plan import Plan
 from gemel.data.sources import open_source
 from gemel.data.threaded_loader import PREFETCHED, Rows, assembled
 from gemel.errors import UserError

@@ -13,8 +13,9 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from gemel.backbones.vectors import fitted, vectors
-from gemel.data.batches import Loader, Plan
+from gemel.data.batches import Loader
 from gemel.data.neighbour_table import neighbours
+from gemel.data.plan import Plan
 from gemel.data.sources import VectorSource, open_source
 from gemel.errors import UserError
 from gemel.settings.recipes import VectorViews

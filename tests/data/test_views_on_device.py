@@ -12,8 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from conftest import write_photos
 from gemel.data import on_device
-from gemel.data.batches import Batch, Loader, Plan, Unfinished
+from gemel.data.batches import Loader
 from gemel.data.normalise import Normalise
+from gemel.data.plan import Batch, Plan, Unfinished
 from gemel.data.sources import open_source
 from gemel.data.views import PhotoDraw, draw
 from gemel.settings.recipes import PhotoViews

@@ -14,7 +14,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.barlow_twins import BarlowTwins, barlow_twins_loss
 from gemel.methods.parts.barlow_loss import PAPER, Variant
 from gemel.methods.parts.cross_correlation import cheaper_form, correlation_terms

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from toy import PRECISIONS, Given, Golden, near
 
 from gemel.backbones.lab_resnet import LabHalves, lab_resnet, to_lab
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.methods.cmc import Cmc, cmc_loss, cmc_scores, first_constants
 from gemel.methods.parts.contrast import unit

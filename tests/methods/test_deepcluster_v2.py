@@ -8,7 +8,7 @@ import torch
 from toy import Given, Golden, near
 
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embedded
 from gemel.methods.deepcluster_v2 import UNKNOWN, DeepClusterV2, deepcluster_v2_loss

@@ -6,7 +6,7 @@ from torch import Tensor
 from toy import PRECISIONS, Golden, load, near
 
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.densecl import DenseCl, DenseHead, densecl_loss, matched
 from gemel.methods.moco_v2 import moco_v2_loss
 from gemel.methods.parts.contrast import unit

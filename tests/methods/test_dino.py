@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy import PRECISIONS, Golden, backbone, check, load, near, train
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.dino import Dino, dino_loss, moved_center
 from gemel.schedules import cosine
 from gemel.settings.recipes import AdamWOptimizer

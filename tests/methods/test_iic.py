@@ -10,7 +10,7 @@ from toy import PRECISIONS, Given, Golden, given, near
 
 from gemel.backbones.convnet import convnet
 from gemel.backbones.sobel import sobel
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.iic import Iic, iic_loss
 from hooks import batch_of, begun
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from toy import PRECISIONS, Given, Golden, given, near
 
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.base import Embedded
 from gemel.methods.parts.equipartition import Equipartition, equipartition
 from gemel.methods.sela import SeLa, relabel_times, sela_loss

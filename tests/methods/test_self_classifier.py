@@ -11,7 +11,7 @@ from toy import PRECISIONS, Golden, check, given, load, near
 
 from gemel.backbones.convnet import convnet
 from gemel.methods.parts.neighbour_queue import NeighbourQueue
-from gemel.methods.parts.self_classifier_head import ProjectionHead, WeightNormed
+from gemel.methods.parts.self_classifier_head import ProjectionHead, classifier
 from gemel.methods.self_classifier import SelfClassifier, self_classifier_loss
 from hooks import batch_of, begun
 
@@ -46,7 +46,7 @@ def test_loss_of_two_views(relatives_b: Golden, dtype: torch.dtype, tolerance: f
 
 def test_network(relatives_b: Golden) -> None:
     names = {"0.": "mlp_head.mlp."}
-    head, classifiers = ProjectionHead(18, 20, 16).double(), [WeightNormed(16, c).double() for c in (10, 12)]
+    head, classifiers = ProjectionHead(18, 20, 16).double(), [classifier(16, c).double() for c in (10, 12)]
     network = nn.ModuleList([head, *classifiers])
     names |= {"1.": "cls_0.", "2.": "cls_1."}
     load(network, relatives_b, f"{PREFIX}.net.state", names)
@@ -54,15 +54,15 @@ def test_network(relatives_b: Golden) -> None:
     embeddings = head(features.flatten(0, 1))
     near(embeddings.view(4, 24, 16), relatives_b[f"{PREFIX}.net.embeddings"], 1e-9)
     losses: list[torch.Tensor] = []
-    for number, classifier in enumerate(classifiers):
-        logits = classifier(embeddings)
+    for number, layer in enumerate(classifiers):
+        logits = layer(embeddings)
         near(logits.view(4, 24, -1), relatives_b[f"{PREFIX}.net.logits{number}"], 1e-9)
         losses.append(self_classifier_loss(logits.chunk(4), epsilon=1e-12)["loss"])
     loss = torch.stack(losses).mean()
     loss.backward()
     near(loss, relatives_b[f"{PREFIX}.net.loss"], 1e-9)
     near(features.grad, relatives_b[f"{PREFIX}.net.grad_features"], 1e-8)
-    slopes = nn.ModuleList([ProjectionHead(18, 20, 16).double(), *(WeightNormed(16, c).double() for c in (10, 12))])
+    slopes = nn.ModuleList([ProjectionHead(18, 20, 16).double(), *(classifier(16, c).double() for c in (10, 12))])
     for own, one in zip(network.parameters(), slopes.parameters(), strict=True):
         one.data.copy_(own.grad)
     rounding = f"{PREFIX}.net.grad.mlp_head.mlp.0.bias"  # before a batch norm

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from toy import PRECISIONS, Given, Golden, near
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.engine import optimizers
 from gemel.methods.parts.recent import Recent
 from gemel.methods.parts.sinkhorn import sinkhorn

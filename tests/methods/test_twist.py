@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from gemel.backbones.base import features_of
 from gemel.backbones.convnet import convnet
 from gemel.backbones.timm import timm_backbone
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.methods.barlow_twins import BarlowTwins
 from gemel.methods.twist import Twist, multi_crop_loss, self_labeling_loss, teacher_loss

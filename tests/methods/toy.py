@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from gemel.backbones.base import Backbone
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.engine import optimizers
 from gemel.methods.base import Method
 from gemel.settings.recipes import Optimizer

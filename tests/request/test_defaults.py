@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gemel.request.defaults import Facts, fill, recipe_of
+from gemel.request.defaults import fill, recipe_of
+from gemel.request.facts import Facts
 
 FACTS = Facts(images=1000, side=300, gray=False, stated_classes=None, in_memory=False, gpu=False, cores=2)
 

@@ -18,7 +18,7 @@ import gemel
 from conftest import TINY, write_photos
 from gemel import methods
 from gemel.backbones.convnet import convnet
-from gemel.data.batches import Plan
+from gemel.data.plan import Plan
 from gemel.data.sources import open_source
 from gemel.engine import checkpoints
 from gemel.engine.devices import Devices

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 import gemel
 from gemel.backbones.vectors import vectors
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.engine import checkpoints
 from gemel.errors import Interrupted, UserError
 from gemel.methods.twist import Twist, multi_crop_loss

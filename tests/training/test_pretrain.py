@@ -24,7 +24,8 @@ from gemel import methods
 from gemel.data.sources import open_source
 from gemel.engine import checkpoints
 from gemel.errors import Diverged, Interrupted
-from gemel.request.defaults import Facts, fill, look, recipe_of
+from gemel.request.defaults import fill, recipe_of
+from gemel.request.facts import Facts, look
 from gemel.request.resolve import prepare
 from gemel.request.validate import asked_for
 from gemel.runs.run import Run

@@ -25,7 +25,7 @@ from conftest import made_once, write_photos
 from gemel import methods
 from gemel.backbones.convnet import convnet
 from gemel.backbones.timm import timm_backbone
-from gemel.data.batches import Plan
+from gemel.data.plan import Plan
 from gemel.data.sources import open_source
 from gemel.engine import checkpoints
 from gemel.engine.devices import Devices, Precision

@@ -14,7 +14,7 @@ from torch import Tensor
 import gemel
 from conftest import TINY, freeze
 from gemel.api.pretrain import ready
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.engine import checkpoints
 from gemel.errors import Interrupted, UserError
 from gemel.methods import find_recipe

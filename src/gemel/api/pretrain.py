@@ -11,6 +11,7 @@ from gemel.runs.run import Run
 
 if TYPE_CHECKING:
     from gemel.engine.progress import Say
+    from gemel.request.resolve import Freeze
     from gemel.request.validate import Asked
     from gemel.training.prepared import Prepared
 
@@ -27,7 +28,7 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
     from gemel.request.resolve import start
 
     with preserved():
-        prepared = _ready(asked, speaker(quiet))
+        prepared = _ready(asked, speaker(quiet), quiet=quiet)
         run = Run(by_the_first(lambda: start(prepared)))
         with _alone(run):
             return _complete(prepared, run, quiet=quiet)
@@ -47,7 +48,7 @@ def ready(*layers: Any, say: "Say") -> "Prepared":
     from gemel.engine.caller import preserved
 
     with preserved():
-        return _ready(asked, say)
+        return _ready(asked, say, quiet=False)
 
 
 def _asked(layers: Sequence[Any]) -> "Asked | UserError | None":
@@ -64,7 +65,7 @@ def _asked(layers: Sequence[Any]) -> "Asked | UserError | None":
         return error
 
 
-def _ready(asked: "Asked | UserError | None", say: "Say") -> "Prepared":
+def _ready(asked: "Asked | UserError | None", say: "Say", *, quiet: bool) -> "Prepared":
     from gemel.engine.processes import first_says, joined, mistakes_of_all
     from gemel.request.estimate import estimate
     from gemel.request.resolve import follow, on_vectors, prepare
@@ -74,7 +75,7 @@ def _ready(asked: "Asked | UserError | None", say: "Say") -> "Prepared":
         mistakes = asked.mistakes
     elif asked is not None:
         try:
-            prepared = prepare(asked, say, _freeze(say))
+            prepared = prepare(asked, say, _freezer(quiet))
         except UserError as error:
             if launched().processes == 1:
                 raise
@@ -94,7 +95,7 @@ def _ready(asked: "Asked | UserError | None", say: "Say") -> "Prepared":
             raise UserError(*mistakes)
         if prepared.settings.train == "heads" and launched().processes > 1:
             claim = prepared.claim
-            prepared = on_vectors(prepared.settings, prepared.source, _nothing, _freeze(_nothing))
+            prepared = on_vectors(prepared.settings, prepared.source, speaker(quiet=True), _freezer(quiet=True))
             prepared.claim = claim
         estimate(prepared, say)  # what a method refuses here it refuses on every process
     return prepared
@@ -122,20 +123,15 @@ def resume(run: Run, *, quiet: bool) -> Run:
     from gemel.request.resolve import continued
 
     with preserved(), joined(), _alone(run):
-        return _complete(continued(run, _freeze(say)), run, quiet=quiet)
+        return _complete(continued(run, _freezer(quiet)), run, quiet=quiet)
 
 
-def _freeze(say: "Say") -> Any:
-    """What gives the features of a frozen network, and shows how far it is."""
+def _freezer(quiet: bool) -> "Freeze":
+    """What gives the features of a frozen network, and shows how far it is unless `quiet`."""
     from gemel.evaluations.features import printed
     from gemel.evaluations.frozen_features import frozen_features
 
-    quiet = say is _nothing
     return lambda network, facts, source: frozen_features(network, facts, source, printed(quiet))
-
-
-def _nothing(text: str) -> None:
-    """Say nothing."""
 
 
 @contextmanager
@@ -150,7 +146,7 @@ def _alone(run: Run) -> Generator[None]:
 
 def speaker(quiet: bool) -> "Say":
     """Prints a line for the user; the first of several processes speaks for all."""
-    return _nothing if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
+    return (lambda text: None) if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
 
 
 def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:

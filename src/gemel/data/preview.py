@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gemel.data.augment import Pixels
-from gemel.data.batches import put_views
 from gemel.data.decode import Unreadable, decode
+from gemel.data.drawing import put_views
 from gemel.data.pixel_values import OPEN, Decoding
 from gemel.data.survey import sample_of, survey
 from gemel.errors import UserError

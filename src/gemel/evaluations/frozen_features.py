@@ -17,7 +17,7 @@ from gemel.hashing import hash_of_question
 def cached_in(facts: dict[str, Any]) -> Path:
     """Return the folder of the user's cache for features of networks of this kind."""
     folder = cache_folder() or Path(gettempdir()) / "gemel"
-    return folder / "frozen" / hash_of_question([facts["name"], facts["size"]], 12)
+    return folder / "features" / hash_of_question([facts["name"], facts["size"]], 12)
 
 
 def frozen_features(network: nn.Module, facts: dict[str, Any], source: Source, tell: Progress | None) -> VectorSource:

@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gemel.data.batches import Plan, draw_views
+from gemel.data.batches import draw_views
 from gemel.data.normalise import Normalise
+from gemel.data.plan import Plan
 from gemel.data.sources import Source
 from gemel.device import device
 from gemel.engine.frozen import frozen

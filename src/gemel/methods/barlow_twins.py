@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.base import Method
 from gemel.methods.parts.barlow_loss import (
     FeatureScale,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.metrics.health import ADVICE
 from gemel.settings.recipes import Recipe

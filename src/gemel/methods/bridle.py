@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.methods.base import Method
 from gemel.methods.parts.best_head import note_losses
 from gemel.methods.parts.class_head import ClassHead

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.methods.base import Embed, Method
 from gemel.methods.parts.contrast import check_pairs, unit

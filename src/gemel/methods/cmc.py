@@ -7,7 +7,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import gather, mean_over_processes, rank
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method

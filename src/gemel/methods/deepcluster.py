@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, relu
 
 from gemel.backbones.base import features_of
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import joined_rows, mean_over_processes
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Group, Method, apart

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from gemel.backbones.base import Backbone
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import gather
 from gemel.methods.base import Embed, Method
 from gemel.methods.moco_v2 import moco_v2_loss

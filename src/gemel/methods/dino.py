@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.methods.base import Embed, Group, Method, apart
 from gemel.methods.parts.contrast import unit

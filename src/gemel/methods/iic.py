@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes, world_size
 from gemel.errors import UserError
 from gemel.methods.base import Method

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import joined_rows, mean_over_processes
 from gemel.methods.base import Embed, Method
 from gemel.methods.parts.cross_correlation import check_pair

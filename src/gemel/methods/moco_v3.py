@@ -7,7 +7,7 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import gather, mean_over_processes
 from gemel.methods.base import Embed, Method
 from gemel.methods.parts.contrast import check_contrast, log_sum_exp, unit

@@ -8,7 +8,7 @@ from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import from_first, gather, mean_over_processes, rank
 from gemel.methods.base import Embed, Method
 from gemel.methods.parts.counter import Counter

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Group, Method
 from gemel.methods.parts.best_head import note_losses

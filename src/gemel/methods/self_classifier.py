@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import gather, joined_rows, mean_over_processes, world_size
 from gemel.methods.base import Method
 from gemel.methods.parts.information import entropies

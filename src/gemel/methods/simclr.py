@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from gemel.backbones.base import features_of
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import gather, mean_over_processes, rank
 from gemel.methods.base import Method
 from gemel.methods.parts.contrast import check_contrast, log_sum_exp, unit

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from gemel.backbones.base import features_of
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import gather, mean_over_processes, rank, world_size
 from gemel.methods.base import Group, Method, apart
 from gemel.methods.parts.contrast import unit

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes, world_size
 from gemel.methods.base import Method
 from gemel.methods.parts.cross_correlation import check_pair, correlation_terms

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch
+from gemel.data.plan import Batch
 from gemel.distributed import from_first, gather, world_size
 from gemel.errors import UserError
 from gemel.methods.base import Method

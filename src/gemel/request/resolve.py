@@ -22,7 +22,9 @@ from gemel.engine.progress import Say
 from gemel.errors import UserError
 from gemel.launcher import launched
 from gemel.methods.base import Method
-from gemel.request.defaults import fill, look, recipe_of, train_of
+from gemel.request.defaults import fill, recipe_of
+from gemel.request.facts import look
+from gemel.request.frozen_defaults import train_of
 from gemel.request.step_time import seconds_an_image
 from gemel.request.validate import Asked, Choice
 from gemel.runs.folder import create

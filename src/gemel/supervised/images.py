@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data.augment import Pixels
-from gemel.data.batches import default_workers, put_views
+from gemel.data.batches import default_workers
 from gemel.data.decode import Unreadable
+from gemel.data.drawing import put_views
 from gemel.data.image_cache import ImageCache
 from gemel.data.sources import Source
 from gemel.data.threaded_loader import Rows, assembled

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gemel.data.batches import InferenceLoader, Plan, Unfinished, ViewLoader, is_glyph
+from gemel.data.batches import InferenceLoader, ViewLoader
+from gemel.data.plan import Plan, Unfinished, is_glyph
 from gemel.device import device
 from gemel.distributed import rank, world_size
 from gemel.engine.devices import moved

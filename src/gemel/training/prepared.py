@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gemel.backbones.base import Backbone
-from gemel.data.batches import Plan
+from gemel.data.plan import Plan
 from gemel.data.sources import Source, VectorSource
 from gemel.data.sources.identity import fingerprint
 from gemel.device import device

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gemel.data.batches import InferenceLoader, Plan, draw_views, is_glyph
+from gemel.data.batches import InferenceLoader, draw_views
+from gemel.data.plan import Plan, is_glyph
 from gemel.engine.modes import evaluation_mode
 from gemel.methods.base import Method
 from gemel.metrics import clustering, collapse, neighbours

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gemel.data.batches import Batch, Loader, Plan, Unfinished
+from gemel.data.batches import Loader
 from gemel.data.listing import printable
 from gemel.data.normalise import finisher
+from gemel.data.plan import Batch, Plan, Unfinished
 from gemel.device import device
 from gemel.engine import optimizers
 from gemel.engine.loop import seed_all

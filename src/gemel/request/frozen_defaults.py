@@ -1,0 +1,78 @@
+"""What learns, a network or heads on the features of a frozen one; and what is chosen for heads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gemel.engine.packaged_weights import Preprocessing, normalisation
+from gemel.errors import UserError
+from gemel.request.facts import Facts
+from gemel.request.validate import Choice
+from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, AdamWOptimizer, Stage, VectorViews
+
+FROZEN = "tf_efficientnet_lite0"
+"""the network whose features heads learn from, where the user names none"""
+
+A_KIND = 20
+"""for each so many images one neighbour is looked at, up to the recipe's number: more would be of other kinds"""
+
+HEAD_STEPS = 1200
+"""that heads on frozen features need, however many images there are"""
+
+FOR_HEADS: Mapping[str, Any] = {
+    "views": VectorViews(),
+    "optimizer": AdamWOptimizer(lr=3e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
+    "batch_size": 256,
+    "then": Stage(),
+}
+"""what replaces a recipe's settings of images where its method learns from vectors"""
+
+
+def train_of(given: Mapping[str, Any], facts: Facts, *, has_classes: bool) -> Choice:
+    """Return what learns, and why; no reason where the user said it.
+
+    Raises:
+        UserError: vectors have no network that could learn.
+    """
+    asked = given.get("train")
+    if facts.vectors:
+        if asked not in (None, "heads") or given.get("backbone") or given.get("weights"):
+            raise UserError("vectors have no network of theirs; leave --train, --backbone and --weights out")
+        return Choice("train", "heads", "" if asked else f"vectors of {facts.vectors} numbers")
+    if asked:
+        return Choice("train", asked, "")
+    own = [key for key in ("backbone", "views", "weights", "image_size") if given.get(key) not in (None, "packaged")]
+    if own or given["method"].get("recipe") or not has_classes or facts.is_large:
+        return Choice("train", "all", "")
+    if facts.is_of_glyphs:
+        return Choice("train", "all", "glyphs: a network for photographs sees less in them than one that learns them")
+    return Choice(
+        "train", "heads", f"photographs: classes on {FROZEN}'s features; --train all learns a network of your own"
+    )
+
+
+def for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> list[Choice]:
+    """Choose the frozen network, its images, and as many epochs as heads need steps; `base` takes its colours."""
+    choices: list[Choice] = []
+    base["views"]["neighbours"] = min(base["views"]["neighbours"], max(1, facts.images // A_KIND))
+    if facts.vectors:
+        base["backbone"] = {"name": "vectors", "width": facts.vectors}
+    else:
+        name = (given.get("backbone") or {}).get("name")
+        if name is None:
+            choices.append(Choice("backbone", {"name": FROZEN}, "a small network trained on ImageNet, in a package"))
+            base["backbone"], name = {}, FROZEN
+        weights = given.get("weights")
+        if weights is None:
+            weights = "packaged" if name == FROZEN else "timm"
+            choices.append(Choice("weights", weights, ""))
+        seen = normalisation(name, weights) or Preprocessing(IMAGENET_MEAN, IMAGENET_STD, 224)
+        base["views"] |= {"mean": seen.mean, "std": seen.std}
+        if not given.get("image_size"):
+            choices.append(Choice("image_size", seen.size, f"as {name} was trained"))
+    batch = int(given.get("batch_size") or min(base["batch_size"], facts.images))
+    if not given.get("batch_size"):
+        choices.append(Choice("batch_size", batch, "" if batch == base["batch_size"] else f"{facts.images} images"))
+    if not given.get("epochs"):
+        epochs = -(-HEAD_STEPS // max(1, facts.images // batch))
+        choices.append(Choice("epochs", epochs, f"{HEAD_STEPS} steps, however many images there are"))
+    return choices
