@@ -39,8 +39,11 @@ def estimate(prepared: Prepared, say: Say) -> None:
         later = settings.then.epochs * OVERHEAD * second * plan.steps_per_epoch
         more, shown = f" + {settings.then.epochs}", f"{1000 * step:.0f} and {1000 * second:.0f} ms"
     if minutes is not None:
+        enough = epochs if settings.train == "heads" else None  # heads have learned then, however long they may take
         epochs = max(1, int((minutes * 60 - later) / epoch))
         why = f"fits {minutes:g} minutes, {epoch:.2g} s an epoch"
+        if enough is not None and enough < epochs:
+            epochs, why = enough, f"enough for heads; {minutes:g} minutes would allow more"
         if epoch + later > 60 * minutes:
             what = "an epoch and the second stage take" if later else "an epoch takes"
             why = f"more than {minutes:g} minutes: {what} {clock(epoch + later)}"
