@@ -21,6 +21,9 @@ RUN_FILE = "run.yaml"
 GALLERY = "evaluations/gallery.json"
 """the last file of the closing pass"""
 BOTTLENECK = "evaluations/bottleneck.json"
+CHECK = "evaluations/check.json"
+CHECK_TABLE = "check.csv"
+"""what is wrong with the images, a row for each finding"""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -284,6 +287,10 @@ class Run:
     def bottleneck(self) -> dict[str, Any] | None:
         """Return embeddings read as an information bottleneck, for the report."""
         return read_mapping_of_json(self.path / BOTTLENECK)
+
+    def check(self) -> dict[str, Any] | None:
+        """Return what is wrong with the images, and pictures of it, for the report."""
+        return read_mapping_of_json(self.path / CHECK)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""

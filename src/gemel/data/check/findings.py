@@ -89,6 +89,17 @@ class Findings:
             of[index] = kept
         return of
 
+    def summary(self) -> list[str]:
+        """Return a line for each kind that was found, with an example."""
+        first: dict[str, Finding] = {}
+        for one in self.found:
+            first.setdefault(one.kind, one)
+        lines = [f"{self.looked_at:,} images: {'nothing found' if not first else ''}".rstrip()]
+        for kind, one in first.items():
+            of = "" if one.of is None else f" of {self._path(one.of)}"
+            lines.append(f"  {kind:18}{self.counts[kind]:>8,}   such as {self._path(one.image)}{of} ({one.about})")
+        return lines
+
     def table(self) -> pa.Table:
         """Return a row for each finding: path, finding, of, value, about."""
         paths = [None if one.of is None else self._path(one.of) for one in self.found]
