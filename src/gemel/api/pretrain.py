@@ -82,7 +82,7 @@ def _ready(asked: "Asked | UserError | None", say: "Say") -> "Prepared":
     with joined():
         chosen = None
         if prepared is not None and launched().processes > 1:
-            chosen = prepared.settings.model_dump(), prepared.identity
+            chosen = prepared.settings.model_dump(), prepared.identity, dict(prepared.left_out)
         mistakes, chosen = first_says((mistakes, chosen))
         if prepared is None and chosen is not None:
             try:

@@ -7,9 +7,11 @@ from pydantic import BaseModel
 
 from gemel import backbones, methods
 from gemel.data.batches import Loader
+from gemel.data.check.findings import duplicates_of
+from gemel.data.listing import printable
 from gemel.data.messages import counted
 from gemel.data.pixel_values import Decoding
-from gemel.data.sources import open_source
+from gemel.data.sources import Source, open_source
 from gemel.data.sources.identity import fingerprint
 from gemel.engine.environment import environment
 from gemel.engine.pretrained_weights import start_from
@@ -21,12 +23,12 @@ from gemel.request.defaults import fill, look, recipe_of
 from gemel.request.step_time import seconds_an_image
 from gemel.request.validate import Asked
 from gemel.runs.folder import create
-from gemel.runs.run import Run
+from gemel.runs.run import LEFT_OUT, Run
 from gemel.settings.recipes import OPTIMIZERS, VIEWS
 from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
 from gemel.training.build import build_method
-from gemel.training.prepared import Prepared
+from gemel.training.prepared import Prepared, without
 from gemel.training.stages import check_views
 
 MAY_BE_EMPTY = ("minutes", "weights", "classes", "white", "black", "background")
@@ -52,6 +54,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     if len(source) < 2:
         raise UserError(f"{source.name} holds one image; two at least are needed to learn from")
     facts = look(source, given)
+    left_out = find_duplicates(source, say) if given.get("unique") else {}
+    facts = facts._replace(images=len(source) - len(left_out))
     recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts)
     schema = schema_of(method)
     has_classes = "classes" in schema.model_fields
@@ -72,7 +76,8 @@ def prepare(asked: Asked, say: Say) -> Prepared:
         say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
     for warning in facts.warnings:
         say(f"warning: {warning}")
-    prepared = Prepared(settings, source, _built(settings, len(source), say), asked.claim)
+    method = _built(settings, len(without(source, left_out)), say)
+    prepared = Prepared(settings, source, method, left_out, asked.claim)
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
 
@@ -84,11 +89,14 @@ def start(prepared: Prepared) -> str:
     facts = environment(len(prepared.source), prepared.settings.threads or 1)
     facts |= {"skipped": dict(prepared.source.passed_over), "method": prepared.method.described()}
     run.write_json("environment.json", facts)
+    if prepared.settings.unique:
+        keys = ((index, printable(prepared.source.key(index)), of) for index, of in prepared.left_out.items())
+        run.write_left_out(keys)
     return str(run.path)
 
 
-def follow(settings: Mapping[str, Any], images: str) -> Prepared:
-    """What `prepare` gave the first of several processes, made on another from its settings.
+def follow(settings: Mapping[str, Any], images: str, left_out: Mapping[int, int]) -> Prepared:
+    """What `prepare` gave the first of several processes, made on another from its settings and duplicates.
 
     Raises:
         UserError: the images are not the first process's.
@@ -102,7 +110,7 @@ def follow(settings: Mapping[str, Any], images: str) -> Prepared:
             "all machines must see the same files at the same place"
         )
     source.decoding = Decoding.of(settings)
-    return Prepared(chosen, source, _built(chosen, len(source)))
+    return Prepared(chosen, source, _built(chosen, len(without(source, left_out))), left_out)
 
 
 def continued(run: Run) -> Prepared:
@@ -129,7 +137,35 @@ def continued(run: Run) -> Prepared:
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
     begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
     weights = None if begun else settings.weights
-    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), len(source)))
+    left_out = _left_out(run, source) if settings.unique else {}
+    images = len(without(source, left_out))
+    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), images), left_out)
+
+
+def find_duplicates(source: Source, say: Say) -> dict[int, int]:
+    """Return the duplicates that training leaves out, each with the image that stays.
+
+    Raises:
+        UserError: one image alone stays.
+    """
+    say(f"unique: looking for duplicates among {len(source):,} images")
+    found = duplicates_of(source)
+    say(f"unique: {len(found):,} of {len(source):,} images are left out of training (duplicates of others)")
+    if len(source) - len(found) < 2:
+        raise UserError(f"--unique leaves one image of {source.name}; two at least are needed to learn from")
+    return found
+
+
+def _left_out(run: Run, source: Source) -> dict[int, int]:
+    """Return the duplicates that the run left out when it began; its images must be the same.
+
+    Raises:
+        UserError: left_out.csv is missing or damaged, or names other images.
+    """
+    rows = run.left_out()
+    if any(index >= len(source) or printable(source.key(index)) != name for index, name, _ in rows):
+        raise UserError(f"{source.name} holds other images than when {run.path} began: {LEFT_OUT} does not fit")
+    return {index: of for index, _, of in rows}
 
 
 def _shared_evenly(batch_size: int, say: Say) -> int:

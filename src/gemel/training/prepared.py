@@ -1,6 +1,10 @@
 """Prepared: a run that is ready to start; the request makes it, training takes it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
 
 from gemel.data.batches import Plan
 from gemel.data.sources import Source
@@ -12,6 +16,12 @@ from gemel.runs.folder import Claim
 from gemel.settings.tree import Settings
 
 
+def without(source: Source, left_out: Iterable[int]) -> Source:
+    """Return a source without the images at these indices."""
+    indices = np.setdiff1d(np.arange(len(source)), np.fromiter(left_out, np.int64))
+    return source if len(indices) == len(source) else source.subset(indices)
+
+
 @dataclass
 class Prepared:
     """A run that is ready to start.
@@ -20,13 +30,20 @@ class Prepared:
         settings: without gaps.
         source: the images.
         method: on its backbone, with its first weights.
+        left_out: duplicates, which play no part in training: index of each, and of the image that stays; else empty.
         claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
     """
 
     settings: Settings
     source: Source
     method: Method
+    left_out: Mapping[int, int] = field(default_factory=dict[int, int])
     claim: Claim | None = None
+
+    @cached_property
+    def learned(self) -> Source:
+        """The images that are trained on."""
+        return without(self.source, self.left_out)
 
     @property
     def identity(self) -> str:
@@ -41,7 +58,7 @@ class Prepared:
         # The launcher's word: here the processes need not have met yet.
         here = launched()
         return Plan(
-            self.source,
+            self.learned,
             chosen.views,
             chosen.image_size,
             chosen.seed,

@@ -79,16 +79,6 @@ class Findings:
         counts = Counter(one.kind for one in self.found)
         return {kind: counts[kind] for kind in KINDS}
 
-    @property
-    def duplicates(self) -> dict[int, int]:
-        """The images to leave out, each with the one to keep: copies of a near duplicate too."""
-        of = {one.image: one.of for one in self.found if one.of is not None}
-        for index, kept in of.items():
-            while kept in of:
-                kept = of[kept]
-            of[index] = kept
-        return of
-
     def summary(self) -> list[str]:
         """Return a line for each kind that was found, with an example."""
         first: dict[str, Finding] = {}
@@ -141,6 +131,18 @@ def find(
     found = (*_of_duplicates(measured, exact, near), *_unlike(measured, kept, features), *_quality(measured))
     unreadable = (Finding(index, UNREADABLE, reason) for index, reason in measured.rejected.items())
     return Findings(source, (*found, *unreadable), len(measured) + len(measured.rejected))
+
+
+def duplicates_of(source: Source, *, workers: int | None = None) -> dict[int, int]:
+    """Return exact and near duplicates among the readable images: index of each, and of the image to keep."""
+    measured = measure(source, workers=workers)
+    exact, near = duplicates(source, measured)
+    of = {row: kept for row, kept, _ in exact} | dict(zip(near.rows.tolist(), near.of.tolist(), strict=True))
+    for row, kept in of.items():
+        while kept in of:  # a copy of an image that is a near duplicate itself
+            kept = of[kept]
+        of[row] = kept
+    return {int(measured.indices[row]): int(measured.indices[kept]) for row, kept in sorted(of.items())}
 
 
 def duplicates(source: Source, measured: Measured) -> tuple[list[tuple[int, int, str]], Near]:

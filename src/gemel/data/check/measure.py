@@ -166,7 +166,9 @@ class _Table:
 
     def _look(self, row: int, pixels: Pixels) -> None:
         image = Image.fromarray(pixels)
-        small = np.asarray(_resized(image, SIDE, SIDE).convert("RGB"), np.float32)
+        # reduced by whole numbers first: the filter then reads fewer pixels, and the thumbnail hardly differs
+        square = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.5)
+        small = np.asarray(square.convert("RGB"), np.float32)
         luma = small @ _LUMA  # (SIDE, SIDE)
         red, _, blue = small.mean((0, 1)).tolist()
         self.thumbnails[row] = np.rint(luma)
@@ -179,7 +181,8 @@ class _Table:
         self.is_uniform[row] = high - low <= NEARLY + 2 and is_nearly_one_colour(pixels)
         scale = SHORTER / min(image.size)
         if scale < 1:
-            grey = _resized(grey, *(round(side * scale) for side in grey.size))
+            width, height = (round(side * scale) for side in grey.size)
+            grey = grey.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
         self.sharpness[row] = sharpness(np.asarray(grey, np.float32))
 
     def measured(self, indices: NDArray[np.int64]) -> Measured:
@@ -196,8 +199,3 @@ class _Table:
 
 def _digest(data: bytes) -> NDArray[np.uint64]:
     return np.frombuffer(hashlib.sha256(data).digest()[:16], np.uint64)
-
-
-def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
-    # reduced by whole numbers first: the filter then reads three pixels for one of its own, not ten
-    return image.resize((max(1, width), max(1, height)), Image.Resampling.BICUBIC, reducing_gap=3.0)
