@@ -48,7 +48,8 @@ def neighbour_distance(rows: Tensor, k: int) -> Tensor:
 def far_out(distances: Tensor, *, spreads: float = 5.0, least: float = 1.3) -> Tensor:
     """Tell which distances are far above the others, (n,): above the median by so many spreads, and `least` times it.
 
-    The spread is the median absolute deviation times 1.4826, the standard deviation where they are normal.
+    The spread is the median absolute deviation times 1.4826, the standard deviation where they are normal. Where more
+    than half of the rows are equal, nothing is far.
 
     Args:
         distances: (n,), at least 0.
@@ -60,4 +61,4 @@ def far_out(distances: Tensor, *, spreads: float = 5.0, least: float = 1.3) -> T
     """
     middle = distances.median()
     spread = 1.4826 * (distances - middle).abs().median()
-    return (distances > middle + spreads * spread) & (distances > least * middle)
+    return (distances > middle + spreads * spread) & (distances > least * middle) & (middle > 0)

@@ -1,5 +1,6 @@
 """Exact duplicates: the same bytes, or the same pixels."""
 
+import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,15 +21,10 @@ def same_bytes(measured: Measured, order: NDArray[np.int64]) -> NDArray[np.int64
 
 def alike(measured: Measured, rows: NDArray[np.int64], order: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Return pairs (row, row to keep) among `rows` of one size and one thumbnail, which may have the same pixels."""
-    parts = (measured.heights, measured.widths, measured.thumbnails.reshape(len(measured), -1))
-    keys = np.concatenate([part[rows].reshape(len(rows), -1).view(np.uint8) for part in parts], 1)
-    if not len(rows):
-        return []
-    groups = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
-    whole = np.full(len(measured), -1, np.int64)
-    whole[rows] = groups
-    kept = first_of(whole, order)
-    return [(row, int(kept[row])) for row in rows.tolist() if kept[row] != row]
+    first: dict[bytes, int] = {}
+    for row in order[np.isin(order, rows)].tolist():
+        first.setdefault(_seen(measured, row), row)
+    return [(row, kept) for row in rows.tolist() if (kept := first[_seen(measured, row)]) != row]
 
 
 def same_pixels(source: Source, measured: Measured, pairs: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
@@ -41,6 +37,12 @@ def same_pixels(source: Source, measured: Measured, pairs: Iterable[tuple[int, i
         if pixels is not None and _equal(pixels, _pixels(source, int(measured.indices[row]))):
             found.add((row, kept))
     return found
+
+
+def _seen(measured: Measured, row: int) -> bytes:
+    """Return a hash of all that a pass has seen of an image's pixels."""
+    size = f"{measured.heights[row]} {measured.widths[row]} ".encode()
+    return hashlib.sha256(size + measured.thumbnails[row].tobytes()).digest()[:16]
 
 
 def _pixels(source: Source, index: int) -> Pixels | None:

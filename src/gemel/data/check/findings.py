@@ -29,6 +29,9 @@ KINDS = (EXACT, NEAR, UNLIKE, BLURRED, DARK, UNIFORM, SIZE, SHAPE, UNREADABLE)
 NEIGHBOUR = 5
 """An image is unlike any other where so many nearest images are all far: a few copies of it change nothing."""
 
+EQUAL = 0.04
+"""difference of thumbnails up to which pixels are compared: a JPEG's was made from a smaller image than a PNG's"""
+
 FEWEST = 20
 """images among which one can be unlike the others"""
 
@@ -154,10 +157,11 @@ def duplicates(source: Source, measured: Measured) -> tuple[list[tuple[int, int,
     rest = np.flatnonzero(is_first)
     equal = dict(same_pixels(source, measured, alike(measured, rest, order)))
     near = near_duplicates(measured, np.setdiff1d(rest, list(equal)), order)
-    pairs = list(zip(near.rows.tolist(), near.of.tolist(), strict=True))
-    sizes = measured.heights, measured.widths
-    maybe = [pair for pair in pairs if all(side[pair[0]] == side[pair[1]] for side in sizes)]
-    equal |= dict(same_pixels(source, measured, maybe))
+    maybe = near.difference < EQUAL
+    for sides in (measured.heights, measured.widths):
+        maybe &= sides[near.rows] == sides[near.of]
+    pairs = zip(near.rows[maybe].tolist(), near.of[maybe].tolist(), strict=True)
+    equal |= dict(same_pixels(source, measured, pairs))
     is_near = np.array([row not in equal for row in near.rows.tolist()], bool)
     exact += [(row, kept, "the same pixels") for row, kept in equal.items()]
     return sorted(exact), Near(near.rows[is_near], near.of[is_near], near.difference[is_near])

@@ -135,7 +135,10 @@ class _Pairs(NamedTuple):
         values, (limit, share) = self.difference, STANDS_OUT
         stands_out = (values < limit) & (values < share * self._others()) & (self.contrast >= PLAIN)
         chosen = self.is_crop & ((values < SAME) | stands_out)
-        return {(one, two): float(values[place]) for place in np.flatnonzero(chosen) for one, two in [self.rows[place]]}
+        return {
+            (one, two): value
+            for (one, two), value in zip(self.rows[chosen].tolist(), values[chosen].tolist(), strict=True)
+        }
 
     def _others(self) -> NDArray[np.float64]:
         """Return for each pair the smallest difference but one of either image, at most 1."""
