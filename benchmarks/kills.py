@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=TABLE, help="the table")
+    parser.add_argument("--methods", nargs="+", default=methods.available())
     words = parser.parse_args()
     import gemel.api.pretrain
     import gemel.training.train  # once, before the forks: each start then takes a moment  # noqa: F401
@@ -126,7 +127,7 @@ def main() -> None:
     lines = [f"| {' | '.join(columns)} |", "|---|---|---|---|---|---|---|"]
     print("\n".join(lines), flush=True)
     good = True
-    for name in methods.available():
+    for name in words.methods:
         with tempfile.TemporaryDirectory() as folder:
             for workers in (0, 2):
                 found = kill_and_resume(

@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # A test run must not find or leave listings in the user's cache; set before gemel looks.
 os.environ.setdefault("XDG_CACHE_HOME", str(Path(__file__).parent / ".cache"))
@@ -10,13 +13,17 @@ os.environ.setdefault("XDG_CACHE_HOME", str(Path(__file__).parent / ".cache"))
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_images
+from torch import nn
 
 import gemel
+from gemel.data.sources import Source, VectorSource
+from gemel.evaluations.frozen_features import frozen_features
 
 torch.set_num_threads(1)
 
@@ -48,9 +55,31 @@ def relatives() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
+def relatives_b() -> dict[str, torch.Tensor]:
+    """Numbers of the released code of nine methods of clusters and information, and of two closed forms, in float64."""
+    return load_file(Path(__file__).parent / "golden" / "relatives_b.safetensors")
+
+
+@pytest.fixture(scope="session")
 def official_layouts() -> dict[str, dict[str, list[int]]]:
     """Names and shapes of the tensors of the authors' released networks, heads made small."""
     return json.loads((Path(__file__).parent / "golden" / "official_layouts.json").read_text(encoding="utf-8"))
+
+
+def freeze(network: nn.Module, facts: dict[str, Any], source: Source) -> VectorSource:
+    """What a request is given for the features of a frozen network."""
+    return frozen_features(network, facts, source, None)
+
+
+def made_once(root: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of pytest's workers that asks fills, for all of them."""
+    shared = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / f"{name}.done").is_file():
+            (shared / name).mkdir()
+            make(shared / name)
+            (shared / f"{name}.done").touch()
+    return shared / name
 
 
 def write_photos(folder: Path, count: int, *, side: tuple[int, int] = (160, 120), seed: int = 0) -> list[Path]:
@@ -81,8 +110,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> gemel.Run:
     """A short TWIST run on digits, to its end."""
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    return gemel.pretrain("digits", out=out, epochs=3, method={"name": "twist", "hidden": 32}, **TINY)
+
+    def make(folder: Path) -> None:
+        gemel.pretrain("digits", out=folder / "run", epochs=3, method={"name": "twist", "hidden": 32}, **TINY)
+
+    return _own_copy(made_once(tmp_path_factory.getbasetemp(), "digits_run", make), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +123,10 @@ def photos_run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> gemel.
     out = tmp_path_factory.mktemp("runs") / "photos"
     method = {"name": "barlow_twins", "projector": [32, 32]}
     return gemel.pretrain(photos, out=out, epochs=2, method=method, image_size=32, batch_size=8, **TINY)
+
+
+def _own_copy(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> gemel.Run:
+    """Each worker writes evaluations into its own."""
+    own = tmp_path_factory.mktemp("runs") / "digits"
+    shutil.copytree(folder / "run", own)
+    return gemel.load(own)

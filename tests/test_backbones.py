@@ -7,6 +7,7 @@ import torch
 
 from gemel import backbones
 from gemel.backbones.base import Backbone, check_size, features_of
+from gemel.backbones.sobel import sobel
 from gemel.backbones.torchvision import torchvision_backbone
 from gemel.errors import UserError
 from gemel.settings.schema import describe, schema_of
@@ -124,6 +125,21 @@ def test_maps_are_those_behind_the_features() -> None:
         torchvision_backbone("vgg11", 32).maps(torch.zeros(1, 3, 32, 32))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "convnet", "test_vit", "efficientvit_b0"])
+def test_features_and_maps_by_one_pass(name: str) -> None:
+    backbone, images = backbones.find(name, 64)().eval(), torch.randn(2, 3, 64, 64)
+    features, maps = backbone.with_maps(images)
+    torch.testing.assert_close(features, backbone(images))
+    assert [one.shape[1] for one in maps] == backbone.map_channels()
+
+
+def test_attention_heads() -> None:
+    assert backbones.find("vit_tiny_patch16_224")(heads=6).network.blocks[0].attn.num_heads == 6
+    assert backbones.find("vit_tiny_patch16_224")().network.blocks[0].attn.num_heads == 3
+    with pytest.raises(UserError, match=r"--backbone\.heads is for timm's vision transformers"):
+        backbones.find("resnet18")(heads=3)
+
+
 def test_a_copy_has_its_own_maps() -> None:
     """A teacher is a copy: what it keeps must not point to the student."""
     backbone = backbones.find("resnet18", 32)().eval()
@@ -139,10 +155,20 @@ def test_a_copy_has_its_own_maps() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "convnet", "test_vit"])
 def test_channels(name: str) -> None:
-    backbone = backbones.find(name, 32)(in_channels=2).eval()
-    assert backbone(torch.randn(2, 2, 32, 32)).shape == (2, backbone.width)
-    with pytest.raises(UserError, match=r"takes images of 2 channels, not 3; set --backbone\.in_channels 3"):
+    backbone = backbones.find(name, 32)(in_channels=4).eval()
+    assert backbone(torch.randn(2, 4, 32, 32)).shape == (2, backbone.width)
+    with pytest.raises(UserError, match=r"takes images of 4 channels, not 3; set --backbone\.in_channels 3"):
         backbone(torch.randn(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnet"])
+def test_two_channels_are_gradients(name: str) -> None:
+    """Colours are not seen, nor is a constant, but at the edges."""
+    backbone = backbones.find(name, 32)(in_channels=2).eval()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(backbone(images), backbone(sobel(images)))
+    torch.testing.assert_close(backbone.maps(images)[0], backbone.maps(images.flip(1))[0])
+    assert not bool(sobel(torch.ones(1, 3, 8, 8))[..., 1:-1, 1:-1].any())
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,14 @@ from gemel.engine.optimizers import Flavour, Lars
 from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.base import Group, Method
 from gemel.methods.parts.class_distributions import _Statistics
+from gemel.methods.parts.contrast import _LogSumExp
 from gemel.methods.parts.cross_correlation import _Correlation
 from gemel.methods.parts.gram import _Gram
+from gemel.methods.parts.sampled import _Sampled
 from gemel.methods.parts.teacher import Teacher
 from gemel.metrics.neighbours import knn_votes, nearest
 from gemel.settings.recipes import OPTIMIZERS, Optimizer
+from hooks import begun, views_of
 
 
 class Waits(TorchDispatchMode):
@@ -88,14 +91,22 @@ def test_what_waits_is_seen(wait: Callable[[Tensor], Any]) -> None:
         wait(torch.randn(4, 3))
 
 
-def batch(local: int = 0, size: int = 8) -> Batch:
-    views = [torch.randn(size, 3, side, side) for side in [16] * 2 + [8] * local]
-    return Batch(views, torch.arange(size), torch.full((size,), -1))
+def batch(method: Method, local: int = 0) -> Batch:
+    count = views_of(method)
+    views, partners = ([torch.randn(8, 3, side, side) for side in [16] * count + [8] * local] for _ in range(2))
+    return Batch(views, torch.arange(8), torch.full((8,), -1), partners)
 
 
 def build(name: str, **options: Any) -> Method:
+    """In its second epoch: Noise as Targets waits in the steps of every third one, for an assignment on the CPU."""
     kind = methods.find(name)
-    return kind(convnet(widths=(8, 8), strides=(2, 2)), **{**kind.small, **options})
+    return begun(kind(convnet(widths=(8, 8), strides=(2, 2)), **{**kind.small, **options}), epochs=2)
+
+
+@pytest.fixture(autouse=True)
+def without_backward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a forward differentiates by the images is taken as zeros."""
+    monkeypatch.setattr(torch.autograd, "grad", lambda of, by, **_: [torch.zeros_like(one) for one in by])
 
 
 CASES: list[tuple[str, dict[str, Any], int]] = [
@@ -108,6 +119,14 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("barlow_twins", {"temperature": 0.5}, 0),
     ("barlow_twins", {"redundancy_of": "auto", "match_official_gradient": True}, 0),
     ("barlow_twins", {"projector": (4, 4)}, 0),  # narrower than the batch: by the D x D matrix
+    ("moco_v2", {"symmetric": True, "groups": 2}, 0),
+    ("moco_v3", {"form": "transformer"}, 0),
+    ("w_mse", {"measure": "squares", "shrinkage": 0.1, "iterations": 2}, 0),
+    ("swav", {}, 2),
+    ("swav", {"queue": 0}, 0),
+    ("dino", {"norm": True, "scaled": True}, 2),
+    ("cmc", {"form": "softmax"}, 0),
+    ("densecl", {"groups": 2}, 0),
 ]
 
 
@@ -115,9 +134,10 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
 def test_a_step_of_a_method(name: str, options: dict[str, Any], local: int) -> None:
     method = build(name, **options)
     with gpu():
-        method, data = moved(method), batch(local)
+        method = moved(method)
         for stage in method.stages[: 1 if options.get("teacher") else None]:
             method.stage = stage
+            data = batch(method, local)
             with Waits():
                 terms = method(data, 0.5)
                 method.after_step(0.5)
@@ -148,6 +168,8 @@ FUNCTIONS: Mapping[str, tuple[Any, Callable[[], Sequence[Any]]]] = {
     "correlation as given": (_Correlation, lambda: (*torch.randn(2, 8, 5), False)),
     "gram": (_Gram, lambda: (*torch.randn(2, 8, 5), True)),
     "gram as given": (_Gram, lambda: (*torch.randn(2, 8, 5), False)),
+    "log of a sum": (_LogSumExp, lambda: (torch.randn(8, 5), torch.randn(12, 5), 0.1, 2)),
+    "drawn products": (_Sampled, lambda: (torch.randn(8, 5), torch.randn(12, 5), torch.zeros(8, 3, dtype=torch.int64))),
 }
 
 
@@ -158,6 +180,7 @@ def test_backward_of_a_function(name: str) -> None:
         given, context = inputs(), Context(True, True)
         with Waits():
             found = function.forward(context, *given)
+            found = (found,) if isinstance(found, Tensor) else found
             gradients = function.backward(context, *map(torch.ones_like, found))
     assert_there(gradients)
 

@@ -14,6 +14,7 @@ from gemel.engine import optimizers
 from gemel.errors import UserError
 from gemel.methods.base import Method
 from gemel.settings.schema import convert, describe, schema_of
+from hooks import batch_of, begun, embed_of
 
 NAMES = methods.available()
 
@@ -21,19 +22,13 @@ NAMES = methods.available()
 def build(name: str, seed: int = 0) -> Method:
     torch.manual_seed(seed)
     method = methods.find(name)
-    return method(convnet(widths=(8, 8), strides=(2, 2)), **method.small)
-
-
-def batch(size: int = 12, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    views = [torch.randn(size, 3, 16, 16, generator=generator) for _ in range(2)]
-    return Batch(views, torch.arange(size), torch.full((size,), -1))
+    return begun(method(convnet(widths=(8, 8), strides=(2, 2)), **method.small))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_loss_is_finite_and_reaches_every_parameter(name: str) -> None:
     method = build(name)
-    terms = method(batch(), 0.5)
+    terms = method(batch_of(method), 0.5)
     assert set(terms) > {"loss"}, "named terms are told beside the loss"
     assert all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
     terms["loss"].backward()
@@ -44,39 +39,43 @@ def test_loss_is_finite_and_reaches_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_more_views_are_taken_or_refused(name: str) -> None:
     """Small crops beside two large ones: a loss, or a word, never a traceback."""
-    data = batch()
-    data = data._replace(views=[*data.views, data.views[0][..., :8, :8]])
+    method = build(name)
     try:
-        assert torch.isfinite(build(name)(data, 0.5)["loss"])
+        assert torch.isfinite(method(batch_of(method, local=1), 0.5)["loss"])
     except UserError as error:
         assert "--views.local_count 0" in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bare_loop_learns(name: str) -> None:
-    """No trainer is needed; the loss of a fixed batch falls."""
-    method, data = build(name), batch()
+    """No trainer is needed; the loss of a fixed batch falls; where there is a queue, once it is full of its keys."""
+    method = build(name)
+    data = batch_of(method)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     losses: list[float] = []
-    for step in range(12):
+    for step in range(16):
         optimizer.zero_grad()
-        terms = method(data, step / 12)
+        terms = method(data, step / 16)
         terms["loss"].backward()
         optimizer.step()
-        method.after_step(step / 12)
+        method.after_step(step / 16)
         losses.append(float(terms["loss"].detach()))
-    assert losses[-1] < losses[0]
+    assert losses[-1] < max(losses[:5])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_state_is_whole(name: str) -> None:
     """A method that is saved and loaded goes on exactly like one that was not."""
     first = build(name)
-    first(batch(), 0.0)["loss"].backward()
+    first(batch_of(first), 0.0)["loss"].backward()
     second = build(name, seed=1)
     second.load_state_dict(first.state_dict())
-    one, two = (float(method(batch(seed=2), 0.1)["loss"].detach()) for method in (first, second))
-    assert one == two
+    losses: list[float] = []
+    for method in (first, second):
+        torch.manual_seed(2)  # dropout and noise, which the engine seeds at every step
+        method.before_step(embed_of(method), 0.1)
+        losses.append(float(method(batch_of(method, seed=2), 0.1)["loss"].detach()))
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,7 +83,8 @@ def test_groups_hold_each_parameter_once(name: str) -> None:
     method = build(name)
     grouped = [id(one) for group in method.parameter_groups() for one in group.parameters]
     assert sorted(grouped) == sorted(id(one) for one in method.parameters() if one.requires_grad)
-    assert not any(one.ndim == 1 for group in method.parameter_groups() if group.decay for one in group.parameters)
+    if type(method).decays is Method.decays:  # others follow their released code
+        assert not any(one.ndim == 1 for group in method.parameter_groups() if group.decay for one in group.parameters)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,7 +111,7 @@ def test_reports_know_the_method(name: str) -> None:
     logged: set[str] = set()
     for stage in method.stages:
         method.stage = stage
-        logged |= set(method(batch(), 0.5))
+        logged |= set(method(batch_of(method), 0.5))
     assert method.title
     assert method.terms
     assert set(method.terms) <= logged - {"loss"}
@@ -122,7 +122,7 @@ def test_reports_know_the_method(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_encoder_and_classes(name: str) -> None:
     method = build(name).eval()
-    features: Tensor = method.encoder()(batch().views[0])
+    features: Tensor = method.encoder()(batch_of(method).views[0])
     assert features.shape == (12, method.encoder().width)
     assert len(method.embed(features)) == 12
     classes = method.classify(features)
@@ -132,8 +132,9 @@ def test_encoder_and_classes(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_stay_in_float32_under_autocast(name: str) -> None:
+    method = build(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert build(name)(batch(), 0.0)["loss"].dtype == torch.float32
+        assert method(batch_of(method), 0.0)["loss"].dtype == torch.float32
 
 
 def test_contract_is_checked_at_definition() -> None:

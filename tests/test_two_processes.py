@@ -12,13 +12,23 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from cluster_losses import CLUSTER_LOSSES
 from gemel.distributed import any_of, from_first, gather, joined_rows, mean_over_processes, merged, rank, world_size
 from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.barlow_twins import barlow_twins_loss
+from gemel.methods.byol import byol_loss
+from gemel.methods.dino import dino_loss
+from gemel.methods.moco_v3 import moco_v3_loss
 from gemel.methods.parts.barlow_loss import Variant
 from gemel.methods.parts.bunch_norm import BunchNorm
 from gemel.methods.parts.cross_correlation import Form
+from gemel.methods.parts.sinkhorn import sinkhorn
+from gemel.methods.simclr import simclr_loss
+from gemel.methods.simsiam import simsiam_loss
+from gemel.methods.swav import swav_loss
 from gemel.methods.twist import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
+from gemel.methods.vicreg import vicreg_loss
+from gemel.methods.w_mse import w_mse_loss
 
 ROWS, WIDTH, VIEWS = 12, 7, 4
 Loss = Callable[[Sequence[Tensor]], dict[str, Tensor]]
@@ -61,9 +71,29 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+def swapped(views: Sequence[Tensor]) -> dict[str, Tensor]:
+    """SwAV with codes of the rows of all processes."""
+    return swav_loss(views, [sinkhorn(view.detach()) for view in views[:2]])
+
+
+RELATIVES: dict[str, Loss] = {
+    "simclr": lambda views: simclr_loss(views[0], views[1]),
+    "moco_v3": lambda views: moco_v3_loss(*views, temperature=0.2),
+    "byol": lambda views: byol_loss(*views),
+    "simsiam": lambda views: simsiam_loss(*views),
+    "vicreg": lambda views: vicreg_loss(views[0], views[1]),
+    "w_mse": lambda views: w_mse_loss(views, torch.arange(ROWS).flip(0)[None]),
+    "swav": swapped,
+    "dino": lambda views: dino_loss(
+        views, views[2:], center=torch.linspace(0, 1, WIDTH, dtype=views[0].dtype), teacher_temperature=0.07
+    ),
+}
+"""LOSSES of the relatives; what moves with their queues and banks is in training/test_processes.py"""
+
+
 def losses(processes: int) -> dict[str, Loss]:
     """All of them, and groups of just a process's batch."""
-    return LOSSES | {"bunch_norm_own": normalised(ROWS // processes)}
+    return LOSSES | RELATIVES | CLUSTER_LOSSES | {"bunch_norm_own": normalised(ROWS // processes)}
 
 
 OFFICIAL = {form: barlow(form, match_official_gradient=True) for form in ("correlation", "gram")}

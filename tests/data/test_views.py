@@ -17,7 +17,7 @@ from gemel.data import augment, on_device
 from gemel.data.augment import center, crop, put
 from gemel.data.views import Draw, GlyphDraw, PhotoDraw, draw, order
 from gemel.runs.run import Run
-from gemel.settings.recipes import VIEWS, GlyphViews, PhotoViews
+from gemel.settings.recipes import IMAGE_VIEWS, GlyphViews, PhotoViews
 from gemel.settings.view_presets import VIEW_FAMILIES
 
 PHOTO = np.ascontiguousarray(load_sample_images().images[0][100:300, 100:400])
@@ -32,10 +32,10 @@ def photo_draws(views: PhotoViews, view: int, *, height: int = 200, width: int =
     return [one for one in found if isinstance(one, PhotoDraw)]
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", IMAGE_VIEWS)
 @given(st.integers(0, 2**63 - 1), st.integers(0, 10_000), st.integers(0, 10**7), st.integers(0, 1))
 def test_a_draw_is_a_pure_function(name: str, seed: int, epoch: int, index: int, view: int) -> None:
-    views = VIEWS[name]()
+    views = IMAGE_VIEWS[name]()
     keys = {"seed": seed, "epoch": epoch, "index": index, "view": view, "height": 50, "width": 70, "size": 32}
     assert draw(views, **keys) == draw(views, **keys)
     for key in ("seed", "epoch", "index"):
@@ -282,11 +282,13 @@ def test_whole_draws_of_any_size_follow_the_reference(
         assert (difference <= 4).mean() >= 0.99
 
 
-@given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from(list(VIEWS)), st.booleans(), st.integers(4, 64))
+@given(
+    st.integers(1, 2000), st.integers(1, 2000), st.sampled_from(list(IMAGE_VIEWS)), st.booleans(), st.integers(4, 64)
+)
 def test_any_size_and_channels(height: int, width: int, name: str, gray: bool, size: int) -> None:
     image = np.full((height, width) if gray else (height, width, 3), 77, np.uint8)
     image[::3, ::2] = 160
-    one = draw(VIEWS[name](), seed=0, epoch=0, index=height, view=0, height=height, width=width, size=size)
+    one = draw(IMAGE_VIEWS[name](), seed=0, epoch=0, index=height, view=0, height=height, width=width, size=size)
     view = pixels(image, one)
     assert view.shape == ((size, size) if gray else (size, size, 3))
     assert center(image, 16, glyph=name == "glyph").shape == ((16, 16) if gray else (16, 16, 3))

@@ -128,6 +128,18 @@ def test_rates_are_those_of_the_released_codes(relatives: Golden, name: str) -> 
                 assert group["lr"] == pytest.approx(rate, rel=1e-12, abs=1e-15), f"{number}: {group['schedule']}"
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_the_warm_up_takes_no_more_than_its_share(share: float) -> None:
+    """40 of 80 epochs, or a tenth of them."""
+    description = SgdOptimizer(lr=1.0, warmup_epochs=40, warmup_share=share, final=0.0)
+    optimizer = optimizers.build(description, [Group([nn.Parameter(torch.ones(2, 2))], True)])
+    rates: list[float] = []
+    for progress in (share / 2, share, 1.0):
+        optimizers.set_rates(optimizer, description, progress, batch_size=256, steps=800, epochs=80)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5, 1.0, 0.0])
+
+
 def test_decay_moves_along_a_cosine_where_parameters_decay(relatives: Golden) -> None:
     start, end, epochs, each = relatives["schedule.dino_wd.hp"].tolist()
     description = AdamOptimizer(weight_decay=start, final_decay=end)

@@ -123,6 +123,56 @@ def test_interrupted_and_resumed_equals_unbroken(tmp_path: Path, small_chunks: N
     assert torch.equal(whole.features, again.features)
 
 
+def by_engine(monkeypatch: pytest.MonkeyPatch, engine: str) -> list[int | None]:
+    """Have an engine chosen; the list grows by the number of images for which it is asked."""
+    asked: list[int | None] = []
+
+    def choose(network: nn.Module, size: int, *, images: int | None = None) -> str:
+        asked.append(images)
+        return engine
+
+    monkeypatch.setattr(features, "engine_for", choose)
+    return asked
+
+
+def test_features_by_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, judged = open_source("digits"), subject(tmp_path / "onnxruntime")
+    by_torch = see(subject(tmp_path / "torch"), source).features
+    asked = by_engine(monkeypatch, "onnxruntime")
+    found = see(judged, source).features
+    assert (asked, judged.network.images) == ([1797], 0), "the graph saw them all"
+    assert not torch.equal(found, by_torch)
+    torch.testing.assert_close(found, by_torch, rtol=0, atol=1e-5 * float(by_torch.abs().max()))
+    assert sorted(path.name for path in entry(tmp_path / "onnxruntime").iterdir()) == [
+        "done.json", "features.npy", "indices.npy",
+    ]  # fmt: skip
+    see(judged, source)
+    assert asked == [1797], "what is there is read, whatever made it"
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_a_pass_is_continued_by_what_began_it(
+    engine: str, tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last digit, whatever would be chosen now."""
+    source = open_source("digits")
+    by_engine(monkeypatch, engine)
+    whole = see(subject(tmp_path / "whole"), source).features
+
+    def stop(done: int, count: int) -> None:
+        if done > 600:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        see(subject(tmp_path / "broken"), source, tell=stop)
+    assert len(list(entry(tmp_path / "broken").glob("part-*.npz"))) == 2
+    if engine == "torch":  # as versions of gemel left it that knew no other
+        (entry(tmp_path / "broken") / "engine.txt").unlink()
+    asked = by_engine(monkeypatch, "torch" if engine == "onnxruntime" else "onnxruntime")
+    assert torch.equal(see(subject(tmp_path / "broken"), source).features, whole)
+    assert not asked
+
+
 @pytest.mark.parametrize("harm", ["cut", "gone", "nonsense"])
 def test_a_damaged_cache_is_computed_again(tmp_path: Path, harm: str) -> None:
     source, judged = open_source("digits"), subject(tmp_path)

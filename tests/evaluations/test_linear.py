@@ -11,12 +11,19 @@ from torch import nn
 
 import gemel
 from gemel import evaluations
+from gemel.backbones.convnet import convnet
 from gemel.backbones.timm import LastBlocks
 from gemel.data.sources import Source, open_source
 from gemel.data.sources.parts import Subset
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
-from gemel.evaluations.protocols.linear import RECIPES, SWEEP, Linear
+from gemel.evaluations.protocols.linear import RECIPES, SWEEP, Linear, _recipe_of
+from gemel.methods.dino import Dino
+from gemel.methods.moco_v2 import MocoV2
+from gemel.methods.w_mse import WMse
+
+OWN = [(MocoV2, "resnet50", "moco"), (Dino, "vit_small_patch16_224", "dino-vit"), (WMse, "resnet50", "sweep")]
+"""methods, networks, and the recipes that are theirs where none is named"""
 
 PUBLISHED = {  # protocols 2.1: rate at the recipe's batch, decay, epochs
     "twist": ((0.2,), 0.0, 100),
@@ -37,6 +44,12 @@ PUBLISHED = {  # protocols 2.1: rate at the recipe's batch, decay, epochs
     "vissl": ((0.3,), 1e-6, 100),
     "sweep": (SWEEP, 0.0, 100),
 }
+
+
+@pytest.mark.parametrize(("method", "network", "expected"), OWN)
+def test_a_method_s_own_recipe(method: Any, network: str, expected: str, tmp_path: Path) -> None:
+    made = method(convnet(widths=(4, 4), strides=(2, 2)), **method.small)
+    assert _recipe_of(Subject(made.encoder(), {"name": network}, "", tmp_path, made)) == expected
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -49,6 +49,18 @@ def test_the_reason_tells_the_bound(facts: dict[str, Any], key: str, value: int,
     assert bound or ("at most" not in reason and "at least" not in reason)
 
 
+@pytest.mark.parametrize(("side", "stem"), [(40, "small"), (300, "standard")])
+def test_a_method_may_have_its_own_network(side: int, stem: str) -> None:
+    """CMC's two half networks belong to it: no other is chosen by the images."""
+    found = FACTS._replace(side=side, gpu=True)
+    recipe, _ = recipe_of("cmc", None, found)
+    values, choices = fill(
+        {"method": {"name": "cmc"}}, recipe, found, fitted=True, has_classes=False, seconds=lambda backbone, size: 1e-4
+    )
+    assert values["backbone"] == {"name": "lab_resnet", "depth": 18, "width": 0.5, "stem": stem}
+    assert ("backbone", "the method's own network") in {(one.key, one.reason) for one in choices}
+
+
 def test_a_papers_recipe_stays_the_papers() -> None:
     """On ImageNet with a GPU: no bound of ours on the epochs, the batch or the classes."""
     found = chosen(images=1_281_167, gpu=True, cores=16, side=400)

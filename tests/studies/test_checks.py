@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemel.studies.checks import NOT_TESTABLE, Check, Row, alike, below, best_of_groups, order, rising, times
+from gemel.studies.checks import NOT_TESTABLE, Check, Row, alike, below, best_of_groups, order, rising, steeper, times
 
 GROWING = {"a": [0.1, 0.12, 0.11], "b": [0.5, 0.52, 0.48], "c": [0.9, 0.91, 0.92]}
 
@@ -46,6 +46,18 @@ def test_rising_follows_the_axis_and_its_own_line_only() -> None:
     assert rising("acc", "ours").judge(shuffled).word == "pass"
     assert rising("acc", "no").judge(shuffled).word == "fail"
     assert rising("acc", "none").judge(shuffled).word == NOT_TESTABLE
+
+
+def test_steeper_compares_the_rise_of_two_lines() -> None:
+    slow = {"d": [0.5, 0.51], "e": [0.2, 0.9], "f": [0.6, 0.61]}
+    table = [*rows(GROWING, "fast"), *rows(slow, "slow")]
+    assert steeper("acc", "fast", "slow").judge(table).word == "pass"
+    finding = steeper("acc", "slow", "fast").judge(table)
+    assert finding.word == "fail"
+    assert finding.reason.startswith("slow rises by 0.1 ± ")
+    noisy = {"d": [0.1, 0.9], "e": [0.2, 0.2], "f": [0.1, 1.3]}
+    assert steeper("acc", "fast", "noisy").judge([*rows(GROWING, "fast"), *rows(noisy, "noisy")]).word == "fail"
+    assert steeper("acc", "fast", "none").judge(table).word == NOT_TESTABLE
 
 
 def test_alike() -> None:

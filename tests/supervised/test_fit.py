@@ -16,6 +16,7 @@ from gemel.backbones.convnet import convnet
 from gemel.data.sources import ArraySource, FileSource, Source, open_source
 from gemel.data.sources.parts import Subset
 from gemel.errors import Diverged, Interrupted, UserError
+from gemel.supervised import classification
 from gemel.supervised.fit import Fitted, fit
 from gemel.supervised.images import Labelled, Plan
 from gemel.supervised.recipes import Fitting, find_recipe
@@ -198,6 +199,36 @@ def test_interrupted_and_resumed_equals_unbroken(backbone_lr: float | None, at: 
     assert seen == list(range(at + 1, 13))
     assert_same(unbroken, resumed)
     assert not list(tmp_path.glob("evaluations/*.ckpt"))
+
+
+def test_a_frozen_network_by_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same fit as by torch but for the last digits, and continued by what began it."""
+    by_torch = done(tmp_path, row(), network())
+    asked: list[int] = []
+
+    def choose(engine: str) -> None:
+        def engine_for(network: nn.Module, size: int, *, images: int) -> str:
+            asked.append(images)
+            return engine
+
+        monkeypatch.setattr(classification, "engine_for", engine_for)
+
+    def stop(step: int, steps: int) -> None:
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    choose("onnxruntime")
+    model = network()
+    model.register_forward_pre_hook(lambda module, inputs: asked.append(-len(inputs[0])))
+    unbroken = done(tmp_path, row(), model)
+    assert asked[:2] == [-2, 12 * 16], "two images for the width"
+    assert set(asked[2:]) <= {-2, -3}, "a trace, where no graph is kept, and the proof; no batch"
+    assert not torch.equal(by_torch.heads[0].weight, unbroken.heads[0].weight)
+    torch.testing.assert_close(by_torch.heads[0].weight, unbroken.heads[0].weight, rtol=1e-4, atol=1e-5)
+    with pytest.raises(Interrupted):
+        done(tmp_path, row(), network(), tell=stop)
+    choose("torch")
+    assert_same(unbroken, done(tmp_path, row(), network()))
 
 
 def test_another_question_does_not_go_on_from_a_state(tmp_path: Path) -> None:

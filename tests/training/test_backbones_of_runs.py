@@ -42,7 +42,7 @@ def test_a_run_is_loaded_with_the_width_that_it_was_trained_with(
             {"backbone": "test_vit", "views": {"name": "photo", "local_count": 1, "local_size": 20}},
             r"local_size 16 works",
         ),
-        ({"backbone": {"name": "test_vit", "in_channels": 2}}, r"takes images of 2 channels, not 3"),
+        ({"backbone": {"name": "test_vit", "in_channels": 4}}, r"takes images of 4 channels, not 3"),
     ],
 )
 def test_what_a_network_does_not_take_is_told_before_the_start(

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
+from torch import Tensor, nn
 
 import gemel
 from conftest import TINY, write_photos
@@ -25,14 +25,22 @@ from gemel.engine.devices import Devices
 from gemel.engine.loop import Loop
 from gemel.errors import Interrupted
 from gemel.launcher import launched
+from gemel.training import embed
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
+from hooks import views_of
 
 FOLDER = Path(__file__).parent.parent / "small_methods"
-NAMES = ["memory", "clusters", "neighbours"]
 IMAGES, BATCH, EPOCHS = 36, 12, 3
 
-sys.path.insert(0, str(FOLDER))  # their files share a recipe
+SHOWN = ["memory", "clusters", "neighbours"]
+"""small methods of `small_methods/`"""
+
+NAMES = [*SHOWN, *methods.available()]
+
+sys.path.insert(0, str(FOLDER))  # their files share a recipe, and ours takes the same here
+
+from shared_recipe import recipe  # noqa: E402  it lies there
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +52,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def task_of(name: str, folder: Path, workers: int = 0) -> Pretraining:
     """A small method's task, without a run's folder."""
-    method = methods.find(str(FOLDER / f"{name}.py"), named=True)
-    recipe = method.recipes["mine"]
+    method = methods.find(str(FOLDER / f"{name}.py"), named=True) if name in SHOWN else methods.find(name)
     torch.manual_seed(0)
-    made = method(convnet(widths=(8, 16), strides=(2, 2), pool=1))
+    made = method(convnet(widths=(8, 16), strides=(2, 2), pool=1), **method.small)
     made.attach(IMAGES)
+    shared = recipe({"global_count": views_of(made)})
     here = launched()
-    plan = Plan(open_source(str(folder)), recipe.views, 16, 0, BATCH, rank=here.rank, processes=here.processes)
-    stage = Stage(0, "pretrain", recipe.views, recipe.optimizer, EPOCHS, 0)
+    plan = Plan(open_source(str(folder)), shared.views, 16, 0, BATCH, rank=here.rank, processes=here.processes)
+    stage = Stage(0, method.stages[0], shared.views, shared.optimizer, EPOCHS, 0)
     return Pretraining(made, stage, plan, workers=workers)
 
 
@@ -81,9 +89,12 @@ def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {name: trained(name, images, folder / name) for name in NAMES}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("after", [1, 3, 5, 6], ids=["first step", "epoch's border", "within", "second border"])
-@pytest.mark.parametrize("name", NAMES)
+BREAKS = [(name, after, workers) for name in SHOWN for after in (1, 3, 5, 6) for workers in (0, 2)]
+BREAKS += [(name, *one) for name in methods.available() for one in ((3, 0), (5, 2))]
+"""(method, step, workers): steps 3 and 6 are borders of epochs"""
+
+
+@pytest.mark.parametrize(("name", "after", "workers"), BREAKS)
 def test_broken_off_and_resumed(
     name: str, after: int, workers: int, images: Path, unbroken: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -97,7 +108,7 @@ def test_broken_off_and_resumed(
     assert losses == expected[after:]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHOWN)
 def test_as_runs(name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole command: the estimate's hooks see stand-ins, a resumed run loads what `attach` made."""
     out, steps, follow = tmp_path / "run", count(1), Pretraining.after_step
@@ -130,6 +141,32 @@ def test_what_the_small_methods_did(unbroken: dict[str, tuple[Pretraining, list[
     assert not bool((partners == torch.arange(IMAGES)[:, None]).any())
 
 
+@pytest.mark.parametrize("views", [False, True])
+def test_hooks_see_images_by_onnxruntime(views: bool, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In evaluation mode, where that is faster; the encoder learns on, and its graph is kept nowhere."""
+    task, asked = task_of("neighbours", images), list[dict[str, Any]]()
+    by_torch = task.embedded(views=views)
+
+    def choose(network: nn.Module, size: int, **options: Any) -> str:
+        asked.append(options)
+        return "onnxruntime"
+
+    monkeypatch.setattr(embed, "engine_for", choose)
+    cached = set(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.graph"))
+    seen: list[int] = []
+    task.method.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    found = task.embedded(views=views)
+    count = IMAGES * (task.plan.views.global_count if views else 1)
+    assert asked == [{"images": count, "keep": False}]
+    assert seen == [2, 3], "the trace's, and the proof's"
+    largest = float(by_torch.features.abs().max())
+    torch.testing.assert_close(found.features, by_torch.features, rtol=0, atol=1e-5 * largest)
+    assert task.method.backbone.training
+    task.embedded(views=views, training=True)
+    assert (len(asked), sum(seen[2:])) == (1, count), "batch norms in training mode are the network's own"
+    assert set(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.graph")) == cached
+
+
 def test_groups_have_their_own_rate_and_start(images: Path) -> None:
     task = task_of("neighbours", images)
     backbone, late, steady = (group["params"][0].detach().clone() for group in task.optimizer.param_groups)
@@ -150,6 +187,11 @@ def test_groups_have_their_own_rate_and_start(images: Path) -> None:
     assert len({row[1] for row in rates}) > 5, "the recipe's schedule"
 
 
+def is_of_all(term: str) -> bool:
+    """Whether a term is of the global batch; TWIST logs deviations and sizes of gradients of a process's own rows."""
+    return not term.startswith(("std_", "gradient_"))
+
+
 def facts(name: str, folder: Path) -> dict[str, Tensor]:
     """Terms, first gradient, and everything after all the steps."""
     task = task_of(name, folder)
@@ -168,7 +210,7 @@ def facts(name: str, folder: Path) -> dict[str, Tensor]:
     terms: list[Tensor] = []
     loop = Loop(
         task, Devices("64"), save=lambda state: None, seconds=1e9,
-        observers=[lambda named: bool(terms.append(torch.stack(list(named.values()))))],
+        observers=[lambda named: bool(terms.append(torch.stack([named[key] for key in named if is_of_all(key)])))],
     )  # fmt: skip
     loop.run()
     found["terms"] = torch.stack(terms)

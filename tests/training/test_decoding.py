@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import gemel
-from conftest import TINY
+from conftest import TINY, freeze
 from gemel.data.decode import load
 from gemel.data.pixel_values import Decoding
 from gemel.evaluations.run_protocol import images_of
@@ -44,7 +44,7 @@ def icons(folder: Path, ink: int) -> Path:
 def prepared(folder: Path, **words: Any) -> tuple[Prepared, list[str]]:
     lines: list[str] = []
     call = {key: value for key, value in (WORDS | words).items() if key != "quiet"}
-    return prepare(asked_for([layer_of_call({"images": folder, **call})]), lines.append), lines
+    return prepare(asked_for([layer_of_call({"images": folder, **call})]), lines.append, freeze), lines
 
 
 def test_a_run_keeps_its_white(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_run_keeps_its_white(tmp_path: Path) -> None:
     run = gemel.pretrain(bright, out=tmp_path / "run", **WORDS)
     assert (run.settings["white"], run.settings["background"]) == (4095, None)
     assert json.loads((run.path / "backbone.json").read_text())["white"] == 4095
-    resumed = continued(Run(run.path)).source
+    resumed = continued(Run(run.path), freeze).source
     assert resumed.decoding == Decoding(4095.0)
     assert follow(run.settings, _fingerprint(bright)).source.decoding == resumed.decoding
     for images in (None, dark):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import gemel
-from conftest import TINY
+from conftest import TINY, freeze
 from gemel.api.pretrain import ready
 from gemel.data.batches import Batch
 from gemel.engine import checkpoints
@@ -230,7 +230,7 @@ def test_the_second_rate_is_a_tenth(first: float | None, second: float, named: d
     """In the recipe for small images, unless it is said; whatever the first rate is."""
     options: dict[str, Any] = {"epochs": 1, "then.epochs": 1, "out": str(tmp_path / "a"), "threads": 1, **named}
     given = layer_of_call({"images": "digits", **options, **({"optimizer.lr": first} if first else {})})
-    then = prepare(asked_for([given]), lambda _: None).settings.then
+    then = prepare(asked_for([given]), lambda _: None, freeze).settings.then
     assert then.optimizer["lr"] == second
     given = layer_of_call({"images": "digits", **options, "then.optimizer.lr": 3e-4})
-    assert prepare(asked_for([given]), lambda _: None).settings.then.optimizer["lr"] == 3e-4
+    assert prepare(asked_for([given]), lambda _: None, freeze).settings.then.optimizer["lr"] == 3e-4

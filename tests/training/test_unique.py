@@ -16,7 +16,7 @@ from PIL import Image
 
 import gemel
 from check_images import jpeg, write_parts
-from conftest import TINY
+from conftest import TINY, freeze
 from gemel.data.sources import open_source
 from gemel.engine import checkpoints
 from gemel.errors import Interrupted, UserError
@@ -82,6 +82,31 @@ def test_as_if_they_were_not_there(photos: Path, tmp_path: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_heads_on_frozen_features_too(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 5, "classes": 3, "threads": 1, "workers": 0, "train": "heads", "quiet": True}
+    run = gemel.pretrain(photos, out=tmp_path / "run", unique=True, **options)
+    classes = run.classes()
+    assert classes is not None
+    assert classes.num_rows == 60
+    for _, name, _ in run.left_out():
+        (photos / name).unlink()
+    alone = gemel.pretrain(photos, out=tmp_path / "alone", **options)
+    one, two = weights(run), weights(alone)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_vectors_are_no_images_to_compare(tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.npy"
+    np.save(vectors, np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32))
+    with pytest.raises(UserError, match="--unique compares images"):
+        gemel.pretrain(vectors, out=tmp_path / "run", unique=True, quiet=True)
+    with pytest.raises(UserError, match="holds vectors"):
+        gemel.check(vectors)
+    run = gemel.pretrain(vectors, out=tmp_path / "run", epochs=2, classes=2, threads=1, workers=0, quiet=True)
+    assert run.check() is None
+
+
 def test_resumed_with_the_same_images(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gemel.pretrain(photos, out=tmp_path / "whole", unique=True, **SMALL)
     out = tmp_path / "run"
@@ -108,19 +133,19 @@ def test_what_the_run_left_out_must_be_there_and_fit(photos: Path, tmp_path: Pat
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[2].replace(lines[2].split(",")[0], "999"), *lines[3:]]) + "\n")
     with pytest.raises(UserError, match="holds other images"):
-        continued(run)
+        continued(run, freeze)
     path.write_text("name,of\nx,y\nx,y\n")
     with pytest.raises(UserError, match=r"left_out\.csv is damaged"):
-        continued(run)
+        continued(run, freeze)
     path.unlink()
     with pytest.raises(UserError, match=r"left_out\.csv is missing"):
-        continued(run)
+        continued(run, freeze)
 
 
 def test_other_processes_learn_from_the_same_images(photos: Path, tmp_path: Path) -> None:
     layer = layer_of_call({"images": str(photos), "out": str(tmp_path / "run"), "unique": True, **SMALL, "quiet": None})
     said: list[str] = []
-    first = prepare(asked_for([layer]), said.append)
+    first = prepare(asked_for([layer]), said.append, freeze)
     assert "unique: 20 of 60 images are left out of training (duplicates of others)" in said
     other = follow(first.settings.model_dump(), first.identity, dict(first.left_out))
     assert len(other.learned) == len(first.learned) == 40

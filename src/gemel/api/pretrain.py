@@ -67,14 +67,14 @@ def _asked(layers: Sequence[Any]) -> "Asked | UserError | None":
 def _ready(asked: "Asked | UserError | None", say: "Say") -> "Prepared":
     from gemel.engine.processes import first_says, joined, mistakes_of_all
     from gemel.request.estimate import estimate
-    from gemel.request.resolve import follow, prepare
+    from gemel.request.resolve import follow, on_vectors, prepare
 
     prepared, mistakes = None, ()
     if isinstance(asked, UserError):
         mistakes = asked.mistakes
     elif asked is not None:
         try:
-            prepared = prepare(asked, say)
+            prepared = prepare(asked, say, _freeze(say))
         except UserError as error:
             if launched().processes == 1:
                 raise
@@ -92,6 +92,10 @@ def _ready(asked: "Asked | UserError | None", say: "Say") -> "Prepared":
         mistakes = mistakes_of_all(mistakes)
         if mistakes or prepared is None:
             raise UserError(*mistakes)
+        if prepared.settings.train == "heads" and launched().processes > 1:
+            claim = prepared.claim
+            prepared = on_vectors(prepared.settings, prepared.source, prepared.left_out, _nothing, _freeze(_nothing))
+            prepared.claim = claim
         estimate(prepared, say)  # what a method refuses here it refuses on every process
     return prepared
 
@@ -118,7 +122,20 @@ def resume(run: Run, *, quiet: bool) -> Run:
     from gemel.request.resolve import continued
 
     with preserved(), joined(), _alone(run):
-        return _complete(continued(run), run, quiet=quiet)
+        return _complete(continued(run, _freeze(say)), run, quiet=quiet)
+
+
+def _freeze(say: "Say") -> Any:
+    """What gives the features of a frozen network, and shows how far it is."""
+    from gemel.evaluations.features import printed
+    from gemel.evaluations.frozen_features import frozen_features
+
+    quiet = say is _nothing
+    return lambda network, facts, source: frozen_features(network, facts, source, printed(quiet))
+
+
+def _nothing(text: str) -> None:
+    """Say nothing."""
 
 
 @contextmanager
@@ -133,7 +150,7 @@ def _alone(run: Run) -> Generator[None]:
 
 def speaker(quiet: bool) -> "Say":
     """Prints a line for the user; the first of several processes speaks for all."""
-    return (lambda text: None) if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
+    return _nothing if quiet or launched().rank != 0 else lambda text: print(text, flush=True)
 
 
 def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:

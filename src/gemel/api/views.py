@@ -8,7 +8,7 @@ import numpy as np
 
 from gemel.errors import UserError, brief
 from gemel.runs.run import Run
-from gemel.settings.recipes import VIEWS, Views
+from gemel.settings.recipes import IMAGE_VIEWS, VectorViews, Views
 from gemel.settings.schema import convert, mistakes_in
 from gemel.settings.tree import nest, written_out
 
@@ -55,18 +55,20 @@ def _described(recipe: Any, settings: Mapping[str, Any]) -> tuple[Views, int]:
         from gemel.methods import find_recipe
 
         found = find_recipe(recipe, named=True)[1]
+        if isinstance(found.views, VectorViews):
+            raise UserError(f"{brief(recipe)} takes vectors, which have no views; name another recipe")
         return found.views, found.image_size
     given = written_out(nest({"views": settings.get("views", settings)})).get("views")
     name = given.get("name", "photo") if isinstance(given, Mapping) and given else None
-    if not isinstance(given, Mapping) or not isinstance(name, str) or name not in VIEWS:
+    if not isinstance(given, Mapping) or not isinstance(name, str) or name not in IMAGE_VIEWS:
         raise UserError(
             f"{brief(recipe)} names no views; give METHOD, METHOD/RECIPE or a mapping with `name`: photo, byol ..."
         )
     size = given.get("size", settings.get("image_size", 224))
     values = {key: value for key, value in given.items() if key != "size"}
-    wrong = mistakes_in(values, VIEWS[name].model_fields, lambda key: f"views.{key}", title=name)
+    wrong = mistakes_in(values, IMAGE_VIEWS[name].model_fields, lambda key: f"views.{key}", title=name)
     if not isinstance(size, int) or not 4 <= size <= 4096:
         wrong.append(f"size must be a number of pixels from 4 to 4096, not {brief(size)}")
     if wrong:
         raise UserError(*wrong)
-    return VIEWS[name](**convert(VIEWS[name], values, "views")), size
+    return IMAGE_VIEWS[name](**convert(IMAGE_VIEWS[name], values, "views")), size

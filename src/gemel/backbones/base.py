@@ -1,16 +1,22 @@
 """Backbone: images to features, and to feature maps; width and allowed sizes are measured, not believed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Annotated, Any, final
+from typing import Annotated, Any, TypeVar, final
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gemel.backbones.sobel import sobel
 from gemel.errors import UserError
 
+_T = TypeVar("_T")
+
 Channels = Annotated[int, Field(ge=1, le=64)]
+
+COLOURS, GRADIENTS = 3, 2
+"""channels of gemel's images, and of their Sobel gradients"""
 
 REFUSALS = (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError)
 """what networks raise for images of a size that they do not take"""
@@ -27,7 +33,7 @@ class Backbone(nn.Module):
         network: images (B, in_channels, H, W) to features (B, width).
         width: number of features.
         stages: names of the submodules whose outputs are the maps; empty: found by `maps`.
-        in_channels: channels of the images.
+        in_channels: channels of the images; a network of 2 is shown the Sobel gradients of images of 3.
     """
 
     def __init__(self, network: nn.Module, width: int, *, stages: Sequence[str] = (), in_channels: int = 3) -> None:
@@ -43,8 +49,7 @@ class Backbone(nn.Module):
         Raises:
             UserError: the images have another number of channels.
         """
-        self._check_channels(images)
-        return self.network(images)
+        return self.network(self._seen(images))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps of normalised images, each (B, C, H, W): the last map of each stage, finest first.
@@ -55,7 +60,15 @@ class Backbone(nn.Module):
         Raises:
             UserError: the network's maps are not known, or the images have another number of channels.
         """
-        self._check_channels(images)
+        return self.with_maps(images)[1]
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return features and maps of normalised images by one pass.
+
+        Raises:
+            UserError: as `maps`.
+        """
+        images = self._seen(images)
         layers = [name for name, _ in self.network.named_children() if name.startswith("layer") and name[5:].isdigit()]
         stages = self._stages or tuple(layers)
         if stages:
@@ -64,12 +77,27 @@ class Backbone(nn.Module):
             return _intermediates(self.network, images)
         raise UserError(f"the feature maps of {type(self.network).__name__} are not known; choose a ResNet")
 
-    def _check_channels(self, images: Tensor) -> None:
+    def map_channels(self) -> list[int]:
+        """Return the number of channels of each of the maps, measured by one black image.
+
+        Raises:
+            UserError: the network's maps are not known.
+        """
+        for size in (64, 224):  # networks that are made for one size take 224
+            if not refusal(self.network, size, self.in_channels):
+                break
+        return [one.shape[1] for one in _of_black(self.network, self.maps, size, self.in_channels)]
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """Return what the network sees: the images, or their Sobel gradients where it takes two channels."""
+        if self.in_channels == GRADIENTS and images.shape[1] == COLOURS:
+            return sobel(images)
         if images.shape[1] != self.in_channels:
             raise UserError(
                 f"the backbone takes images of {self.in_channels} channels, not {images.shape[1]}; "
                 f"set --backbone.in_channels {images.shape[1]}"
             )
+        return images
 
 
 def measured(network: nn.Module, size: int, *, stages: Sequence[str] = (), in_channels: int = 3) -> Backbone:
@@ -134,22 +162,27 @@ def features_of(backbone: nn.Module, views: Sequence[Tensor]) -> Tensor:
     return torch.cat([backbone(torch.cat(list(group))) for _, group in sizes])
 
 
-def _width(network: nn.Module, size: int, in_channels: int) -> int:
-    """Pass one black image in evaluation mode; random state and running statistics stay as they were."""
+def _of_black(network: nn.Module, function: Callable[[Tensor], _T], size: int, in_channels: int) -> _T:
+    """Call with one black image in evaluation mode; random state and running statistics stay as they were."""
     training = network.training
-    device = next(network.parameters()).device
+    one = next(network.parameters())
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            features = network.eval()(torch.zeros(1, in_channels, size, size, device=device))
+            network.eval()
+            return function(torch.zeros(1, in_channels, size, size, device=one.device, dtype=one.dtype))
     finally:
         network.train(training)
+
+
+def _width(network: nn.Module, size: int, in_channels: int) -> int:
+    features = _of_black(network, network, size, in_channels)
     if not isinstance(features, Tensor) or features.ndim != 2:
         raise ValueError(f"it gives {tuple(getattr(features, 'shape', ()))}, not a vector for each image")
     return features.shape[1]
 
 
-def _outputs(network: nn.Module, stages: Sequence[str], images: Tensor) -> list[Tensor]:
-    """Return what named submodules give in a pass."""
+def _outputs(network: nn.Module, stages: Sequence[str], images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return what the network and its named submodules give in a pass."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -157,15 +190,16 @@ def _outputs(network: nn.Module, stages: Sequence[str], images: Tensor) -> list[
 
     hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in stages]
     try:
-        network(images)
+        features = network(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return [found[name] for name in stages]
+    return features, [found[name] for name in stages]
 
 
-def _intermediates(network: Any, images: Tensor) -> list[Tensor]:
-    """Return the last map of each resolution of one of timm's networks, at most four."""
+def _intermediates(network: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the features of one of timm's networks, and the last map of each resolution, at most four."""
     strides = [stage["reduction"] for stage in network.feature_info]
     last = [index for index, stride in enumerate(strides) if stride not in strides[index + 1 :]][-4:]
-    return network.forward_intermediates(images, indices=last, norm=len(last) == 1, intermediates_only=True)
+    features, maps = network.forward_intermediates(images, indices=last, norm=len(last) == 1)
+    return network.forward_head(features), maps

@@ -27,7 +27,7 @@ def convnet(
         widths: channels of the layers
         strides: strides of the layers; 2 halves the side
         pool: the last map is averaged to this side; width = widths[-1] · pool²
-        in_channels: channels of the images; gemel's own views have 3
+        in_channels: channels of the images; 2: the Sobel gradients of gemel's images, which have 3
 
     Raises:
         UserError: the numbers of widths and strides differ.

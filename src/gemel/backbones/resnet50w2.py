@@ -24,7 +24,7 @@ def resnet50w2(*, zero_init: bool = False, in_channels: Channels = 3) -> Backbon
 
     Args:
         zero_init: branches start at zero (TWIST: no)
-        in_channels: channels of the images; gemel's own views have 3
+        in_channels: channels of the images; 2: the Sobel gradients of gemel's images, which have 3
     """
     network = _Doubled(Bottleneck, [3, 4, 6, 3], zero_init_residual=zero_init)
     network.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]

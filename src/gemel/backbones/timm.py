@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import timm
 import torch
@@ -11,13 +11,43 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import REFUSALS, Backbone, Channels, first_line, measured, near
 from gemel.errors import UserError
-from gemel.settings.recipes import Side
+from gemel.settings.recipes import Count, Side
 
 
 @cache
 def names() -> frozenset[str]:
     """Return the names of all networks of timm, with the tags of pretrained weights too."""
     return frozenset(timm.list_models()) | frozenset(timm.list_pretrained())
+
+
+class Published(NamedTuple):
+    """What timm knows of the weights that it has for a network."""
+
+    name: str
+    """with the tag of the weights"""
+    origin: str
+    """where timm downloads them"""
+    licence: str
+    """empty where timm does not state it"""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    """side of the images, pixels"""
+
+
+def published(name: str) -> Published | None:
+    """Return what timm knows of its weights for a network, those of the first tag where the name has none.
+
+    None for a network that timm has no weights for, or does not know.
+    """
+    facts = timm.get_pretrained_cfg(name) if name in names() else None
+    if facts is None or not facts.has_weights:
+        return None
+    tag = f".{facts.tag}" if facts.tag else ""
+    full = f"{name.partition('.')[0]}{tag}"
+    hub = f"{facts.hf_hub_id}{full}" if str(facts.hf_hub_id).endswith("/") else facts.hf_hub_id
+    origin = f"huggingface.co/{hub}" if hub else str(facts.url or facts.file)
+    return Published(full, origin, facts.license or "", facts.mean, facts.std, facts.input_size[-1])
 
 
 def timm_backbone(
@@ -30,6 +60,7 @@ def timm_backbone(
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     image_size: Side | None = None,
     patch_size: Annotated[int, Field(ge=1, le=128)] | None = None,
+    heads: Count | None = None,
     in_channels: Channels = 3,
     pretrained: bool = False,
 ) -> Backbone:
@@ -43,7 +74,8 @@ def timm_backbone(
         drop_path: chance of skipping a branch
         image_size: side for which position embeddings and windows are made; none: that of the images
         patch_size: side of a transformer's patches, for small images; none: the one in its name
-        in_channels: channels of the images; gemel's own views have 3
+        heads: attention heads of a transformer, a divisor of its width; none: as timm has it
+        in_channels: channels of the images; 2: the Sobel gradients of gemel's images, which have 3
         pretrained: with timm's weights
 
     Raises:
@@ -52,14 +84,9 @@ def timm_backbone(
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     options |= {"in_chans": in_channels} if in_channels != 3 else {}
     options |= {"drop_path_rate": drop_path} if drop_path else {}
-    residual = _is_resnet(name)
-    if residual:
-        options["zero_init_last"] = zero_init
-    elif name.startswith(("vit", "deit", "test_vit")):
-        options |= {"dynamic_img_size": True} | ({"patch_size": patch_size} if patch_size else {})
-    if patch_size and "patch_size" not in options:
-        raise UserError(f"--backbone.patch_size is for timm's vision transformers (vit_*, deit_*), not {name}")
-    if stem == "small" and not residual:
+    options |= {"zero_init_last": zero_init} if _is_resnet(name) else {}
+    options |= _of_transformer(name, patch_size, heads)
+    if stem == "small" and not _is_resnet(name):
         raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
     create = partial(_created, name, stem, in_channels)
     if (found := create(options, size, image_size))[0]:
@@ -70,6 +97,22 @@ def timm_backbone(
     side = size or image_size or _own_size(name)
     works = _what_works(name, side, partial(create, options | {"pretrained": False}, image_size=image_size))
     raise UserError(f"{name} takes no images of {side} pixels ({found[1]}); choose {works}")
+
+
+def _of_transformer(name: str, patch_size: int | None, heads: int | None) -> dict[str, Any]:
+    """Return timm's options of a transformer, none of another network.
+
+    Raises:
+        UserError: another network is given one of them.
+    """
+    asked = {"patch_size": patch_size, "heads": heads}
+    if name.startswith(("vit", "deit", "test_vit")):
+        named = {"patch_size": patch_size, "num_heads": heads}
+        return {"dynamic_img_size": True} | {key: value for key, value in named.items() if value}
+    for option, given in asked.items():
+        if given:
+            raise UserError(f"--backbone.{option} is for timm's vision transformers (vit_*, deit_*), not {name}")
+    return {}
 
 
 def _what_works(name: str, side: int, create: Callable[..., Any]) -> str:

@@ -14,19 +14,19 @@ from gemel.data.augment import Pixels, crop, put, put_planes
 from gemel.data.decode import Unreadable
 from gemel.data.image_cache import ImageCache
 from gemel.data.listing import printable
-from gemel.data.sources import Source
+from gemel.data.sources import Source, VectorSource
 from gemel.data.threaded_loader import Rows, assembled
-from gemel.data.views import Draw, PhotoDraw, choose_partner, draw, order
+from gemel.data.views import Draw, PhotoDraw, choose_neighbours, choose_partner, draw, order
 from gemel.errors import UserError
 from gemel.launcher import cores, launched
-from gemel.settings.recipes import GlyphViews, PhotoViews, Views
+from gemel.settings.recipes import GlyphViews, PhotoViews, VectorViews, Views
 
 
 class Batch(NamedTuple):
     """What a method sees at a step; a NamedTuple, so that the loader pins it and the trainer moves it as it is."""
 
     views: list[Tensor]
-    """global crops, then local ones; each (B, 3, H, W)"""
+    """global crops, then local ones; each (B, 3, H, W), or (B, d) of vectors"""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     """(B,) index of each image in the dataset"""
     label: Tensor
@@ -60,7 +60,7 @@ class Plan:
     Args:
         source: the images.
         views: recipe of the views.
-        size: side of a view, pixels.
+        size: side of a view, pixels; vectors have none.
         seed: of the run.
         batch_size: images a step, over all processes.
         rank: this process takes the contiguous rows [rank · B / W, (rank + 1) · B / W) of a step.
@@ -86,6 +86,12 @@ class Plan:
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch; the rest of its order is dropped."""
         return len(self.source) // self.batch_size
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image's first view."""
+        source = self.source
+        return source.vectors.shape[1:] if isinstance(source, VectorSource) else (3, self.size, self.size)
 
     @property
     def leaves_finish(self) -> bool:
@@ -170,6 +176,10 @@ class Loader:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch | Unfinished]:
+        if isinstance(self.plan.source, VectorSource):
+            for step in self.steps:
+                yield vector_batch(self.plan, step // self.plan.steps_per_epoch, self.plan.rows(step))
+            return
         for drawing in assembled(self._begin, self.steps, self.workers):
             self.rejected.update(drawing.rejected)
             yield drawing.drawn()
@@ -216,14 +226,20 @@ class ViewLoader:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch | Unfinished]:
+        if isinstance(self.plan.source, VectorSource):
+            for number in range(len(self)):
+                yield vector_batch(self.plan, self.epoch, self._wanted(number))
+            return
         for drawing in assembled(self._begin, range(len(self)), self.workers):
             self.rejected.update(drawing.rejected)
             if drawing.is_read.any():
                 yield drawing.drawn()
 
     def _begin(self, number: int) -> "_Drawing":
-        wanted = self.indices[number * self.batch_size : (number + 1) * self.batch_size]
-        return _Drawing(self.plan, self.cache, self.epoch, wanted.tolist(), replaces=False)
+        return _Drawing(self.plan, self.cache, self.epoch, self._wanted(number).tolist(), replaces=False)
+
+    def _wanted(self, number: int) -> NDArray[np.int64]:
+        return self.indices[number * self.batch_size : (number + 1) * self.batch_size]
 
 
 class InferenceLoader:
@@ -242,10 +258,12 @@ class InferenceLoader:
         workers: int = 0,
         indices: Sequence[int] | None = None,
     ) -> None:
-        views = GlyphViews(global_count=1, kinds="plain") if glyph else PhotoViews(global_count=1, kinds="plain")
+        views: Views = GlyphViews(global_count=1, kinds="plain") if glyph else PhotoViews(global_count=1, kinds="plain")
+        if isinstance(source, VectorSource):
+            views = VectorViews(global_count=1)
         plan = Plan(source, views, size, seed=0, batch_size=batch_size)
         self._views = ViewLoader(plan, 0, indices, batch_size=batch_size, workers=workers)
-        self.indices, self.rejected = self._views.indices, self._views.rejected
+        self.source, self.indices, self.rejected = source, self._views.indices, self._views.rejected
 
     def __len__(self) -> int:
         return len(self._views)
@@ -264,9 +282,32 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
     Raises:
         UserError: no image can be read.
     """
+    if isinstance(plan.source, VectorSource):
+        return Drawn(vector_batch(plan, epoch, np.asarray(indices, np.int64)), {})
     drawing = _Drawing(replace(plan, on_device=False), ImageCache(plan.source, 0), epoch, indices)
     drawing.fill(range(len(drawing)))
     return Drawn(drawing.batch(), drawing.rejected)
+
+
+def vector_batch(plan: Plan, epoch: int, indices: NDArray[np.int64]) -> Batch:
+    """Return the vectors of images as their first views, and those of drawn neighbours as the others, each (B, d)."""
+    source: Any = plan.source
+
+    def views(rows: NDArray[np.int64]) -> list[Tensor]:
+        shown = [rows]
+        for view in range(1, plan.views.count):
+            table = source.neighbours
+            shown.append(
+                rows if table is None else choose_neighbours(table, rows, seed=plan.seed, epoch=epoch, view=view)
+            )
+        return [torch.from_numpy(source.take(one)) for one in shown]
+
+    partners: list[Tensor] = []
+    if plan.partners is not None:
+        drawn = [choose_partner(plan.partners, seed=plan.seed, epoch=epoch, index=one) for one in indices.tolist()]
+        partners = views(np.array(drawn, np.int64))
+    label = np.full_like(indices, -1) if source.labels is None else source.labels[indices]
+    return Batch(views(indices), torch.from_numpy(indices.copy()), torch.from_numpy(label), partners)
 
 
 def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, epoch: int, index: int) -> None:

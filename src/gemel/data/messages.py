@@ -13,6 +13,9 @@ from gemel.errors import brief
 LABEL_WORDS = (None, "own", "none", "folders")
 """what may be said of labels beside a table's path"""
 
+WEIGHT_WORDS = ("packaged", "timm")
+"""what may be said of weights beside a run's or a file's path"""
+
 KINDS = 8
 """of files that are counted one by one in a message"""
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data.compiled import compiled, is_compiled
+from gemel.settings.recipes import VectorViews, Views
 
 
 class Normalise(torch.nn.Module):
@@ -43,6 +44,11 @@ class Normalise(torch.nn.Module):
         planes = views.contiguous().view(count, channels, height * width)
         _look_up(planes.numpy(), table.contiguous().numpy(), floats.view(count, height * width * channels).numpy())
         return floats.permute(0, 3, 1, 2)
+
+
+def finisher(views: Views) -> torch.nn.Module:
+    """Return what turns drawn views into what a network takes: vectors are taken as they are."""
+    return torch.nn.Identity() if isinstance(views, VectorViews) else Normalise(views.mean, views.std)
 
 
 @compiled()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, Views, by_view
+from gemel.settings.recipes import GlyphViews, Ordered, PhotoViews, VectorViews, Views, by_view
 
 GRID = 4
 """points along a side of the grid that bends a glyph"""
@@ -46,6 +46,9 @@ _ORDER_STREAM = 2**63
 
 _PARTNER_STREAM = 2**63 + 1
 """counter word of the choice of an image's partner"""
+
+_NEIGHBOUR_STREAM = 2**63 + 2
+"""counter word of the choice of neighbours, of all rows at once"""
 
 _PARTNER_VIEWS = 2**32
 """added to the view number for the views of a partner, which are drawn by the index of the image that it is with"""
@@ -141,6 +144,7 @@ def draw(
         size: side of the view, pixels.
         partner: the view is one of a partner.
     """
+    assert not isinstance(views, VectorViews), "vectors are taken as they are"
     kind = "random" if view >= views.global_count else by_view(views.kinds, view)
     if kind == "plain":
         return PlainDraw(size) if isinstance(views, PhotoViews) else WHOLE._replace(size=size)
@@ -163,6 +167,18 @@ def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 def choose_partner(partners: NDArray[np.int64], *, seed: int, epoch: int, index: int) -> int:
     """Draw one of an image's partners, a row of (N, k), from (seed, epoch, index)."""
     return int(partners[index, _generator(seed, epoch, _PARTNER_STREAM, index).integers(partners.shape[1])])
+
+
+def choose_neighbours(
+    table: NDArray[np.int64], rows: NDArray[np.int64], *, seed: int, epoch: int, view: int
+) -> NDArray[np.int64]:
+    """Draw one of each row's neighbours, of a table (N, k), from (seed, epoch, view number, row)."""
+    return table[rows, _columns(seed, epoch, view, *table.shape)[rows]]
+
+
+@lru_cache(maxsize=4)
+def _columns(seed: int, epoch: int, view: int, count: int, width: int) -> NDArray[np.int32]:
+    return _generator(seed, epoch, _NEIGHBOUR_STREAM, view).integers(width, size=count, dtype=np.int32)
 
 
 class _Generators(threading.local):

@@ -159,6 +159,7 @@ def build(description: Description, groups: Sequence[Group]) -> Optimizer:
             {"params": group.parameters, "lr": lr * group.rate, "base_lr": lr * group.rate, "decays": group.decay}
             | {"weight_decay": description.weight_decay if group.decay else 0.0}
             | {"schedule": group.schedule, "starts": group.starts, **adapt}
+            | ({} if group.momentum is None else {"momentum": group.momentum})
         )
     if isinstance(description, LarsOptimizer):
         return Lars(
@@ -189,10 +190,10 @@ def set_rates(
         batch_size: over all processes; the rate is base_lr · batch_size / 256 · the schedule's factor.
         steps: of the stage.
         epochs: of the stage.
-        warmup: share of the steps that warm up; None: `description.warmup_epochs`, at most a tenth.
+        warmup: share of the steps that warm up; None: `description.warmup_epochs`, at most `warmup_share`.
     """
     if warmup is None:
-        warmup = min(description.warmup_epochs / epochs, 0.1)
+        warmup = min(description.warmup_epochs / epochs, description.warmup_share)
     at = progress if description.rate_by == "step" else round(progress * steps) * epochs // steps / epochs
     factor = stairs(at, description.milestones, description.factor) * warmup_cosine(
         at,

@@ -51,7 +51,8 @@ class SyncedBatchNorm(_BatchNorm):
         normed, mean, variance, count = cast(
             tuple[Tensor, Tensor, Tensor, Tensor], _Normalise.apply(rows, self.weight, self.bias, self.eps)
         )
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        kept = self.track_running_stats
+        if kept and not (self.running_mean is None or self.running_var is None or self.num_batches_tracked is None):
             self.num_batches_tracked.add_(1)
             share = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
             unbiased = variance * (count / (count - 1).clamp_min(1))

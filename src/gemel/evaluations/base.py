@@ -8,7 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from gemel.data.sources import Source
 from gemel.hashing import hash_of_question
@@ -35,6 +35,7 @@ class Subject:
         name: in words: "runs/x (twist, resnet18)", "random resnet18 (seed 0)", "raw pixels", "timm resnet50".
         folder: the run's, or another; evaluations/ and cache/ lie in it.
         method: whose classes are judged too; None: there are none.
+        has_own_input: the method's classes are of its own encoder's view of the features (heads on a frozen network).
         is_random: its weights are fresh, never trained.
         why_no_method: why a run's method is not there, in a sentence; empty: the network has none.
     """
@@ -44,8 +45,15 @@ class Subject:
     name: str
     folder: Path
     method: Method | None = None
+    has_own_input: bool = False
     is_random: bool = False
     why_no_method: str = ""
+
+    def classify(self, features: Tensor) -> Tensor | None:
+        """Return class probabilities (B, C) of the network's features (B, width); None without classes."""
+        if self.method is None:
+            return None
+        return self.method.classify(self.method.encoder()(features) if self.has_own_input else features)
 
 
 class Result(NamedTuple):

@@ -85,4 +85,4 @@ def _embedding_width(subject: Subject) -> int | None:
         return None
     with judging(subject, device()), torch.inference_mode():
         features = torch.zeros(1, int(subject.facts["width"]), device=device())
-        return None if method.classify(features) is not None else method.embed(features).shape[1]
+        return None if subject.classify(features) is not None else method.embed(features).shape[1]

@@ -50,8 +50,8 @@ def likely(subject: Subject, seen: Seen, top: int, names: Mapping[int, str] = {}
         top: classes of each image.
         names: of classes.
     """
-    kept, method = seen.top, subject.method
-    assert kept is not None and method is not None
+    kept = seen.top
+    assert kept is not None
     numbers, group = _groups(names, kept.class_count)
     top = min(top, len(numbers))
     if len(numbers) == kept.class_count and top <= kept.classes.shape[1]:
@@ -61,7 +61,7 @@ def likely(subject: Subject, seen: Seen, top: int, names: Mapping[int, str] = {}
     size, here = max(1, CHUNK_BYTES // (4 * kept.class_count)), device()
     with judging(subject, here), torch.inference_mode():
         for start in range(0, len(seen.features), size):
-            rows = method.classify(seen.features[start : start + size].to(here))
+            rows = subject.classify(seen.features[start : start + size].to(here))
             assert rows is not None
             joined = rows.new_zeros(len(rows), len(numbers)).index_add(1, group.to(here), rows)
             values, places = most_likely(joined.float(), top)

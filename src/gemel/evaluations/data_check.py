@@ -7,7 +7,7 @@ import numpy as np
 
 from gemel.data.check.findings import EXACT, KINDS, NEAR, UNREADABLE, Features, Finding, Findings, find
 from gemel.data.listing import printable
-from gemel.data.sources import Source
+from gemel.data.sources import Source, VectorSource
 from gemel.evaluations.base import Progress
 from gemel.evaluations.features import Seen, drawn
 from gemel.evaluations.gallery import picture
@@ -25,7 +25,12 @@ COPIES = 5
 
 
 def check_run(run: Run, source: Source, seen: Seen, tell: Progress | None) -> None:
-    """Write check.csv and evaluations/check.json; images unlike any other are found by the run's own features."""
+    """Write check.csv and evaluations/check.json; images unlike any other are found by the run's own features.
+
+    Of vectors there is nothing to look at, and nothing is written.
+    """
+    if isinstance(source, VectorSource):
+        return
     features = Features(seen.indices, seen.features)
     findings = find(source, indices=drawn(np.arange(len(source)), SAMPLE), features=features, tell=tell)
     write_table(findings.table(), run.path / CHECK_TABLE)

@@ -7,11 +7,11 @@ the end the first process joins them. So no two machines write to one file, and 
 import json
 import time
 import zipfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gemel.data.sources import Source
 from gemel.data.sources.identity import version_key
+from gemel.engine.frozen import Engine
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
 from gemel.hashing import hash_of_question, hash_of_tensors
@@ -28,6 +29,9 @@ from gemel.runs.run import write_atomically, write_text
 
 FORMAT = 3
 """of the files and of the crop; another number makes every pass again"""
+
+ENGINE = "engine.txt"
+"""of a pass under way: what runs the network"""
 
 Columns = Mapping[str, tuple[int, type[np.float32] | type[np.int32]]]
 """width and type of each array that a pass writes"""
@@ -127,6 +131,19 @@ class Store:
                 file.unlink(missing_ok=True)
         return sound
 
+    def engine(self, choose: Callable[[], Engine]) -> Engine:
+        """Return what makes the rows, and note it: an interrupted pass is continued by the same, to the last digit.
+
+        Args:
+            choose: chooses where no part file is there.
+        """
+        note, noted = self.path / ENGINE, ""
+        if any(self.path.glob("part-*.npz")):
+            noted = note.read_text(encoding="utf-8") if note.is_file() else "torch"  # which alone wrote no note
+        engine: Engine = next((one for one in get_args(Engine) if one == noted), None) or choose()
+        write_text(note, engine)
+        return engine
+
     def unseen(self, parts: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of the images that are in none of these part files, sorted."""
         return np.setdiff1d(np.arange(self.images), self._joined(parts, "tried"))
@@ -173,7 +190,7 @@ class Store:
         np.save(self.path / "indices.npy", readable)
         rejected = dict(sorted(pair for part in parts for pair in self._load(self.path / part)))
         write_text(self.path / "done.json", json.dumps({"rows": len(readable), "rejected": rejected}))
-        for part in self.path.glob("part-*.npz"):
+        for part in (*self.path.glob("part-*.npz"), self.path / ENGINE):
             part.unlink(missing_ok=True)
 
     def read(self) -> Cached:

@@ -17,14 +17,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from gemel.data.batches import InferenceLoader, default_workers
 from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
-from gemel.data.sources import Source
+from gemel.data.sources import Source, VectorSource
 from gemel.device import device
 from gemel.distributed import merged, rank, world_size
+from gemel.engine.frozen import Engine, Look, engine_for, frozen
 from gemel.engine.modes import evaluation_mode
 from gemel.engine.processes import by_the_first
 from gemel.engine.progress import Display
@@ -104,8 +105,9 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
         tell: told after each batch.
 
     Raises:
-        UserError: no image can be read, or the network changed during the pass.
+        UserError: no image can be read, the network takes no such images, or it changed during the pass.
     """
+    _check_kind(subject, source)
     before, classes = tensors_of(subject), _class_count(subject)
     columns: Columns = {"features": (int(subject.facts["width"]), np.float32)}
     if classes is not None:
@@ -116,9 +118,10 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
         if world_size() == 1 and not store.finished and not store.writable:
             spare = stack.enter_context(TemporaryDirectory())  # its files stay readable while they are mapped
             store = Store(Path(spare), key, len(source), columns)
-        parts = by_the_first(lambda: _begun(store, stack))
-        if parts is not None:
-            written = merged(_pass(subject, source, store, parts, tell))
+        begun = by_the_first(lambda: _begun(subject, store, stack))
+        if begun is not None:
+            parts, engine = begun
+            written = merged(_pass(subject, source, store, parts, engine, tell))
             if tensors_of(subject) != before:
                 raise UserError(f"{subject.name} changed while it was judged; its features are worth nothing")
             by_the_first(lambda: store.finish([*parts, *written.values()]))
@@ -129,12 +132,31 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
     return Seen(source, indices, rows["features"], top, rejected)
 
 
-def _begun(store: Store, stack: ExitStack) -> list[str] | None:
-    """Part files that are there already, once no other command works on them; None where the pass is finished."""
+def _check_kind(subject: Subject, source: Source) -> None:
+    """Refuse images for a network of vectors, vectors for one of images, and vectors of another width."""
+    wanted = subject.facts["options"].get("width") if subject.facts["name"] == "vectors" else None
+    given = source.vectors.shape[1] if isinstance(source, VectorSource) else None
+    if wanted != given:
+        name, takes, has = printable(source.name), f"vectors of {wanted} numbers", f"vectors of {given} numbers"
+        raise UserError(
+            f"{subject.name} takes {takes if wanted else 'images'}, and {name} holds {has if given else 'images'}"
+        )
+
+
+def _begun(subject: Subject, store: Store, stack: ExitStack) -> tuple[list[str], Engine] | None:
+    """Part files that are there already, and what runs the network, once no other command works on them.
+
+    None where the pass is finished.
+    """
     if store.finished:
         return None
     stack.enter_context(store.alone())
-    return None if store.finished else store.prepare()
+    if store.finished:
+        return None
+    parts, size = store.prepare(), int(subject.facts["size"])
+    if subject.facts["name"] == "vectors":
+        return parts, "torch"
+    return parts, store.engine(lambda: engine_for(subject.network, size, images=store.images))
 
 
 def most_likely(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -222,7 +244,7 @@ def printed(quiet: bool) -> Progress | None:
 
 
 def _pass(
-    subject: Subject, source: Source, store: Store, parts: Sequence[str], tell: Progress | None
+    subject: Subject, source: Source, store: Store, parts: Sequence[str], engine: Engine, tell: Progress | None
 ) -> dict[int, str]:
     """See this process's share of the images that are in no part file; return the part files, by their first index."""
     unseen = store.unseen(parts)
@@ -230,6 +252,7 @@ def _pass(
     done = (len(source) - len(unseen)) // world_size()
     count = done + len(share)
     written: dict[int, str] = {}
+    network = frozen(subject.network, int(subject.facts["size"]), engine=engine)
     for chunk in (share[start : start + CHUNK] for start in range(0, len(share), CHUNK)):
         loader = InferenceLoader(
             source,
@@ -239,7 +262,7 @@ def _pass(
             indices=chunk.tolist(),
         )
         batches: list[Mapping[str, Tensor]] = []
-        for index, rows in _look(subject, loader):
+        for index, rows in _look(subject, network, loader):
             batches.append(rows)
             if tell is not None:
                 tell(done + int(np.searchsorted(chunk, index[-1])) + 1, count)
@@ -252,14 +275,17 @@ def _pass(
     return written
 
 
-def _look(subject: Subject, loader: InferenceLoader) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Tensor]]]:
-    """Yield indices, and the columns of the cache, batch by batch."""
-    normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
+def _look(
+    subject: Subject, network: Look, loader: InferenceLoader
+) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Tensor]]]:
+    """Yield indices, and the columns of the cache, batch by batch; `network` gives what the subject's would."""
+    is_vectors = isinstance(loader.source, VectorSource)
+    normalise = nn.Identity() if is_vectors else Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
     with judging(subject, device()):
         for views, index in loader:
             with torch.inference_mode():
-                features = subject.network(normalise(views.to(device())))
-                classes = None if subject.method is None else subject.method.classify(features)
+                features = network(normalise(views.to(device())))
+                classes = subject.classify(features)
                 rows = {"features": features.detach().float().cpu()}
                 if classes is not None:
                     values, numbers = most_likely(classes.float(), min(KEPT, classes.shape[1]))
@@ -287,5 +313,5 @@ def _class_count(subject: Subject) -> int | None:
         return None
     home = next((tensor.device for tensor in subject.method.state_dict().values()), torch.device("cpu"))
     with judging(subject, home), torch.inference_mode():
-        classes = subject.method.classify(torch.zeros(1, int(subject.facts["width"]), device=home))
+        classes = subject.classify(torch.zeros(1, int(subject.facts["width"]), device=home))
     return None if classes is None else classes.shape[1]

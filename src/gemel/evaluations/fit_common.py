@@ -63,15 +63,17 @@ def parts_of(train: Source, test: Source | None, *, validation: bool = False) ->
     return Parts(train, tests, split)
 
 
-def method_of(subject: Subject) -> str:
-    """Return the name of the subject's method; empty without one."""
-    return "" if subject.method is None else type(subject.method).__module__.rsplit(".", 1)[-1]
+def own_recipe(subject: Subject, protocol: str) -> str:
+    """Return the name of a protocol's recipe for the subject's method: `Method.protocols`, else the method's own."""
+    if subject.method is None:
+        return ""
+    return subject.method.protocols.get(protocol, type(subject.method).__module__.rsplit(".", 1)[-1])
 
 
-def recipe_of(subject: Subject, recipes: Mapping[str, Any]) -> str:
+def recipe_of(subject: Subject, recipes: Mapping[str, Any], protocol: str) -> str:
     """Return the recipe where none is named: scratch for random weights, else the method's or twist's."""
-    own = method_of(subject) if method_of(subject) in recipes else "twist"
-    return "scratch" if subject.is_random else own
+    own = own_recipe(subject, protocol)
+    return "scratch" if subject.is_random else own if own in recipes else "twist"
 
 
 def given_of(lr: float | None, **others: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
-from gemel.data.sources import Source
+from gemel.data.sources import Source, VectorSource
 from gemel.evaluations.features import Seen, Top
 from gemel.metrics.neighbours import nearest
 
@@ -98,7 +98,9 @@ def _entry(seen: Seen, row: int) -> dict[str, Any]:
 
 
 def picture(source: Source, index: int) -> str:
-    """Return an image as a data URI, at most `SIDE` pixels wide and high; empty if it can't be read any more."""
+    """Return an image as a data URI, at most `SIDE` pixels wide and high; empty of vectors, or if it can't be read."""
+    if isinstance(source, VectorSource):
+        return ""
     try:
         image = Image.fromarray(load(source, index))
     except Unreadable:

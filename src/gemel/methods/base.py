@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -52,6 +52,19 @@ class Group(NamedTuple):
     """constant: neither warm-up nor decay of the rate (SimSiam's predictor)"""
     starts: float = 0.0
     """progress before which the gradient is dropped (DINO's last layer, SwAV's prototypes)"""
+    momentum: float | None = None
+    """of SGD and LARS; none: the recipe's (DeepCluster's top layer has none)"""
+
+
+def apart(groups: Iterable[Group], parameters: Iterable[nn.Parameter], **changes: Any) -> list[Group]:
+    """Return the groups with some of the parameters in groups of their own, which differ by `changes`."""
+    chosen, found = {id(one) for one in parameters}, list[Group]()
+    for group in groups:
+        others = [one for one in group.parameters if id(one) not in chosen]
+        own = [one for one in group.parameters if id(one) in chosen]
+        found += [group._replace(parameters=others)] if others else []
+        found += [group._replace(parameters=own, **changes)] if own else []
+    return found
 
 
 class Method(nn.Module, ABC):
@@ -79,6 +92,8 @@ class Method(nn.Module, ABC):
     """what to try by kind of finding of the health verdict (`metrics.health.ADVICE`), in this method's own options"""
     protocols: ClassVar[Mapping[str, str]] = {}
     """evaluation -> recipe of it, where the names differ from the method's own"""
+    has_own_network: ClassVar[bool] = False
+    """whether the recipes' networks belong to the method: then none is chosen by the images"""
     small: ClassVar[Mapping[str, Any]] = {}
     """options that make the method tiny, for the tests of all methods"""
 
@@ -166,6 +181,19 @@ class Method(nn.Module, ABC):
             )
         return batch.views[0], batch.views[1]
 
+    def single(self, batch: Batch) -> Tensor:
+        """Return the one view of a batch, for a method that takes no more.
+
+        Raises:
+            UserError: there are others.
+        """
+        if len(batch.views) != 1:
+            raise UserError(
+                f"{type(self).__name__} takes one view of an image, not {len(batch.views)}; "
+                "give --views.global_count 1 and --views.local_count 0"
+            )
+        return batch.views[0]
+
     def embed(self, features: Tensor) -> Tensor:
         """Return what the loss looks at, (B, D), of features (B, width)."""
         return features
@@ -178,13 +206,17 @@ class Method(nn.Module, ABC):
         """Return the backbone to keep: the teacher's where there is one."""
         return self.backbone
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Return whether a parameter decays, and takes LARS's trust ratio.
+
+        Here matrices and kernels do, but biases, norms, tokens and position embeddings do not; released codes differ.
+        """
+        return parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in ("bias", "pos_embed", "cls_token")
+
     def parameter_groups(self) -> list[Group]:
-        """Return matrices and kernels, then biases, norms, tokens and position embeddings."""
-        decay: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
+        """Return what decays, then what does not; see `apart` for parameters with a rate or a start of their own."""
+        parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                last = name.rsplit(".", 1)[-1]
-                plain = parameter.ndim == 1 or last in ("bias", "pos_embed", "cls_token")
-                (rest if plain else decay).append(parameter)
-        return [Group(decay, True), Group(rest, False)]
+                parts[self.decays(name, parameter)].append(parameter)
+        return [Group(parameters, decay) for decay, parameters in parts.items() if parameters]

@@ -11,6 +11,7 @@ from gemel.backbones.base import features_of
 from gemel.data.batches import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
+from gemel.methods.parts.best_head import note_losses
 from gemel.methods.parts.class_head import ClassHead, HeadStyle, observed
 from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
@@ -35,7 +36,7 @@ class Twist(Method):
 
     Args:
         classes: C, classes to discover
-        hidden: width of the head's two hidden layers
+        hidden: width of the head's two hidden layers; 0: the head is one linear layer, of all heads in one product
         alpha: α, weight of the sharpness
         beta: β, weight of the diversity
         temperature: τ of the entropies; with a teacher, of all terms
@@ -77,7 +78,7 @@ class Twist(Method):
         backbone: Any,
         *,
         classes: Annotated[int, Field(ge=2, le=1_000_000)] = 4096,
-        hidden: Count = 4096,
+        hidden: Annotated[int, Field(ge=0, le=1_000_000)] = 4096,
         alpha: NonNegativeFloat = 1.0,
         beta: NonNegativeFloat = 1.0,
         temperature: PositiveFloat = 1.0,
@@ -94,8 +95,11 @@ class Twist(Method):
         super().__init__(backbone)
         self.weights = {"alpha": alpha, "beta": beta, "temperature": temperature, "epsilon": epsilon}
         self.momentum, self.quantile, self.group = momentum, quantile, group
-        widths = (backbone.width, hidden, hidden, classes)
-        self.heads = nn.ModuleList(ClassHead(*widths, norm=norm, bunch=bunch, style=head_style) for _ in range(heads))
+        self.classes = classes
+        widths = (backbone.width, hidden, hidden, classes) if hidden else (backbone.width, heads * classes)
+        self.heads = nn.ModuleList(
+            ClassHead(*widths, norm=norm, bunch=bunch, style=head_style) for _ in range(heads if hidden else 1)
+        )
         self.teacher = Teacher(backbone, self.heads) if teacher else None
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
@@ -116,29 +120,30 @@ class Twist(Method):
         """Return the loss, its terms (means over heads), and what is observed of the best head."""
         count = len(batch.views)
         features = features_of(self.backbone, batch.views)  # (V·B, width)
-        logits = [head(features, count) for head in self.heads]
-        targets = self._targets(batch.views[:2])
-        terms = [
-            self._loss(after.chunk(count), target, progress) for (_, after), target in zip(logits, targets, strict=True)
-        ]
-        losses = torch.stack([term["loss"] for term in terms])
+        before, after = zip(*(head(features, count) for head in self.heads), strict=True)
+        terms = self._loss(self._by_head(after).chunk(count), self._targets(batch.views[:2]), progress)  # (H,) each
         if self.training and self.stage == "pretrain":
-            self.head_losses.lerp_(losses.detach().to(self.head_losses.dtype), 0.02)  # about the last 50 steps
-        mean = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
-        return mean | observed(mean["loss"], logits, self.head_losses.argmin())
+            note_losses(self.head_losses, terms["loss"])
+        mean = {name: term.mean() for name, term in terms.items()}
+        return mean | observed(mean["loss"], before, after, self.head_losses.argmin(), self.classes)
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow."""
         if self.teacher is not None:
             self.teacher.follow(self.backbone, self.heads, momentum=cosine(progress, self.momentum, 1.0))
 
+    def _by_head(self, columns: Sequence[Tensor]) -> Tensor:
+        """Return (V·B, H, C) of (V·B, C) by each head, or of (V·B, H·C) by all of them."""
+        rows = columns[0] if len(columns) == 1 else torch.cat(list(columns), 1)
+        return rows.view(len(rows), -1, self.classes)
+
     @torch.no_grad()
-    def _targets(self, views: Sequence[Tensor]) -> list[Sequence[Tensor] | None]:
-        """Return each head's logits of the global views by the teacher, if there is one."""
+    def _targets(self, views: Sequence[Tensor]) -> Sequence[Tensor] | None:
+        """Return the logits of the global views by the teacher, if there is one."""
         if self.teacher is None:
-            return [None] * len(self.heads)
+            return None
         features = features_of(self.encoder(), views)
-        return [head(features, 2)[1].chunk(2) for head in self._kept_heads()]
+        return self._by_head([head(features, 2)[1] for head in self._kept_heads()]).chunk(2)
 
     def _loss(self, views: Sequence[Tensor], target: Sequence[Tensor] | None, progress: float) -> dict[str, Tensor]:
         if target is not None:
@@ -147,7 +152,10 @@ class Twist(Method):
             return multi_crop_loss(views, **self.weights)
         with torch.no_grad():
             terms = multi_crop_loss(views, **self.weights)
-        return terms | self_labeling_loss(views, quantile=cosine(progress, *self.quantile), group=self.group)
+        share = cosine(progress, *self.quantile)
+        by_head = zip(*(view.unbind(1) for view in views), strict=True)
+        labels = [self_labeling_loss(head, quantile=share, group=self.group) for head in by_head]
+        return terms | {name: torch.stack([one[name] for one in labels]) for name in labels[0]}
 
     def encoder(self) -> Any:
         """Return the teacher's backbone where there is one, else the student's."""
@@ -158,7 +166,10 @@ class Twist(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the best head's logits after the batch norm, (B, C); the teacher's where there is one."""
-        return self._kept_heads()[int(self.head_losses.argmin())](features)[1]
+        heads, best = self._kept_heads(), int(self.head_losses.argmin())
+        if len(heads) == 1:
+            return self._by_head([heads[0](features)[1]])[:, best]
+        return heads[best](features)[1]
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head."""

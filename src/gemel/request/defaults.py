@@ -12,14 +12,25 @@ from gemel.data.augment import background
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
 from gemel.data.pixel_values import Decoding, is_nearly_one_colour
-from gemel.data.sources import Source
+from gemel.data.sources import Source, VectorSource
 from gemel.data.survey import Survey, sample_of, survey_source
 from gemel.device import device, supports_bf16
+from gemel.engine.packaged_weights import Preprocessing, normalisation
 from gemel.errors import UserError
 from gemel.launcher import cores, launched
 from gemel.methods import find, find_recipe
 from gemel.request.validate import Choice
-from gemel.settings.recipes import VIEWS, GlyphViews, Recipe, for_other_family
+from gemel.settings.recipes import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    VIEWS,
+    AdamWOptimizer,
+    GlyphViews,
+    Recipe,
+    Stage,
+    VectorViews,
+    for_other_family,
+)
 from gemel.settings.schema import schema_of
 from gemel.settings.tree import Layer, in_force, merge, written_out
 
@@ -47,6 +58,23 @@ EPOCHS, CLASSES = (5, 200), (2, 1000)
 SMALLEST = 32
 """pixels, side of the smallest views of photos that are chosen"""
 
+FROZEN = "tf_efficientnet_lite0"
+"""the network whose features heads learn from, where the user names none"""
+
+A_KIND = 20
+"""for each so many images one neighbour is looked at, up to the recipe's number: more would be of other kinds"""
+
+HEAD_STEPS = 1200
+"""that heads on frozen features need, however many images there are"""
+
+FOR_HEADS: Mapping[str, Any] = {
+    "views": VectorViews(),
+    "optimizer": AdamWOptimizer(lr=3e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
+    "batch_size": 256,
+    "then": Stage(),
+}
+"""what replaces a recipe's settings of images where its method learns from vectors"""
+
 PATIENCE = 600.0
 """seconds that an unasked-for better network may cost"""
 
@@ -71,6 +99,8 @@ class Facts(NamedTuple):
     pixel_values: tuple[Choice, ...] = ()
     """white, black and background, where the images depend on them and the user did not say"""
     warnings: tuple[str, ...] = ()
+    vectors: int | None = None
+    """numbers in each of the vectors that stand in place of images; None: images"""
 
 
 def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Facts:
@@ -79,6 +109,8 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
     Raises:
         UserError: none of them can be read, or the given white is not greater than black.
     """
+    if isinstance(source, VectorSource):
+        return _of_vectors(source)
     found = survey_source(source, Decoding.of(given))
     source.decoding = found.decoding
     indices = sample_of(len(source))
@@ -106,14 +138,24 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
         images=len(source),
         side=int(np.median(sides)),
         gray=float(np.mean(gray)) > 0.9,
-        stated_classes=source.stated_classes,
-        in_memory=source.in_memory,
-        gpu=device().type == "cuda",
-        cores=max(1, cores() // launched().local_processes),
-        **({"greys": _ranges(greys)} if greys else {}),
+        **_common(source),
+        greys=_ranges(greys) if greys else Facts._field_defaults["greys"],
         pixel_values=tuple(Choice(key, found.settings[key], reason) for key, reason in found.reasons.items()),
         warnings=_warnings(source, blank, len(sides), found),
     )
+
+
+def _of_vectors(source: VectorSource) -> Facts:
+    return Facts(images=len(source), side=0, gray=False, vectors=source.vectors.shape[1], **_common(source))
+
+
+def _common(source: Source) -> dict[str, Any]:
+    return {
+        "stated_classes": source.stated_classes,
+        "in_memory": source.in_memory,
+        "gpu": device().type == "cuda",
+        "cores": max(1, cores() // launched().local_processes),
+    }
 
 
 def _warnings(source: Source, blank: Mapping[int, float], readable: int, found: Survey) -> tuple[str, ...]:
@@ -141,8 +183,31 @@ def _ranges(greys: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], tuple[in
     return (low, high), (dark, light)
 
 
-def recipe_of(words: str, name: str | None, facts: Facts) -> tuple[Recipe, list[Choice]]:
-    """Return the recipe asked for, else the method's first one or its small one.
+def train_of(given: Mapping[str, Any], facts: Facts, *, has_classes: bool) -> Choice:
+    """Return what learns, and why; no reason where the user said it.
+
+    Raises:
+        UserError: vectors have no network that could learn.
+    """
+    asked = given.get("train")
+    if facts.vectors:
+        if asked not in (None, "heads") or given.get("backbone") or given.get("weights"):
+            raise UserError("vectors have no network of theirs; leave --train, --backbone and --weights out")
+        return Choice("train", "heads", "" if asked else f"vectors of {facts.vectors} numbers")
+    if asked:
+        return Choice("train", asked, "")
+    own = [key for key in ("backbone", "views", "weights", "image_size") if given.get(key)]
+    if own or given["method"].get("recipe") or not has_classes or _is_large(facts):
+        return Choice("train", "all", "")
+    if facts.gray and facts.side <= GLYPH_SIDE:
+        return Choice("train", "all", "glyphs: a network for photographs sees less in them than one that learns them")
+    return Choice(
+        "train", "heads", f"photographs: classes on {FROZEN}'s features; --train all learns a network of your own"
+    )
+
+
+def recipe_of(words: str, name: str | None, facts: Facts, train: str = "all") -> tuple[Recipe, list[Choice]]:
+    """Return the recipe asked for, else the method's first one, its small one, or one for heads.
 
     Raises:
         UserError: the method has no such recipe.
@@ -150,6 +215,10 @@ def recipe_of(words: str, name: str | None, facts: Facts) -> tuple[Recipe, list[
     if name is not None:
         return find_recipe(f"{words}/{name}")[1], []
     method = find(words)
+    if train == "heads":
+        known = method.recipes
+        base = known.get("heads") or known.get("small") or next(iter(known.values()))
+        return base if base.views.name == "vectors" else base.model_copy(update=FOR_HEADS), []
     chosen = next(iter(method.recipes)) if _is_large(facts) or "small" not in method.recipes else "small"
     why = f"{facts.images} images, {'a GPU' if facts.gpu else 'no GPU'}"
     only = "" if "small" in method.recipes else "; the method has no recipe called small"
@@ -186,7 +255,10 @@ def fill(
     options = {key: value for key, value in recipe.method.items() if key != "classes"}
     base["method"] = {"name": given["method"]["name"], **options}
     base["then"] = _then(given, recipe, facts, fitted=fitted)
-    choices = [*facts.pixel_values, *(_fitted(base, given, recipe, facts, seconds) if fitted else [])]
+    choices = list(facts.pixel_values)
+    if fitted:
+        heads = given.get("train") == "heads"
+        choices += _for_heads(base, given, facts) if heads else _fitted(base, given, recipe, facts, seconds)
     if has_classes:
         choices += _classes(given, recipe, facts, fitted=fitted)
     if given.get("workers") is None:
@@ -229,8 +301,39 @@ def _fitted(
     choices += _sizes(given, recipe, facts)
     if "name" in (given.get("backbone") or {}):
         base["backbone"] = {}  # options given without a name are of the one that the user names
+    elif find(given["method"]["name"]).has_own_network:
+        stem = {"stem": "small" if size <= 64 else "standard"} if "stem" in recipe.backbone else {}
+        choices.append(Choice("backbone", {**recipe.backbone, **stem}, "the method's own network"))
     else:
         choices.append(_backbone(glyph, size, facts, _epochs(given, recipe, facts)[0], seconds))
+    return choices
+
+
+def _for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> list[Choice]:
+    """Choose the frozen network, its images, and as many epochs as heads need steps; `base` takes its colours."""
+    choices: list[Choice] = []
+    base["views"]["neighbours"] = min(base["views"]["neighbours"], max(1, facts.images // A_KIND))
+    if facts.vectors:
+        base["backbone"] = {"name": "vectors", "width": facts.vectors}
+    else:
+        name = (given.get("backbone") or {}).get("name")
+        if name is None:
+            choices.append(Choice("backbone", {"name": FROZEN}, "a small network trained on ImageNet, in a package"))
+            base["backbone"], name = {}, FROZEN
+        weights = given.get("weights")
+        if weights is None:
+            weights = "packaged" if name == FROZEN else "timm"
+            choices.append(Choice("weights", weights, ""))
+        seen = normalisation(name, weights) or Preprocessing(IMAGENET_MEAN, IMAGENET_STD, 224)
+        base["views"] |= {"mean": seen.mean, "std": seen.std}
+        if not given.get("image_size"):
+            choices.append(Choice("image_size", seen.size, f"as {name} was trained"))
+    batch = int(given.get("batch_size") or min(base["batch_size"], facts.images))
+    if not given.get("batch_size"):
+        choices.append(Choice("batch_size", batch, "" if batch == base["batch_size"] else f"{facts.images} images"))
+    if not given.get("epochs"):
+        epochs = -(-HEAD_STEPS // max(1, facts.images // batch))
+        choices.append(Choice("epochs", epochs, f"{HEAD_STEPS} steps, however many images there are"))
     return choices
 
 
@@ -335,8 +438,10 @@ def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Second
 
 
 def _classes(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool) -> list[Choice]:
-    if given.get("classes"):
+    if given.get("classes") not in (None, "auto"):
         return []
+    if given.get("train") == "heads" and not facts.stated_classes:
+        return [Choice("classes", "auto", "")]
     adapted = fitted and not _is_large(facts)
     if facts.stated_classes and (adapted or not fitted):
         return [Choice("classes", facts.stated_classes, "the data set's description says so")]

@@ -1,49 +1,59 @@
 """From what was asked to a run that is ready to start: everything chosen, nothing written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from pydantic import BaseModel
 
 from gemel import backbones, methods
+from gemel.backbones.base import Backbone
+from gemel.backbones.vectors import fitted, vectors
 from gemel.data.batches import Loader
 from gemel.data.check.findings import duplicates_of
 from gemel.data.listing import printable
 from gemel.data.messages import counted
+from gemel.data.neighbour_table import neighbours
 from gemel.data.pixel_values import Decoding
-from gemel.data.sources import Source, open_source
+from gemel.data.sources import Source, VectorSource, open_source
 from gemel.data.sources.identity import fingerprint
 from gemel.engine.environment import environment
-from gemel.engine.pretrained_weights import start_from
+from gemel.engine.packaged_weights import Origin, origin_of, start_from_words
 from gemel.engine.progress import Say
 from gemel.errors import UserError
 from gemel.launcher import launched
 from gemel.methods.base import Method
-from gemel.request.defaults import fill, look, recipe_of
+from gemel.request.defaults import fill, look, recipe_of, train_of
 from gemel.request.step_time import seconds_an_image
-from gemel.request.validate import Asked
+from gemel.request.validate import Asked, Choice
 from gemel.runs.folder import create
 from gemel.runs.run import LEFT_OUT, Run
-from gemel.settings.recipes import OPTIMIZERS, VIEWS
+from gemel.settings.recipes import OPTIMIZERS, VIEWS, VectorViews
 from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
-from gemel.training.build import build_method
+from gemel.training.build import build_backbone, build_method, facts_of, has_frozen_network
+from gemel.training.kinds import count_kinds
 from gemel.training.prepared import Prepared, without
 from gemel.training.stages import check_views
 
-MAY_BE_EMPTY = ("minutes", "weights", "classes", "white", "black", "background")
+MAY_BE_EMPTY = ("minutes", "weights", "classes", "white", "black", "background", "image_size")
 """settings of a run that may say: none"""
+
+Freeze = Callable[[Backbone, dict[str, Any], Source], VectorSource]
+"""(frozen network, facts as in backbone.json, images) -> their features"""
 
 TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
 """sections of both stages, and what their names stand for"""
 
 
-def prepare(asked: Asked, say: Say) -> Prepared:
+def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     """Look at the images and choose what is open; but the epochs of `minutes` and the threads, which are measured.
 
     Args:
         asked: what the user asked for, checked.
         say: is told each choice with its reason.
+        freeze: gives the features of a frozen network.
 
     Raises:
         UserError: the images can't be read, are too few for a batch, or something does not fit together.
@@ -56,30 +66,83 @@ def prepare(asked: Asked, say: Say) -> Prepared:
     facts = look(source, given)
     left_out = find_duplicates(source, say) if given.get("unique") else {}
     facts = facts._replace(images=len(source) - len(left_out))
-    recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts)
     schema = schema_of(method)
     has_classes = "classes" in schema.model_fields
     if given.get("classes") and not has_classes:
         raise UserError(f"--classes is not an option of {given['method']['name']}, which discovers no classes")
+    train = train_of(given, facts, has_classes=has_classes)
+    recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts, train.value)
     fitted = recipe_name is None
     values, more = fill(
-        given, recipe, facts, fitted=fitted, has_classes=has_classes, seconds=seconds_an_image, layers=asked.layers
+        given | {"train": train.value},
+        recipe,
+        facts,
+        fitted=fitted,
+        has_classes=has_classes,
+        seconds=seconds_an_image,
+        layers=asked.layers,
     )
     values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
     if settings.then.epochs and len(method.stages) < 2:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
-    if source.passed_over:
-        say(f"skipped beside {len(source)} images: {counted(source.passed_over)}")
-    for choice in (*asked.dropped, *choices, *more):
-        say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
-    for warning in facts.warnings:
-        say(f"warning: {warning}")
-    method = _built(settings, len(without(source, left_out)), say)
-    prepared = Prepared(settings, source, method, left_out, asked.claim)
+    _tell(say, source, (*asked.dropped, train, *choices, *more), facts.warnings)
+    if settings.train == "heads":
+        prepared = on_vectors(settings, source, left_out, say, freeze)
+    else:
+        prepared = Prepared(settings, source, _built(settings, len(without(source, left_out)), say), left_out)
+    prepared.claim = asked.claim
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
+
+
+def _tell(say: Say, source: Source, choices: Sequence[Choice], warnings: Sequence[str]) -> None:
+    if source.passed_over:
+        say(f"skipped beside {len(source)} images: {counted(source.passed_over)}")
+    for choice in choices:
+        if choice.reason:  # what the user asked for needs none
+            say(f"{choice.key}: {_short(choice.value)} ({choice.reason})")
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
+def on_vectors(settings: Settings, source: Source, left_out: Mapping[int, int], say: Say, freeze: Freeze) -> Prepared:
+    """Return what is ready to train heads on given vectors or on a frozen network's features; all processes must ask.
+
+    Raises:
+        UserError: too many images can't be read, or there are fewer than classes.
+    """
+    frozen, found = None, source
+    if has_frozen_network(settings):
+        frozen = build_backbone(settings)
+        say(f"weights: {settings.weights} ({_started(frozen, settings)})")
+        found = freeze(frozen.eval(), facts_of(settings, frozen.width), source)
+        if len(found.rejected) > settings.max_rejected * len(source):
+            first = next(iter(found.rejected.items()))
+            raise UserError(
+                f"{len(found.rejected)} of {len(source)} images can't be read, above --max-rejected "
+                f"{settings.max_rejected:g}; the first: {printable(source.path(first[0]))} ({first[1]})"
+            )
+    if not isinstance(found, VectorSource) or not isinstance(settings.views, VectorViews):
+        raise UserError("--train heads goes with --views vectors; leave --views out")
+    if left_out:
+        found = found.only(np.setdiff1d(np.arange(len(source)), list(left_out)))
+    rows = torch.from_numpy(found.vectors)
+    components = vectors(width=rows.shape[1], components=settings.views.components)
+    seen = fitted(components, rows)
+    seen = seen if found.rows is None else seen[torch.from_numpy(found.rows)]  # one for each image
+    table = neighbours(seen, settings.views.neighbours) if settings.views.neighbours else None
+    if settings.classes == "auto":
+        kinds = count_kinds(seen, most=len(found) // 5)
+        say(f"classes: {kinds.number} ({kinds.reason})")
+        settings = settings.model_copy(update={"classes": kinds.number})
+    if isinstance(settings.classes, int) and settings.classes > len(found):
+        raise UserError(f"--classes {settings.classes} of {len(found)} images; give at most as many")
+    found.neighbours = table
+    method = build_method(settings, len(found), rows.shape[1])
+    method.backbone.load_state_dict(components.state_dict())
+    return Prepared(settings, source, method, left_out, frozen=frozen, vectors=found)
 
 
 def start(prepared: Prepared) -> str:
@@ -88,6 +151,8 @@ def start(prepared: Prepared) -> str:
     run = create(prepared.claim, render(prepared.settings.model_dump()))
     facts = environment(len(prepared.source), prepared.settings.threads or 1)
     facts |= {"skipped": dict(prepared.source.passed_over), "method": prepared.method.described()}
+    origin = _origin(prepared.settings)
+    facts |= {} if origin is None else {"weights": origin._asdict()}
     run.write_json("environment.json", facts)
     if prepared.settings.unique:
         keys = ((index, printable(prepared.source.key(index)), of) for index, of in prepared.left_out.items())
@@ -96,7 +161,7 @@ def start(prepared: Prepared) -> str:
 
 
 def follow(settings: Mapping[str, Any], images: str, left_out: Mapping[int, int]) -> Prepared:
-    """What `prepare` gave the first of several processes, made on another from its settings and duplicates.
+    """What `prepare` gave the first of several processes, made on another from its settings; heads yet without vectors.
 
     Raises:
         UserError: the images are not the first process's.
@@ -110,10 +175,11 @@ def follow(settings: Mapping[str, Any], images: str, left_out: Mapping[int, int]
             "all machines must see the same files at the same place"
         )
     source.decoding = Decoding.of(settings)
-    return Prepared(chosen, source, _built(chosen, len(without(source, left_out))), left_out)
+    method: Any = None if chosen.train == "heads" else _built(chosen, len(without(source, left_out)))
+    return Prepared(chosen, source, method, left_out)
 
 
-def continued(run: Run) -> Prepared:
+def continued(run: Run, freeze: Freeze) -> Prepared:
     """Return what `prepare` returned when the run began, from its run.yaml.
 
     Raises:
@@ -134,10 +200,12 @@ def continued(run: Run) -> Prepared:
     source.decoding = Decoding.of(run.settings)
     if launched().rank == 0:
         run.clear()
+    left_out = _left_out(run, source) if settings.unique else {}
+    if settings.train == "heads":
+        return on_vectors(settings, source, left_out, lambda text: None, freeze)
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
     begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
     weights = None if begun else settings.weights
-    left_out = _left_out(run, source) if settings.unique else {}
     images = len(without(source, left_out))
     return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), images), left_out)
 
@@ -146,8 +214,10 @@ def find_duplicates(source: Source, say: Say) -> dict[int, int]:
     """Return the duplicates that training leaves out, each with the image that stays.
 
     Raises:
-        UserError: one image alone stays.
+        UserError: one image alone stays, or there are vectors in place of images.
     """
+    if isinstance(source, VectorSource):
+        raise UserError(f"--unique compares images, and {source.name} holds vectors; leave it out")
     say(f"unique: looking for duplicates among {len(source):,} images")
     found = duplicates_of(source)
     say(f"unique: {len(found):,} of {len(source):,} images are left out of training (duplicates of others)")
@@ -182,9 +252,23 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
 def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Method:
     method = build_method(settings, images)
     check_views(settings, method)
-    if settings.weights not in (None, "timm"):
-        say(f"weights: {settings.weights} ({start_from(method.backbone, str(settings.weights))})")
+    if settings.weights is not None:
+        say(f"weights: {settings.weights} ({_started(method.backbone, settings)})")
     return method
+
+
+def _started(backbone: Backbone, settings: Settings) -> str:
+    """Load the first weights into a backbone, which has timm's already; return where they come from."""
+    assert settings.backbone is not None
+    if settings.weights in (None, "timm"):
+        return str(_origin(settings))
+    return start_from_words(backbone, settings.backbone["name"], settings.weights)
+
+
+def _origin(settings: Settings) -> Origin | None:
+    """Where the first weights come from, if that is a package or timm."""
+    assert settings.backbone is not None
+    return origin_of(settings.backbone["name"], settings.weights)
 
 
 def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
@@ -193,11 +277,13 @@ def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, 
     for section, model in (("method", schema), ("backbone", schema_of(backbones.find(values["backbone"]["name"])))):
         named = {key: value for key, value in values[section].items() if key in ("name", "recipe")}
         options = {key: value for key, value in values[section].items() if key not in named}
-        if "classes" in model.model_fields:
+        is_open = values.get("classes") == "auto"  # until the features are seen
+        if "classes" in model.model_fields and not is_open:
             options["classes"] = values["classes"]
         found = convert(model, options, section)
         if section == "method" and "classes" in found:
-            full["classes"] = found.pop("classes")
+            number = found.pop("classes")
+            full["classes"] = "auto" if is_open else number
         full[section] = named | found
     for section in TABLES:
         full[section] = _written_out(section, values[section], section)

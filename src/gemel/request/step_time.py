@@ -36,7 +36,7 @@ class _StandIn(Pretraining):
         del training
         plan, encoder = self.plan, self.method.encoder() if network is None else network
         with torch.no_grad():
-            rows = encoder(torch.rand(2, 3, plan.size, plan.size, device=device()))
+            rows = encoder(torch.rand(2, *plan.shape, device=device()))
             rows = rows if head is None else head(rows)
         shape = (len(plan.source), *((plan.views.global_count,) if views else ()), *rows.shape[1:])
         return Embedded(torch.randn(shape), torch.ones(shape[0], dtype=torch.bool))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gemel import backbones, methods
-from gemel.data.messages import LABEL_WORDS, in_full
+from gemel.data.messages import LABEL_WORDS, WEIGHT_WORDS, in_full
 from gemel.data.sources import Source, open_source
 from gemel.errors import UserError, brief, system_words
 from gemel.runs.folder import Claim, claim
@@ -90,7 +90,7 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
 def _paths_in_full(given: Mapping[str, Any]) -> dict[str, Any]:
     """Write paths out: a run is continued, and evaluated, from any working folder."""
     found: dict[str, Any] = {"images": in_full(given.get("images") or "digits")}
-    for key, words in (("labels", LABEL_WORDS), ("weights", ("timm",))):
+    for key, words in (("labels", LABEL_WORDS), ("weights", WEIGHT_WORDS)):
         if isinstance(given.get(key), str) and given[key] not in words:
             found[key] = in_full(given[key])
     method = given["method"]
@@ -100,8 +100,10 @@ def _paths_in_full(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_weights(words: Any) -> None:
-    if isinstance(words, str) and words != "timm" and not Path(words).exists():
-        raise UserError(f"--weights {brief(words)} is neither a run nor a file; give one, or timm")
+    if isinstance(words, str) and words not in WEIGHT_WORDS and not Path(words).exists():
+        raise UserError(
+            f"--weights {brief(words)} is neither a run nor a file; give one, or {' or '.join(WEIGHT_WORDS)}"
+        )
 
 
 def _collect(mistakes: list[str], check: Callable[..., Any], *given: Any, **options: Any) -> Any:

@@ -220,7 +220,32 @@ class GlyphViews(Description):
         return _right(self, _pair_mistakes("scale", self.scale))
 
 
-Views = PhotoViews | GlyphViews
+class VectorViews(Description):
+    """Of frozen features: an image's own vector, and those of images that are near it, others in each epoch."""
+
+    name: Literal["vectors"] = "vectors"
+    global_count: GlobalCount = 2
+    """views of an image: its own vector, and the others each a neighbour's"""
+    neighbours: Annotated[int, Field(ge=0, le=1000)] = 10
+    """nearest vectors among which a neighbour is drawn; 0: an image's own is all of its views"""
+    components: Annotated[int, Field(ge=1, le=65_536)] | None = 64
+    """principal components of the vectors that heads see, and that tell who is near; none: as many as there are"""
+    mean: Colour = IMAGENET_MEAN
+    """subtracted from the channels of the images that the network sees, as shares of 255"""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    """the channels are divided by this, as shares of 255"""
+
+    @property
+    def count(self) -> int:
+        """Number of views of an image."""
+        return self.global_count
+
+    def sizes(self, size: int) -> tuple[int, ...]:
+        """Return the side of the images that the network sees, for each view."""
+        return (size,) * self.global_count
+
+
+Views = PhotoViews | GlyphViews | VectorViews
 
 
 def for_other_family(views: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,7 +262,9 @@ def for_other_family(views: Mapping[str, Any]) -> dict[str, Any]:
 
 class _Optimizer(Description):
     warmup_epochs: NonNegativeFloat = 10.0
-    """epochs during which the rate rises; at most a tenth of the run"""
+    """epochs during which the rate rises; at most `warmup_share` of the run"""
+    warmup_share: Share = 0.1
+    """largest share of the run during which the rate rises"""
     warmup_start: Probability = 0.0
     """rate at the first step of the warm-up, as a share of the highest"""
     warmup_inclusive: bool = False
@@ -313,7 +340,8 @@ class SgdOptimizer(_Optimizer):
 
 Optimizer = LarsOptimizer | AdamWOptimizer | AdamOptimizer | SgdOptimizer
 
-VIEWS: dict[str, type[Views]] = {"photo": PhotoViews, "glyph": GlyphViews}
+IMAGE_VIEWS: dict[str, type[PhotoViews | GlyphViews]] = {"photo": PhotoViews, "glyph": GlyphViews}
+VIEWS: dict[str, type[Views]] = {**IMAGE_VIEWS, "vectors": VectorViews}
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "lars": LarsOptimizer,
     "adamw": AdamWOptimizer,

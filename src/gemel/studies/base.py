@@ -10,11 +10,17 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from gemel.metrics.clustering import clustering_scores
-from gemel.runs.run import Run
+from gemel.runs.run import Run, read_json
 from gemel.studies.checks import Check
 
 Read = Callable[[Run], float | None]
 """a number from a run's folder; None where the run does not have it"""
+
+Compute = Callable[..., Mapping[str, float]]
+"""(seed=..., and a variation's settings) -> numbers by column"""
+
+NUMBERS = "numbers.json"
+"""in a variation's folder, what a study computed without a run"""
 
 Between = Callable[[Run, Run], float | None]
 """a number from two runs of a variation, by two seeds"""
@@ -96,6 +102,8 @@ class Study:
         axis: of the plot's bottom; empty: the variations by name.
         log_axis: a log scale.
         seeds: number of seeds, from 0 on.
+        compute: gives the numbers of a variation in place of a run, from its settings alone; columns read them by
+            `computed`.
     """
 
     question: str
@@ -110,6 +118,7 @@ class Study:
     axis: str = ""
     log_axis: bool = False
     seeds: int = 3
+    compute: Compute | None = None
 
 
 def score(protocol: str, metric: str, **options: Any) -> Read:
@@ -123,6 +132,24 @@ def score(protocol: str, metric: str, **options: Any) -> Read:
         return None
 
     return read
+
+
+def computed(name: str) -> Read:
+    """Return a reader of a number that the study computed itself."""
+
+    def read(run: Run) -> float | None:
+        return read_json(run.path / NUMBERS).get(name)
+
+    return read
+
+
+def seconds(run: Run) -> float | None:
+    """Return how long the steps took, with what happened between them; probes and the closing pass are left out."""
+    table = run.metrics()
+    steps, rates = table["step"].to_pylist(), table["images_per_second"].to_pylist()
+    since = [0, *steps[:-1]]
+    images = [(step - before) * run.settings["batch_size"] for before, step in zip(since, steps, strict=True)]
+    return sum(count / rate for count, rate in zip(images, rates, strict=True) if rate)
 
 
 def last(column: str) -> Read:

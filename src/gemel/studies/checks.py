@@ -113,6 +113,17 @@ def rising(column: str, line: str = "") -> Check:
     return Check(f"{column}{f' of {line}' if line else ''} rises along the axis", _testable(judge))
 
 
+def steeper(column: str, line: str, other: str) -> Check:
+    """Return a check that from end to end of the axis one line rises more than another, by more than the error."""
+
+    def judge(rows: Sequence[Row]) -> Finding:
+        (one, one_error), (two, two_error) = (_rise(rows, column, name) for name in (line, other))
+        told = f"{line} rises by {number(one)} ± {number(one_error)}, {other} by {number(two)} ± {number(two_error)}"
+        return Finding("pass" if one - two > hypot(one_error, two_error) else "fail", told)
+
+    return Check(f"{column}: {line} rises more along the axis than {other}", _testable(judge))
+
+
 def _testable(judge: Callable[[Sequence[Row]], Finding]) -> Callable[[Sequence[Row]], Finding]:
     def judged(rows: Sequence[Row]) -> Finding:
         try:
@@ -128,6 +139,15 @@ def _mean(rows: Sequence[Row], name: str, column: str) -> Spread:
     if len(values) < 2:
         raise _Untestable(f"{name} has {'one seed' if values else f'no {column}'}")
     return spread_of(values)
+
+
+def _rise(rows: Sequence[Row], column: str, line: str) -> tuple[float, float]:
+    """Return how far a line's last mean is above its first one, and the error of that."""
+    along = sorted((row.x, row.name) for row in rows if row.line == line and row.x is not None)
+    if len(along) < 2:
+        raise _Untestable(f"{line} has fewer than two points on the axis")
+    first, last = (_mean(rows, along[place][1], column) for place in (0, -1))
+    return last.mean - first.mean, _error(first, last)
 
 
 def _height(row: Row, column: str) -> float:

@@ -153,12 +153,12 @@ class Outcome:
         return "full" if self.launch.full else "small"
 
     def _facts(self) -> list[str]:
-        environments = [Run(folder).environment for folder in self.finished]
+        environments = [Run(folder).environment for folder in self.finished if self.study.compute is None]
         scale = self.study.full if self.launch.full else self.study.small
         planned = len(scale.variations) * self.seeds
         facts = [f"{self._scale.capitalize()} scale, {plural(self.seeds, 'seed')} of each."]
-        if len(environments) < planned:
-            facts.append(f"Not complete: {len(environments)} of {plural(planned, 'run')} so far.")
+        if len(self.finished) < planned:
+            facts.append(f"Not complete: {len(self.finished)} of {plural(planned, 'run')} so far.")
         facts += [f"{run} diverged: {reason}." for run, reason in self.failed.items()]
         if environments:
             facts.append(f"Device: {environments[0].get('device')}, {environments[0].get('cores')} cores.")

@@ -68,6 +68,8 @@ def check_settings(planned: Sequence[Planned], study: Study) -> None:
     Raises:
         UserError: with every error of any run.
     """
+    if study.compute is not None:
+        return
     from gemel.request.validate import asked_for
 
     found: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from gemel.errors import Diverged, UserError
 from gemel.reports.formatting import duration
 from gemel.runs.run import RUN_FILE, Run, read_json, write_text
 from gemel.settings.tree import Layer, layer_of_call
-from gemel.studies.base import Study
+from gemel.studies.base import NUMBERS, Study
 from gemel.studies.checks import Row
 from gemel.studies.outcome import Outcome
 from gemel.studies.plan import Planned, StudyLaunch, check_against_earlier, check_settings, plan, remember
@@ -43,6 +43,8 @@ def run_study(name: str, study: Study, launch: StudyLaunch, overrides: Layer, sa
     planned = plan(study, launch, out, overrides)
     check_settings(planned, study)
     check_against_earlier(planned, out)
+    if study.compute is not None and overrides.values:
+        raise UserError(f"{name} is computed without runs; leave out {', '.join(overrides.values)}")
     if launch.dry_run:
         for one in planned:
             say(f"{one.folder}: " + ", ".join(f"{key} {value}" for key, value in one.asked.items()))
@@ -86,7 +88,9 @@ def _complete(one: Planned, study: Study, out: Path, train: Train) -> str:
     started = time.perf_counter()
     found = _finished(one.folder)
     try:
-        if not found:
+        if not found and study.compute is not None:
+            write_text(one.folder / NUMBERS, json.dumps(study.compute(seed=one.seed, **one.variation.settings)))
+        elif not found:
             _train(one, train)
     except Diverged as error:  # a result too: the table shows it, and the other runs are made
         write_text(out / "failed.json", json.dumps(_failed(out) | {key: str(error)}, indent=1))
@@ -116,7 +120,7 @@ def _judge(folder: Path, protocol: str, options: Mapping[str, Any]) -> bool:
 
 
 def _finished(folder: Path) -> bool:
-    return (folder / RUN_FILE).is_file() and Run(folder).is_finished
+    return (folder / NUMBERS).is_file() or ((folder / RUN_FILE).is_file() and Run(folder).is_finished)
 
 
 def _failed(out: Path) -> dict[str, str]:

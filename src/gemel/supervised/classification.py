@@ -14,8 +14,10 @@ from gemel.data.normalise import Normalise
 from gemel.device import device
 from gemel.distributed import from_first, mean_over_processes, merged, world_size
 from gemel.engine.devices import Devices
+from gemel.engine.frozen import Engine, Look, engine_for, frozen
 from gemel.engine.modes import evaluation_mode
 from gemel.engine.optimizers import Lars
+from gemel.engine.processes import by_the_first
 from gemel.engine.sync_batch_norm import SyncedBatchNorm, synchronise
 from gemel.errors import UserError
 from gemel.supervised.images import Plan, Step
@@ -85,6 +87,7 @@ class Classification(ABC):
         self.frozen = fitting.backbone_lr is None
         self.seed, self.done, self.steps = plan.seed, 0, fitting.epochs * plan.steps_per_epoch
         self.backbone = backbone.eval().to(device()).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.look: Look = self.backbone
         self._normalise = Normalise(facts["mean"], facts["std"]).to(device())
         self.width = _width(self.backbone, plan.size)
         self.heads = Heads(len(fitting.lr), self.width, classes, plan.seed).to(device())
@@ -164,7 +167,7 @@ class Classification(ABC):
     def features(self, views: Tensor) -> Tensor:
         """Return the features (b, width) of uint8 views, by the backbone in whichever mode it is."""
         with self.devices.autocast():
-            return self.backbone(self._normalise(views)).float()
+            return self.look(self._normalise(views)).float()
 
     def _logits(self, views: Tensor) -> list[Tensor]:
         return self.heads(self.features(views))
@@ -214,8 +217,24 @@ class Frozen(Classification):
         # Before anything runs: a first forward pass would move the statistics of a network that ignores eval().
         self._before = {name: value.clone() for name, value in backbone.state_dict().items()}
         super().__init__(backbone, *args, **options)
-        self.network = self.heads
+        self.network, images = self.heads, self.steps * self.plan.batch_size
+        self._see_by(by_the_first(lambda: engine_for(self.backbone, self.plan.size, images=images)))
         self.not_finite = torch.zeros((), dtype=torch.bool, device=device())
+
+    def _see_by(self, engine: Engine) -> None:
+        self._engine: Engine = engine
+        self.look = frozen(self.backbone, self.plan.size, engine=engine)
+
+    def state(self) -> dict[str, Any]:
+        """Return tensors, numbers and strings to continue from, and what runs the network."""
+        return super().state() | {"engine": self._engine}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state, to the last digit by what ran the network before."""
+        super().load(state)
+        engine = state.get("engine", "torch")  # states of earlier versions have none
+        if engine != self._engine:
+            self._see_by(engine)
 
     def inputs(self, views: Tensor) -> Tensor:
         """Return the features; a process without a row of the batch spares the network."""

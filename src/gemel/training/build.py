@@ -8,20 +8,32 @@ from torch import Tensor
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
+from gemel.backbones.vectors import vectors
 from gemel.device import device
 from gemel.engine import checkpoints
 from gemel.errors import UserError, is_out_of_memory
 from gemel.methods.base import Method
 from gemel.runs.run import Run
+from gemel.settings.recipes import VectorViews
 from gemel.settings.schema import convert, schema_of
 from gemel.settings.tree import Settings
 
 
-def build_method(settings: Settings, images: int) -> Method:
-    """Return the method on its backbone, for a number of images, with the weights of the seed, or timm's pretrained."""
+def build_method(settings: Settings, images: int, width: int | None = None) -> Method:
+    """Return the method on its backbone, for a number of images, with the weights of the seed, or timm's pretrained.
+
+    Args:
+        settings: without gaps.
+        images: N.
+        width: of the frozen features that heads learn from; None: the method learns from images.
+    """
     assert settings.backbone is not None
     torch.manual_seed(settings.seed)
-    backbone = build_backbone(settings)
+    if width is None:
+        backbone = build_backbone(settings)
+    else:
+        assert isinstance(settings.views, VectorViews)
+        backbone = vectors(width=width, components=settings.views.components)
     constructor = methods.find(settings.method["name"])
     options = {key: value for key, value in settings.method.items() if key not in ("name", "recipe")}
     if settings.classes is not None:
@@ -75,9 +87,17 @@ def load_method(run: Run) -> Method:
     if state is None:
         raise UserError(f"{run.path} has no checkpoint; gemel resume {run.path} brings the run to its end")
     settings = Settings.model_validate(convert(Settings, run.settings, "run.yaml"))
-    method = build_method(settings.model_copy(update={"weights": None}), int(state["images"]))
+    width = int(run.backbone_facts["width"]) if has_frozen_network(settings) else None
+    if settings.backbone is not None and settings.backbone["name"] == "vectors":
+        width = int(settings.backbone["width"])
+    method = build_method(settings.model_copy(update={"weights": None}), int(state["images"]), width)
     load_tensors(method, state["method"], str(run.checkpoint_path))
     return method.eval()
+
+
+def has_frozen_network(settings: Settings) -> bool:
+    """Return whether heads learn from the features of a network that stays as it is."""
+    return settings.train == "heads" and settings.backbone is not None and settings.backbone["name"] != "vectors"
 
 
 def facts_of(settings: Settings, width: int) -> dict[str, Any]:
@@ -90,10 +110,10 @@ def facts_of(settings: Settings, width: int) -> dict[str, Any]:
         "name": settings.backbone["name"],
         "options": options,
         "width": width,
-        "size": settings.image_size,
+        "size": settings.image_size or 0,
         "mean": list(settings.views.mean),
         "std": list(settings.views.std),
-        "views": settings.views.name,
+        "views": "photo" if has_frozen_network(settings) else settings.views.name,
         "white": settings.white,
         "black": settings.black,
         "background": settings.background,

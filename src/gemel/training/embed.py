@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gemel.data.batches import InferenceLoader, Plan, Unfinished, ViewLoader, is_glyph
-from gemel.data.normalise import Normalise
 from gemel.device import device
 from gemel.distributed import rank, world_size
 from gemel.engine.devices import moved
+from gemel.engine.frozen import engine_for, frozen
 from gemel.engine.loop import seed_all
 from gemel.engine.modes import in_mode
+from gemel.engine.processes import by_the_first
 from gemel.methods.base import Embedded, Method
 
 BATCH = 256
@@ -32,7 +33,7 @@ class Embedder:
         workers: threads that prepare the images.
     """
 
-    def __init__(self, method: Method, plan: Plan, normalise: Normalise, workers: int) -> None:
+    def __init__(self, method: Method, plan: Plan, normalise: nn.Module, workers: int) -> None:
         self._method, self._plan, self._normalise, self._workers = method, plan, normalise, workers
 
     def __call__(self, head: nn.Module | None, *, epoch: int, views: bool, training: bool, network: Any) -> Embedded:
@@ -44,15 +45,25 @@ class Embedder:
         generators = [device()] if device().type == "cuda" else []
         # What a hook draws next must not depend on how many images this process saw.
         with torch.random.fork_rng(generators), torch.no_grad(), in_mode(training, *modules):
+            look = encoder if training else self._fastest(encoder, views)
             seed_all(self._plan.seed, epoch, rank())
             for index, images in self._batches(epoch if views else None, training):
-                found = [encoder(self._normalise(view.to(device()))) for view in images]
+                found = [look(self._normalise(view.to(device()))) for view in images]
                 found = [one if head is None else head(one) for one in found]
                 rows = (torch.stack(found, 1) if views else found[0]).float().cpu()
                 if not len(features):
                     features = torch.zeros(count, *rows.shape[1:])
                 features[index], readable[index] = rows, True
         return _of_all(features, readable)
+
+    def _fastest(self, encoder: Any, views: bool) -> Any:
+        """Return what gives an encoder's features in evaluation mode; all processes use what the first one chooses."""
+        if not isinstance(encoder, nn.Module):
+            return encoder
+        plan = self._plan
+        images = len(plan.source) * (plan.views.global_count if views else 1)
+        engine = by_the_first(lambda: engine_for(encoder, plan.size, images=images, keep=False))
+        return frozen(encoder, plan.size, engine=engine, keep=False)
 
     def _batches(self, epoch: int | None, training: bool) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
         """Yield indices and views of this process's share of each batch.
@@ -71,7 +82,7 @@ class Embedder:
                 waiting = next(loaded, None)
             elif training and world_size() > 1:
                 count = 1 if epoch is None else plan.views.global_count
-                no_rows = torch.zeros(0, 3, plan.size, plan.size, dtype=torch.uint8)
+                no_rows = torch.zeros(0, *plan.shape, dtype=torch.uint8)
                 yield torch.zeros(0, dtype=torch.int64), [no_rows] * count
 
     def _loaded(

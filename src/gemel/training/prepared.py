@@ -6,8 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
+from gemel.backbones.base import Backbone
 from gemel.data.batches import Plan
-from gemel.data.sources import Source
+from gemel.data.sources import Source, VectorSource
 from gemel.data.sources.identity import fingerprint
 from gemel.device import device
 from gemel.launcher import launched
@@ -32,6 +33,8 @@ class Prepared:
         method: on its backbone, with its first weights.
         left_out: duplicates, which play no part in training: index of each, and of the image that stays; else empty.
         claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
+        frozen: the network whose features heads learn from; None where the network itself learns, or there is none.
+        vectors: what heads learn from: the frozen network's features, or the given vectors; None without such heads.
     """
 
     settings: Settings
@@ -39,6 +42,8 @@ class Prepared:
     method: Method
     left_out: Mapping[int, int] = field(default_factory=dict[int, int])
     claim: Claim | None = None
+    frozen: Backbone | None = None
+    vectors: VectorSource | None = None
 
     @cached_property
     def learned(self) -> Source:
@@ -54,13 +59,13 @@ class Prepared:
     def plan(self) -> Plan:
         """What this process draws at every step of the first stage."""
         chosen = self.settings
-        assert chosen.views is not None and chosen.image_size is not None and chosen.batch_size is not None
+        assert chosen.views is not None and chosen.batch_size is not None
         # The launcher's word: here the processes need not have met yet.
         here = launched()
         return Plan(
-            self.learned,
+            self.learned if self.vectors is None else self.vectors,
             chosen.views,
-            chosen.image_size,
+            chosen.image_size or 0,
             chosen.seed,
             chosen.batch_size,
             rank=here.rank,

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gemel.data.batches import InferenceLoader, Plan, draw_views, is_glyph
-from gemel.data.normalise import Normalise
 from gemel.engine.modes import evaluation_mode
 from gemel.methods.base import Method
 from gemel.metrics import clustering, collapse, neighbours
@@ -27,7 +26,7 @@ class Probe:
         normalise: from uint8 to the network's floats.
     """
 
-    def __init__(self, plan: Plan, normalise: Normalise) -> None:
+    def __init__(self, plan: Plan, normalise: nn.Module) -> None:
         count = len(plan.source)
         # evenly spread, not the first ones: folders are sorted by kind
         sample = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(np.int64))

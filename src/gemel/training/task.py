@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gemel.data.batches import Batch, Loader, Plan, Unfinished
 from gemel.data.listing import printable
-from gemel.data.normalise import Normalise
+from gemel.data.normalise import finisher
 from gemel.device import device
 from gemel.engine import optimizers
 from gemel.engine.loop import seed_all
@@ -47,7 +47,7 @@ class Pretraining:
         self.network: nn.Module = self.method
         self.guarded: nn.Module = self.method
         self.stage, self.plan, self.workers = stage, plan, workers
-        self.normalise = Normalise(stage.views.mean, stage.views.std).to(device())
+        self.normalise = finisher(stage.views).to(device())
         self.seed, self.steps, self.done = plan.seed, stage.epochs * plan.steps_per_epoch, done
         self.before = stage.before * plan.steps_per_epoch
         self.optimizer = optimizers.build(stage.optimizer, method.parameter_groups())

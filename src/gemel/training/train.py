@@ -42,7 +42,7 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
             task = _train_stage(prepared, run, stage, state, task, say, quiet=quiet)
             state = None
     if launched().rank == 0:
-        encoder = prepared.method.cpu().encoder()
+        encoder = prepared.frozen or prepared.method.cpu().encoder()
         checkpoints.save_backbone(run, encoder, facts_of(settings, encoder.width))
 
 

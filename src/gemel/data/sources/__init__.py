@@ -19,9 +19,10 @@ from gemel.data.sources.base import Source
 from gemel.data.sources.dataset import open_dataset
 from gemel.data.sources.folder import FileSource, open_folder
 from gemel.data.sources.listed import open_list, open_paths
+from gemel.data.sources.vectors import VectorSource, open_vectors
 from gemel.errors import UserError, brief
 
-__all__ = ["ArraySource", "FileSource", "Images", "Labels", "Source", "open_source", "printable"]
+__all__ = ["ArraySource", "FileSource", "Images", "Labels", "Source", "VectorSource", "open_source", "printable"]
 
 Images = str | Path | Sequence[str | Path] | NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 """what may be given for images"""
@@ -36,8 +37,9 @@ def open_source(images: Images, *, labels: Labels | None = None, rescan: bool = 
     Args:
         images: a folder, searched recursively; a text file of paths, one a line, relative to the text file's
             folder, empty lines and lines that start with # ignored; or a dataset's name (`digits`, `cifar10`,
-            `cifar10:test`, ...). What exists on disk has precedence over a dataset of the same name. From Python also
-            a sequence of paths, uint8 arrays (N, H, W) or (N, H, W, 3), or a list of arrays.
+            `cifar10:test`, ...); or vectors in place of images, a .parquet (path, vector), .npz or .npy file. What
+            exists on disk has precedence over a dataset of the same name. From Python also a sequence of paths, uint8
+            arrays (N, H, W) or (N, H, W, 3), a list of arrays, or vectors (N, d).
         labels: None or "own": the dataset's own, none for files. "none": none. "folders": the first folder
             below IMAGES. A path: a CSV file with the columns path and label; paths as `Source.path` shows them
             or relative to the folder. A sequence: one name or number for each image. An empty label, -1, NaN and a
@@ -52,7 +54,7 @@ def open_source(images: Images, *, labels: Labels | None = None, rescan: bool = 
     if isinstance(images, str | os.PathLike):
         given = os.path.expanduser(os.fsdecode(images))
         _check(given)
-    openers = (open_arrays, open_paths, partial(open_folder, rescan=rescan), open_list, open_dataset)
+    openers = (open_vectors, open_arrays, open_paths, partial(open_folder, rescan=rescan), open_list, open_dataset)
     source = next((found for opener in openers if (found := opener(given)) is not None), None)
     if source is None:
         raise UserError(f"images are a folder, a list of paths, an array or the name of a dataset, not {brief(images)}")

@@ -73,7 +73,7 @@ class Finetune(Evaluation):
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Return top1, top5 (from five classes on), mean_per_class, best_...."""
-        name = self.recipe or recipe_of(subject, RECIPES)
+        name = self.recipe or recipe_of(subject, RECIPES, "finetune")
         row = overridden(RECIPES[name], self.given)
         parts = parts_of(train, test)
         return fine_tuned(subject, name, row, parts, seed=self.seed, precision=self.precision, tell=tell)

@@ -7,7 +7,7 @@ from torch import nn
 
 from gemel.data.sources import Source
 from gemel.evaluations.base import Evaluation, Progress, Subject
-from gemel.evaluations.fit_common import method_of, outcome_of, parts_of
+from gemel.evaluations.fit_common import outcome_of, own_recipe, parts_of
 from gemel.settings.recipes import Count, Share
 from gemel.supervised.fit import Fitted, fit
 from gemel.supervised.recipes import Fitting, Precision, find_recipe, overridden
@@ -160,7 +160,7 @@ class Linear(Evaluation):
 
 def _recipe_of(subject: Subject) -> str:
     """Return the name of the recipe of the run's method for this kind of network."""
-    method = method_of(subject).replace("-", "_")
+    method = own_recipe(subject, "linear").replace("-", "_")
     network = str(subject.facts["name"]).rpartition(":")[2]
     if network.startswith(("vit", "deit")):
         candidates = [f"{method}-vit-b"] * ("_base" in network) + [f"{method}-vit", method]

@@ -108,7 +108,7 @@ class Semi(Evaluation):
         self, subject: Subject, train: Source, test: Source | None, *, tell: Progress | None
     ) -> tuple[dict[str, float], dict[str, Any]]:
         """Return top1, top5 (from five classes on), mean_per_class, best_...."""
-        name = self.recipe or recipe_of(subject, RECIPES)
+        name = self.recipe or recipe_of(subject, RECIPES, "semi")
         rows = RECIPES[name]
         nearest = min(rows, key=lambda percent: (max(percent / self.percent, self.percent / percent), percent))
         row = overridden(rows[nearest], self.given)

@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' released code of TWIST and of Barlow Twins, as runs and back.
+"""Checkpoints of the methods' released codes as runs, and those of TWIST and of Barlow Twins back.
 
 A file is opened once, as tensors, numbers and strings; nothing in it is run.
 """
@@ -10,13 +10,17 @@ from gemel.engine import checkpoints
 from gemel.engine.pretrained_weights import ALLOWED
 from gemel.errors import UserError
 from gemel.exchange import output
-from gemel.exchange.official import barlow_twins, twist
+from gemel.exchange.official import barlow_twins, renamed, twist
 from gemel.exchange.official.layout import Bare, below, check_network, network_of, tensors_of, to_run
 from gemel.runs.folder import claim
 from gemel.runs.run import Run
 
-LAYOUTS = {"twist": twist, "barlow_twins": barlow_twins}
-"""by the method's name"""
+WRITTEN = {"twist": twist, "barlow_twins": barlow_twins}
+LAYOUTS = {**WRITTEN, **{one.method: one for one in renamed.LAYOUTS}}
+"""by the method's name; those that are written, and all that are read"""
+
+MODELS = ("model", "state_dict", "student")
+"""what released codes call the network in a checkpoint"""
 
 
 def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite: bool = False) -> Run:
@@ -37,15 +41,15 @@ def read(file: str | Path, out: str | Path, *, method: str = "twist", overwrite:
     path = Path(file)
     claimed = claim(str(out), method, overwrite=overwrite, inputs=[path])
     found = checkpoints.read_tensors(path, allowed=ALLOWED)
-    model = tensors_of(found.get("model", found), path)
+    model = tensors_of(next((found[key] for key in MODELS if key in found), found), path)
     for layout in LAYOUTS.values():
         if layout.fits(model):
             return to_run(layout.read(found, model, path), claimed, path)
     parts = {name.partition(".")[0] for name in model}
     if "backbone" in parts and len(parts) > 1:
         raise UserError(
-            f"{path} is neither of TWIST (backbone and projection_heads) nor of Barlow Twins (backbone, projector and "
-            f"bn): it holds {', '.join(sorted(parts))}; gemel pretrain IMAGES --weights {path} starts from its backbone"
+            f"{path} is of no layout that is known here ({', '.join(LAYOUTS)}): it holds {', '.join(sorted(parts))}; "
+            f"gemel pretrain IMAGES --weights {path} starts from its backbone"
         )
     backbone = below("backbone.", model) or model
     name = network_of(backbone, path)["name"]
@@ -67,8 +71,8 @@ def export(run: Run, out: Path | None = None) -> Path:
         UserError: the official code has no such backbone, method or part of it, or the run has no heads.
     """
     name = run.method_name
-    if name not in LAYOUTS:
-        raise UserError(f"there is no official layout of {name}; there are {' and '.join(LAYOUTS)}")
+    if name not in WRITTEN:
+        raise UserError(f"gemel writes no official layout of {name}, but of {' and '.join(WRITTEN)}")
     facts = run.backbone_facts
     check_network(facts)
     state = checkpoints.load(run)
@@ -78,5 +82,5 @@ def export(run: Run, out: Path | None = None) -> Path:
             "writes its backbone"
         )
     path = output(run, out, "official.pth", ".pth", ".pt")
-    LAYOUTS[name].write(run.settings, facts, state, path)
+    WRITTEN[name].write(run.settings, facts, state, path)
     return path

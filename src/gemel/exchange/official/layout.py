@@ -63,6 +63,10 @@ class Whole(NamedTuple):
     """that were finished"""
     momenta: Mapping[str, Tensor] = {}
     """of LARS, by names of parameters"""
+    network: Mapping[str, Any] | None = None
+    """name and options of the network; None: as `network_of` tells"""
+    images: int | None = None
+    """rows of buffers as long as the dataset; None: the recipe's images"""
 
 
 def tensors_of(found: Any, path: Path) -> Tensors:
@@ -90,7 +94,8 @@ def network_of(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     if "patch_embed.proj.weight" in tensors and "pos_embed" in tensors:
         width, _, _, patch = tensors["patch_embed.proj.weight"].shape
         if width in TRANSFORMERS:
-            return {"name": TRANSFORMERS[width], "image_size": patch * isqrt(tensors["pos_embed"].shape[1] - 1)}
+            side = patch * isqrt(tensors["pos_embed"].shape[1] - 1)
+            return {"name": TRANSFORMERS[width], "image_size": side} | ({} if patch == 16 else {"patch_size": patch})
     if "conv1.weight" in tensors:
         stages = [{name.split(".")[1] for name in tensors if name.startswith(f"layer{one}.")} for one in range(1, 5)]
         first, second, third, fourth = map(len, stages)
@@ -129,12 +134,14 @@ def to_run(found: Bare | Whole, claimed: Claim, path: Path) -> Run:
         UserError: tensors are missing, or they or momenta are of other shapes.
     """
     recipe = methods.find_recipe(f"{found.method}/{found.recipe}")[1]
-    settings = settings_of(found, recipe, network_of(found.backbone, path))
+    known = found.network if isinstance(found, Whole) else None
+    settings = settings_of(found, recipe, known or network_of(found.backbone, path))
     state = None
     if isinstance(found, Whole):
-        method = build_method(settings, recipe.images)
+        images = recipe.images if found.images is None else found.images
+        method = build_method(settings, images)
         checkpoints.load_strictly(method, found.tensors, str(path))
-        backbone, state = method.encoder(), _state(found, recipe, settings, method, path)
+        backbone, state = method.encoder(), _state(found, recipe, settings, method, path, images)
     else:
         backbone = build_backbone(settings)
         checkpoints.load_strictly(backbone.network, found.backbone, str(path))
@@ -181,7 +188,7 @@ def save(content: Mapping[str, Any], path: Path) -> None:
     write_atomically(path, lambda temporary: checkpoints.written(lambda: torch.save(dict(content), temporary), path))
 
 
-def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any, path: Path) -> dict[str, Any]:
+def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any, path: Path, images: int) -> dict[str, Any]:
     """Return a checkpoint of gemel; it can't be resumed, as nothing tells what the official code would have drawn."""
     assert settings.optimizer is not None
     optimizer = optimizers.build(settings.optimizer, method.parameter_groups())
@@ -197,7 +204,7 @@ def _state(found: Whole, recipe: Recipe, settings: Settings, method: Any, path: 
         "stage": 0,
         "step": found.epochs * steps_of_epoch(recipe.images, recipe.batch_size),
         "settings": "",
-        "images": recipe.images,
+        "images": images,
         "identity": "",
         "processes": 1,
         "method": method.state_dict(),

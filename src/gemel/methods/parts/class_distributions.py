@@ -6,10 +6,12 @@ pairs (global, later view) of two global and L local views needs no pair but the
     (1 + L/2) (P_0 - P_1)(ℓ_0 - ℓ_1) + 2 Σ_{j≥2} (P̃ - P_j)(ℓ̃ - ℓ_j)
 
 Rows are taken in pieces that a cache holds: P and ℓ, kept for the backward, and the gradient alone are as large as
-the logits.
+the logits. Several heads are one array (B, H, C) in all of this: a head is a second kind of row.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -23,27 +25,27 @@ _NONE = (0.0, 0.0)
 
 
 class Statistics(NamedTuple):
-    """Means over this process's rows, in float32 (float64 for float64 logits)."""
+    """Means over this process's rows, in float32 (float64 for float64 logits); of each head where there are several."""
 
     consistency: Tensor
-    """mean over rows and pairs of the divergence"""
+    """() or (H,): mean over rows and pairs of the divergence"""
     sharpness: Tensor
-    """mean entropy of a row, the views weighted as they occur in the pairs"""
+    """() or (H,): mean entropy of a row, the views weighted as they occur in the pairs"""
     means: Tensor
-    """mean over rows of each view's probabilities, (V, C)"""
+    """mean over rows of each view's probabilities, (V, C) or (V, H, C)"""
 
 
 def statistics(
     views: Sequence[Tensor], *, temperature: float, epsilon: float, teacher: Sequence[Tensor] | None = None
 ) -> Statistics:
-    """Return consistency, sharpness and mean distributions of logits, V tensors (B, C), global views first.
+    """Return consistency, sharpness and mean distributions of logits, V of (B, C) or (B, H, C), global views first.
 
     Args:
         views: logits; without a teacher the divergence takes no temperature.
         temperature: τ.
         epsilon: ε; 0 means log-softmax.
-        teacher: logits of the two global views, (B, C), which take no gradient; the divergence is then that of each
-            student's view from each teacher's other view.
+        teacher: logits of the two global views, in the same shape, which take no gradient; the divergence is then that
+            of each student's view from each teacher's other view.
     """
     fixed = None if teacher is None else torch.stack([logits.detach() for logits in teacher])
     back = torch.is_grad_enabled() and any(view.requires_grad for view in views)
@@ -80,25 +82,28 @@ class _Statistics(Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.temperature, ctx.epsilon = temperature, epsilon
         weights = view_weights(len(views), teacher is not None)
-        rows, classes = views[0].shape
-        example = widened(views[0][:0])
-        consistency, sharpness, means = (example.new_zeros(shape) for shape in ((), (), (len(views), classes)))
+        rows, *heads, classes = views[0].shape
+        example, size = widened(views[0][:0]), 4 * len(views) * math.prod(heads) * classes
+        consistency, sharpness, means = (
+            example.new_zeros(shape) for shape in (heads, heads, (len(views), *heads, classes))
+        )
+        dot = partial(_dot, heads=len(heads))
         kept: list[Tensor] = []  # of each piece: a softmax or a logarithm takes as long as five sums or ten
-        parts = list(pieces(rows, 4 * len(views) * classes, views[0].device, caches=2))
+        parts = list(pieces(rows, size, views[0].device, caches=2))
         for part in parts:
             z = [logits[part] for logits in views]  # V of (k, C)
             if teacher is None:
                 p, log_p = _softmax(z, 1.0, epsilon)
-                consistency += _pair_divergences(p, log_p)
+                consistency += _pair_divergences(p, log_p, dot)
                 if temperature != 1:
                     p, log_p = _softmax(z, temperature, epsilon)
             else:
                 p, log_p = _softmax(z, temperature, epsilon)
                 target, log_target = _softmax(teacher[:, part].unbind(), temperature, epsilon)
                 of_globals, of_locals = _partners(target, target.new_ones(()))
-                consistency += (len(views) - 1) * _dot(target, log_target)
-                consistency -= _dot(of_globals, log_p[:2]) + _dot(of_locals, log_p[2:].sum(0))
-            sharpness -= weights[0] * _dot(p[:2], log_p[:2]) + weights[-1] * _dot(p[2:], log_p[2:])
+                consistency += (len(views) - 1) * dot(target, log_target)
+                consistency -= dot(of_globals, log_p[:2]) + dot(of_locals, log_p[2:].sum(0))
+            sharpness -= weights[0] * dot(p[:2], log_p[:2]) + weights[-1] * dot(p[2:], log_p[2:])
             means += p.sum(1)
             kept += (p, log_p) if back else ()
         ctx.one_softmax = teacher is not None or temperature == 1  # else the divergence has its own, without τ
@@ -116,10 +121,11 @@ class _Statistics(Function):
         temperature, epsilon, count, rows = ctx.temperature, ctx.epsilon, ctx.count, ctx.parts[-1].stop
         to_pairs = grads[0] * _pair_weight(count, rows, teacher)
         shares = on_device(view_weights(count, teacher is not None), grads[1])
-        to_entropy, to_means = (-grads[1] / rows * shares)[:, None, None], grads[2][:, None] / rows  # (V, 1, 1 or C)
-        to_own = (to_pairs * on_device([count - 1.0] * 2 + [2.0] * (count - 2), shares))[:, None, None]
-        found = [kept[0].new_empty((rows, kept[0].shape[-1]), dtype=ctx.dtype) for _ in range(count)]
-        for part, p, log_p in zip(ctx.parts, kept[::2], kept[1::2], strict=True):  # (V, k, C)
+        to_entropy, to_means = _by_view(shares, -grads[1] / rows), grads[2][:, None] / rows  # (V, 1, [H,] 1 or C)
+        to_own = _by_view(on_device([count - 1.0] * 2 + [2.0] * (count - 2), shares), to_pairs)
+        to_pairs = to_pairs[..., None]  # ([H,] 1)
+        found = [kept[0].new_empty((rows, *kept[0].shape[2:]), dtype=ctx.dtype) for _ in range(count)]
+        for part, p, log_p in zip(ctx.parts, kept[::2], kept[1::2], strict=True):  # (V, k, [H,] C)
             own, by_p, by_log = to_entropy, _NONE, _NONE
             into = [gradient[part] for gradient in found]
             if teacher is not None:
@@ -142,13 +148,18 @@ class _Statistics(Function):
         return (None, None, None, None, *found)
 
 
+def _by_view(shares: Tensor, gradient: Tensor) -> Tensor:
+    """Return shares (V,) of a gradient () or (H,), as factors of (V, k, C) or (V, k, H, C)."""
+    return (shares.view(-1, *[1] * gradient.ndim) * gradient)[:, None, ..., None]
+
+
 def _pair_weight(count: int, rows: int, teacher: Tensor | None) -> float:
     """Return the weight of a pair: half a symmetric divergence of 2V - 3, or one of a teacher's 2 (V - 1)."""
     return 0.5 / (rows * (2 * count - 3 if teacher is None else count - 1))
 
 
 def _softmax(logits: Sequence[Tensor], temperature: float, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return probabilities and the logarithm of probabilities + ε, (V, k, C) each, of V times (k, C)."""
+    """Return probabilities and the logarithm of probabilities + ε, (V, k, [H,] C) each, of V times (k, [H,] C)."""
     found = widened(logits[0][:0]).new_empty((len(logits), *logits[0].shape))
     for view, z in zip(found, logits, strict=True):  # one after the other: no copy to make them one
         z = widened(z) if temperature == 1 else widened(z) / temperature
@@ -156,10 +167,10 @@ def _softmax(logits: Sequence[Tensor], temperature: float, epsilon: float) -> tu
     return (found, (found + epsilon).log_()) if epsilon else (found.exp(), found)
 
 
-def _pair_divergences(p: Tensor, log_p: Tensor) -> Tensor:
-    """Return the sum over rows and pairs of Σ_c (P_i - P_j)(ℓ_i - ℓ_j)."""
-    between_globals = (1 + (len(p) - 2) / 2) * _dot(p[0] - p[1], log_p[0] - log_p[1])
-    return between_globals + 2 * _dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
+def _pair_divergences(p: Tensor, log_p: Tensor, dot: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the sum over rows and pairs of Σ_c (P_i - P_j)(ℓ_i - ℓ_j), of each head."""
+    between_globals = (1 + (len(p) - 2) / 2) * dot(p[0] - p[1], log_p[0] - log_p[1])
+    return between_globals + 2 * dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
 
 
 def _partners(of: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,6 +215,8 @@ def _through_softmax(
             torch.addcmul(one, weight, one.sum(-1, keepdim=True), value=-1, out=gradient)
 
 
-def _dot(one: Tensor, two: Tensor) -> Tensor:
+def _dot(one: Tensor, two: Tensor, *, heads: int) -> Tensor:
+    """Return the products of ([V,] k[, H], C) summed, of each head where `heads` is 1."""
     # row by row, then pairwise: one BLAS product of 50,000 equal numbers is off by 2e-5 in float32
-    return torch.linalg.vecdot(one, two).sum()
+    products = torch.linalg.vecdot(one, two)  # ([V,] k[, H])
+    return products.sum(tuple(range(products.ndim - heads)))

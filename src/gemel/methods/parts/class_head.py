@@ -42,7 +42,9 @@ class ClassHead(nn.Module):
         return before, before if self.norm is None else self.norm(before, views)
 
 
-def observed(loss: Tensor, logits: Sequence[tuple[Tensor, Tensor]], best: Tensor) -> dict[str, Tensor]:
+def observed(
+    loss: Tensor, before: Sequence[Tensor], after: Sequence[Tensor], best: Tensor, classes: int
+) -> dict[str, Tensor]:
     """Return what is logged of the best head around its last batch norm, without waiting for the device.
 
     std_columns_*, std_rows_*: standard deviations by column and by row of its logits, mean (TWIST's Table 7);
@@ -50,32 +52,41 @@ def observed(loss: Tensor, logits: Sequence[tuple[Tensor, Tensor]], best: Tensor
 
     Args:
         loss: mean of the heads' losses; the backward starts from it at whatever scale the precision asks for.
-        logits: of each head, before and after the batch norm, (V·B, C), this process's rows.
+        before: logits before the batch norm, each (V·B, C) of one or (V·B, H·C) of several heads, this process's rows.
+        after: the same after it.
         best: index of the head, 0-d.
+        classes: C.
     """
     found: dict[str, Tensor] = {}
-    for place, heads in zip(("before", "after"), zip(*logits, strict=True), strict=True):
-        chosen = heads[0] if len(heads) == 1 else torch.stack(heads).index_select(0, best[None])[0]
+    places = {"before": before, "after": after}
+    for place, logits in places.items():
+        columns = logits[0] if len(logits) == 1 else torch.cat(list(logits), 1)
+        chosen = _of_head(columns.detach(), best, classes).float()
         for name, axis in (("columns", 0), ("rows", 1)):
-            found[f"std_{name}_{place}"] = chosen.detach().float().std(axis, correction=0).mean()
-    for place, heads in zip(("before", "after"), zip(*logits, strict=True), strict=True):
-        found[f"gradient_{place}"] = _gradient_size(loss, heads, best)
+            found[f"std_{name}_{place}"] = chosen.std(axis, correction=0).mean()
+    for place, logits in places.items():
+        found[f"gradient_{place}"] = _gradient_size(loss, logits, best, classes)
     return found
 
 
-def _gradient_size(loss: Tensor, heads: Sequence[Tensor], best: Tensor) -> Tensor:
-    size, scale = loss.new_zeros(()), loss.new_ones(())
+def _of_head(columns: Tensor, head: Tensor, classes: int) -> Tensor:
+    return columns.view(len(columns), -1, classes).index_select(1, head[None]).squeeze(1)
+
+
+def _gradient_size(loss: Tensor, logits: Sequence[Tensor], best: Tensor, classes: int) -> Tensor:
+    size, scale, share = loss.new_zeros(()), loss.new_ones(()), logits[0].shape[1] // classes
+    count = len(logits) * share
 
     def scaled(gradient: Tensor) -> None:
         scale.copy_(gradient)
 
-    def arrived(gradient: Tensor, head: int) -> None:
-        found = gradient.float().abs().mean() * (len(heads) / world_size()) / scale
-        found = found.nan_to_num(0.0, 0.0)  # half precision skips a step whose gradient overflows
-        size.copy_(torch.where(best == head, found, size))
+    def arrived(gradient: Tensor, part: int) -> None:
+        own = _of_head(gradient, best % share, classes).float().abs().mean() * (count / world_size()) / scale
+        found = own.nan_to_num(0.0, 0.0)  # half precision skips a step whose gradient overflows
+        size.copy_(torch.where(best // share == part, found, size))
 
     if loss.requires_grad:
         loss.register_hook(scaled)
-        for head, one in enumerate(heads):
-            one.register_hook(partial(arrived, head=head))
+        for part, one in enumerate(logits):
+            one.register_hook(partial(arrived, part=part))
     return size

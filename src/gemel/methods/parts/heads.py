@@ -9,24 +9,33 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 Norm = Literal["batch", "group", "none"]
+LastNorm = Literal["none", "plain", "scale"]
 
 
 def mlp(
-    *widths: int, bias: bool = True, norm: Norm = "batch", activation: Literal["relu", "gelu"] = "relu"
+    *widths: int,
+    bias: bool = True,
+    last_bias: bool | None = None,
+    norm: Norm = "batch",
+    last_norm: LastNorm = "none",
+    activation: Literal["relu", "gelu"] = "relu",
 ) -> nn.Sequential:
     """Return linear layers from widths[0] to widths[-1]; all but the last are followed by a norm and an activation.
 
     Args:
         widths: of the input and of every layer.
         bias: of the linear layers.
+        last_bias: of the last linear layer; None: as the others.
         norm: batch; group, of at most 32 groups of two or more columns; or none.
+        last_norm: a batch norm after the last layer: plain, without scale and shift; scale, with a shift that stays 0.
         activation: ReLU or GELU.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):
         act = nn.ReLU(inplace=True) if activation == "relu" else nn.GELU()
         layers += [nn.Linear(before, after, bias=bias), *_norm(norm, after), act]
-    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=bias))
+    last = nn.Linear(widths[-2], widths[-1], bias=bias if last_bias is None else last_bias)
+    return nn.Sequential(*layers, last, *_last_norm(last_norm, widths[-1]))
 
 
 def view_by_view(layers: nn.Sequential, views: Sequence[Tensor]) -> list[Tensor]:
@@ -41,6 +50,15 @@ def view_by_view(layers: nn.Sequential, views: Sequence[Tensor]) -> list[Tensor]
         else:
             rows = layer(rows)
     return list(rows.chunk(len(views)))
+
+
+def _last_norm(norm: LastNorm, width: int) -> list[nn.Module]:
+    if norm == "none":
+        return []
+    layer = nn.BatchNorm1d(width, affine=norm == "scale")
+    if norm == "scale":
+        layer.bias.requires_grad_(False)
+    return [layer]
 
 
 def _norm(norm: Norm, width: int) -> list[nn.Module]:

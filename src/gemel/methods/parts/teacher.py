@@ -1,6 +1,7 @@
 """A momentum teacher: a moving average of another network."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ class Teacher(nn.Module):
 
     def __init__(self, *students: nn.Module) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(copy.deepcopy(student) for student in students).requires_grad_(False)
+        # Any: of the students' own types
+        self.networks: Any = nn.ModuleList(copy.deepcopy(student) for student in students).requires_grad_(False)
         for module in self.networks.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0

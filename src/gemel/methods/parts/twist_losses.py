@@ -185,10 +185,11 @@ def _thresholds(confidence: Tensor, quantile: float, group: int | None) -> tuple
 
 def _terms(found: Statistics, alpha: float, beta: float, epsilon: float, teacher: bool) -> dict[str, Tensor]:
     consistency, sharpness = mean_over_processes(torch.stack([found.consistency, found.sharpness]))
-    means = mean_over_processes(found.means)  # (V, C)
+    means = mean_over_processes(found.means)  # (V, C) or (V, H, C)
     # clamped where ε is 0: a class that no row takes gives 0, and no gradient that is not a number
     logarithms = (means + epsilon if epsilon else means.clamp_min(torch.finfo(means.dtype).tiny)).log()
-    diversity = -(on_device(view_weights(len(means), teacher), means) * (means * logarithms).sum(1)).sum()
+    shares = on_device(view_weights(len(means), teacher), means)
+    diversity = -torch.tensordot(shares, (means * logarithms).sum(-1), 1)
     return {
         "loss": consistency + alpha * sharpness - beta * diversity,
         "consistency": consistency,
@@ -201,5 +202,8 @@ def _check(views: Sequence[Tensor], temperature: float = 1.0, epsilon: float = 0
     if temperature <= 0 or epsilon < 0:
         raise ValueError(f"a temperature above 0 and an epsilon of at least 0 are needed, not {temperature}, {epsilon}")
     shapes = {tuple(logits.shape) for logits in views}
-    if len(views) < 2 or len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        raise ValueError(f"two or more matrices (B, C) of one shape are needed, not {len(views)} of {sorted(shapes)}")
+    if len(views) < 2 or len(shapes) != 1 or len(next(iter(shapes))) not in (2, 3):
+        raise ValueError(
+            "two or more matrices (B, C), or (B, H, C) of H heads, of one shape are needed, not "
+            f"{len(views)} of {sorted(shapes)}"
+        )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gemel.settings.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe, Stage
+from gemel.settings.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe, Stage, VectorViews
 
 _LARS = LarsOptimizer(lr=0.5, weight_decay=1.5e-6, flavour="L2")
 _HARDER = {"scale": (0.14, 1.0), "local_scale": (0.05, 0.14)}
@@ -92,5 +92,16 @@ RECIPES: Mapping[str, Recipe] = {
         optimizer=AdamWOptimizer(lr=2e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
         then=Stage(optimizer={"lr": 2e-4}),  # of a second stage that is asked for: a tenth, as in the papers' runs
         method={"hidden": 128, "alpha": 1.2, "heads": 8},
+    ),
+    "heads": Recipe(
+        source="gemel's experiments on frozen features; results in docs/photos.md",
+        views=VectorViews(),
+        backbone={"name": "tf_efficientnet_lite0"},
+        image_size=224,
+        epochs=400,
+        batch_size=256,
+        images=1000,
+        optimizer=AdamWOptimizer(lr=3e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
+        method={"hidden": 0, "heads": 16, "epsilon": 0.0},
     ),
 }

@@ -1,0 +1,82 @@
+"""The backbone of heads on frozen features: vectors onto their principal components."""
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gemel.backbones.base import Backbone
+
+_ROWS = 16_384
+"""rows that are looked at together: vectors may be mapped from a file larger than memory"""
+
+SAMPLE = 200_000
+"""of more vectors so many, evenly spread, tell the components"""
+
+
+def vectors(
+    *,
+    width: Annotated[int, Field(ge=1, le=1_000_000)] = 768,
+    components: Annotated[int, Field(ge=1, le=65_536)] | None = 64,
+) -> Backbone:
+    """Return the projection of vectors (B, width) onto their principal components, (B, components).
+
+    Args:
+        width: numbers in a vector
+        components: principal components that heads see; none: as many as the width
+    """
+    kept = min(width, components or width)
+    return Backbone(Components(width, kept), kept, in_channels=width)
+
+
+class Components(nn.Module):
+    """z = (x - μ) Wᵀ: μ the mean of the vectors, W the eigenvectors of their covariance with the largest eigenvalues.
+
+    Args:
+        width: d of the vectors.
+        kept: rows of W.
+    """
+
+    def __init__(self, width: int, kept: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.basis: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("basis", torch.eye(kept, width))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return (B, kept) of (B, d)."""
+        return (rows.to(self.mean.dtype) - self.mean) @ self.basis.T
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor) -> None:
+        """Set μ and W from vectors (N, d), which may be mapped from a file; the same on every machine but for rounding.
+
+        Each component points to where its largest entry is positive, so that no solver's choice of a sign is seen.
+        """
+        rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).long()] if len(rows) > SAMPLE else rows
+        width, kept = rows.shape[1], len(self.basis)
+        mean = torch.stack([part.double().sum(0) for part in rows.split(_ROWS)]).sum(0) / len(rows)
+        covariance = torch.zeros(width, width)
+        for part in rows.split(_ROWS):
+            centred = part.float() - mean.float()
+            covariance.addmm_(centred.T, centred)
+        covariance /= len(rows)
+        if kept < width // 8:  # twice as many as are kept, so that the last ones are right too
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                basis = torch.svd_lowrank(covariance, 2 * kept, niter=8)[0][:, :kept]
+        else:
+            basis = torch.linalg.eigh(covariance.double()).eigenvectors.flip(1)[:, :kept].float()
+        largest = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+        self.basis.copy_((basis * largest).T)
+        self.mean.copy_(mean)
+
+
+def fitted(backbone: Backbone, rows: Tensor) -> Tensor:
+    """Fit a backbone of this file to vectors (N, d), and return what it makes of them, (N, components)."""
+    network: Any = backbone.network
+    network.fit(rows)
+    with torch.no_grad():
+        return torch.cat([network(part) for part in rows.split(_ROWS)])

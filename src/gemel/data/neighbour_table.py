@@ -1,0 +1,36 @@
+"""Which vectors are near which: the table from which a view's neighbour is drawn."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BANK = 100_000
+"""of more vectors, neighbours are found among so many of them, evenly spread: the search grows with the square"""
+
+_CELLS = 2**25
+"""distances that are held at a time"""
+
+
+def neighbours(rows: Tensor, count: int) -> NDArray[np.int64]:
+    """Return for each vector the indices of its nearest ones by Euclidean distance, (N, k), nearest first, not itself.
+
+    Args:
+        rows: (N, d), N at least 2.
+        count: k; of fewer vectors all the others.
+    """
+    total = len(rows)
+    bank = torch.linspace(0, total - 1, min(total, BANK)).round().long().unique()
+    banked, count = rows[bank].float(), min(count, len(bank) - 1)
+    squares = banked.square().sum(1)
+    found = torch.empty(total, count, dtype=torch.int64)
+    size = max(1, _CELLS // len(bank))
+    for start in range(0, total, size):
+        part = rows[start : start + size].float()
+        distances = torch.addmm(squares, part, banked.T, alpha=-2)  # the part's own squares change no order
+        own = torch.arange(start, start + len(part))
+        place = torch.searchsorted(bank, own).clamp_max(len(bank) - 1)
+        is_own = bank[place] == own
+        distances[is_own.nonzero().squeeze(1), place[is_own]] = torch.inf
+        found[start : start + len(part)] = bank[distances.topk(count, largest=False).indices]
+    return found.numpy()

@@ -1,0 +1,21 @@
+"""Which method finds the classes best, at one size and by one network? SCAN's neighbours are of untrained features."""
+
+from gemel.studies.base import Scale, Study
+from gemel.studies.class_finders import COLUMNS, PIXELS, variations
+
+_FULL = {
+    "images": "cifar10",
+    "image_size": 32,
+    "epochs": 200,
+    "batch_size": 256,
+    "backbone": {"name": "resnet18", "stem": "small"},
+}
+
+STUDY = Study(
+    question="Which of the methods that find classes without labels agrees best with the labels?",
+    small=Scale({"images": "digits", "epochs": 24, "threads": 1}, variations()),
+    full=Scale(_FULL, variations("small")),
+    columns=COLUMNS,
+    published=({"table": "TWIST Table 2 unsupervised classification"}, {"table": "Self-Classifier README"}),
+    evaluations=(PIXELS,),
+)

@@ -1,0 +1,38 @@
+"""Common parts of the studies of methods that find classes: the methods, and the columns read from each run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gemel.studies.base import Column, Variation, classes_used, score, seconds
+
+FINDERS: Mapping[str, Mapping[str, Any]] = {
+    "twist": {},
+    "bridle": {"method.norm": True},
+    "iic": {},
+    "imsat": {},
+    "scan": {},
+    "self-classifier": {},
+    "sela": {},
+    "deepcluster": {},
+    "deepcluster-v2": {},
+}
+"""options of each beside its recipe for small images; Bridle's classes collapse to one without a batch norm"""
+
+PIXELS = ("cluster", {"network": "pixels"})
+"""k-means on the pixels, which a method should beat"""
+
+COLUMNS = (
+    *(Column(name, score("cluster", name.lower(), network="trained")) for name in ("ACC", "NMI", "ARI", "AMI")),
+    Column("classes", classes_used()),
+    Column("features' k-means ACC", score("cluster", "kmeans_acc", network="trained")),
+    Column("pixels' k-means ACC", score("cluster", "kmeans_acc", network="pixels")),
+    Column("seconds", seconds, plotted=False),
+)
+
+
+def variations(recipe: str = "") -> list[Variation]:
+    """Return one variation a method, by its recipe for small images or another."""
+    return [
+        Variation(name, {"method": name.replace("-", "_") + (f"/{recipe}" if recipe else ""), **options})
+        for name, options in FINDERS.items()
+    ]

@@ -1,0 +1,115 @@
+"""Vectors in place of images: every kind of file, what is refused, and which vectors are near."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import parquet
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from gemel.backbones.vectors import fitted, vectors
+from gemel.data.batches import Loader, Plan
+from gemel.data.neighbour_table import neighbours
+from gemel.data.sources import VectorSource, open_source
+from gemel.errors import UserError
+from gemel.settings.recipes import VectorViews
+
+ROWS = load_digits().data[:300].astype(np.float32)
+PATHS = [f"digit/{number:03}.png" for number in range(300)]
+
+
+def written(folder: Path, kind: str) -> Path:
+    path = folder / f"rows.{kind}"
+    if kind == "npy":
+        np.save(path, ROWS)
+    elif kind == "npz":
+        np.savez(path, vector=ROWS, path=PATHS)
+    else:
+        parquet.write_table(pa.table({"path": PATHS, "vector": list(ROWS)}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
+def test_files(kind: str, tmp_path: Path) -> None:
+    source = open_source(written(tmp_path, kind))
+    assert isinstance(source, VectorSource)
+    np.testing.assert_array_equal(source.take(np.arange(300)), ROWS)
+    assert source.path(7) == (f"{tmp_path}/rows.npy/007" if kind == "npy" else "digit/007.png")
+    assert source.version(1) != source.version(2)
+
+
+def test_arrays_and_halves() -> None:
+    source = open_source(ROWS.astype(np.float16))  # pyright: ignore[reportArgumentType]
+    assert isinstance(source, VectorSource)
+    assert source.vectors.dtype == np.float16
+    assert source.take(np.array([3])).dtype == np.float32
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    return {"vector": list(ROWS), "path": PATHS} | changes
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": PATHS}, "it has the columns path; name the vectors' one vector"),
+        (broken(vector=[*ROWS[:-1], ROWS[0][:5]]), "the vectors differ in length: 5, 64"),
+        (broken(vector=[*ROWS[:-1], None]), "the vectors differ in length: 64, and 1 rows have none"),
+        (broken(vector=PATHS), "vector holds string; give a list of numbers for each row"),
+        (broken(vector=[*ROWS[:-1], np.full(64, np.nan, np.float32)]), "1 of 300 vectors of .* hold NaN .* row 299"),
+        (broken(vector=[ROWS[0]] * 300), "all 300 vectors of .* are the same"),
+    ],
+)
+def test_what_is_refused(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
+    parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path / "rows.parquet")
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
+@pytest.mark.parametrize("length", [0, 10, 400])
+def test_damaged_files(kind: str, length: int, tmp_path: Path) -> None:
+    path = written(tmp_path, kind)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match="can't be read as vectors"):
+        open_source(path)
+
+
+def test_neighbours_are_scikit_learns() -> None:
+    found = neighbours(torch.from_numpy(ROWS), 5)
+    expected, _ = NearestNeighbors(n_neighbors=5).fit(ROWS).kneighbors()  # of equally far ones any may be taken
+    distances = np.linalg.norm(ROWS[found] - ROWS[:, None], axis=2)
+    np.testing.assert_allclose(distances, expected, rtol=1e-4)
+    assert not (found == np.arange(300)[:, None]).any()
+
+
+@pytest.mark.parametrize("kept", [5, 40])
+def test_components_are_scikit_learns(kept: int) -> None:
+    rows = fitted(vectors(width=64, components=kept), torch.from_numpy(ROWS)).numpy()
+    expected = PCA(kept, svd_solver="full").fit_transform(ROWS)
+    np.testing.assert_allclose(np.abs(rows[:, :5]), np.abs(expected[:, :5]), rtol=1e-3, atol=2e-2)
+    np.testing.assert_allclose(rows.var(0).sum(), expected.var(0).sum(), rtol=1e-4)
+
+
+def test_a_batch_is_the_vectors_and_their_neighbours() -> None:
+    source = VectorSource("rows", ROWS, PATHS)
+    source.neighbours = neighbours(torch.from_numpy(ROWS), 4)
+    plan = Plan(source, VectorViews(global_count=3), 0, 5, 100)
+    batches = list(Loader(plan, range(6)))
+    assert [tuple(view.shape) for view in batches[0].views] == [(100, 64)] * 3
+    assert sorted(torch.cat([batch.index for batch in batches[:3]]).tolist()) == list(range(300))
+    for batch in batches:
+        index = batch.index.numpy()
+        np.testing.assert_array_equal(batch.views[0].numpy(), ROWS[index])
+        for view in batch.views[1:]:
+            near = ROWS[source.neighbours[index]]  # (100, 4, 64)
+            assert (near == view.numpy()[:, None]).all(2).any(1).all()
+    halves = [list(Loader(Plan(source, plan.views, 0, 5, 100, rank=rank, processes=2), range(6))) for rank in (0, 1)]
+    for whole, *parts in zip(batches, *halves, strict=True):
+        for view, pieces in enumerate(zip(*(part.views for part in parts), strict=True)):
+            assert torch.equal(whole.views[view], torch.cat(pieces))

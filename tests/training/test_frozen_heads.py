@@ -1,0 +1,87 @@
+"""Photographs by default: heads on the features of a packaged network, from the choice to the commands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gemel
+from conftest import write_photos
+from gemel.errors import UserError
+from gemel.evaluations.networks import open_subject
+
+SHORT: dict[str, Any] = {"epochs": 30, "classes": 2, "threads": 1, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of two photographs, by photograph in two folders, and one file that is none."""
+    folder = tmp_path_factory.mktemp("images")
+    write_photos(folder, 80)
+    (folder / "a" / "0001.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> gemel.Run:
+    out = tmp_path_factory.mktemp("frozen") / "run"
+    return gemel.pretrain(folder, out=out, labels="folders", quiet=True, **SHORT)
+
+
+def test_what_is_chosen(run: gemel.Run) -> None:
+    chosen = run.settings
+    assert (chosen["train"], chosen["weights"], chosen["image_size"]) == ("heads", "packaged", 224)
+    assert chosen["backbone"]["name"] == "tf_efficientnet_lite0"
+    assert (chosen["views"]["name"], chosen["views"]["mean"]) == ("vectors", [0.5, 0.5, 0.5])
+    facts = json.loads((run.path / "environment.json").read_text())
+    assert facts["weights"]["licence"] == "Apache-2.0"
+    facts = run.backbone_facts
+    assert (facts["name"], facts["width"], facts["views"]) == ("tf_efficientnet_lite0", 1280, "photo")
+
+
+def test_classes_are_the_photographs(run: gemel.Run, folder: Path) -> None:
+    scores = {result["protocol"]: result["metrics"] for result in run.evaluations()}
+    assert scores["cluster"]["acc"] > 0.9
+    assert run.rejected().num_rows == 1
+    table = gemel.classify(run, folder)
+    assert set(table["class"].to_pylist()) == {0, 1}
+    assert table.num_rows == 79
+
+
+def test_features_are_the_networks_own(run: gemel.Run, folder: Path) -> None:
+    encoder = gemel.backbone(run)
+    assert encoder(torch.zeros(1, 3, 224, 224)).shape == (1, 1280)
+    assert np.stack(gemel.embed(run, folder)["vector"].to_pylist()).shape == (79, 1280)
+    subject = open_subject(run)
+    assert subject.has_own_input
+    with torch.no_grad():
+        found = subject.classify(torch.zeros(3, 1280))
+    assert found is not None and found.shape == (3, 2)
+
+
+def test_the_network_is_frozen(run: gemel.Run) -> None:
+    from gemel.backbones.timm import timm_backbone
+    from gemel.engine.packaged_weights import start_from_words
+
+    fresh = timm_backbone("tf_efficientnet_lite0", 224)
+    start_from_words(fresh, "tf_efficientnet_lite0", "packaged")
+    kept = gemel.backbone(run).state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in fresh.state_dict().items())
+
+
+def test_too_many_unreadable_files(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 80 images can't be read, above --max-rejected 0\.01; the first: .*0001"):
+        gemel.pretrain(folder, out=tmp_path / "run", max_rejected=0.01, quiet=True, **SHORT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_reason_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gemel.pretrain(folder, out=tmp_path / "run", **{**SHORT, "epochs": 1, "classes": "auto"})
+    told = capsys.readouterr().out
+    assert "train: heads (photographs: classes on tf_efficientnet_lite0's features; --train all learns" in told
+    assert "licence: Apache-2.0" in told
+    assert "agree best, AMI" in told
+    assert isinstance(gemel.load(tmp_path / "run").settings["classes"], int)

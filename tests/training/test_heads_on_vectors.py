@@ -1,0 +1,113 @@
+"""Heads on vectors: a run from end to end, broken off and resumed, and what the commands make of it."""
+
+import os
+import signal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import parquet
+from sklearn.datasets import load_digits
+
+import gemel
+from gemel.backbones.vectors import vectors
+from gemel.data.batches import Batch
+from gemel.engine import checkpoints
+from gemel.errors import Interrupted, UserError
+from gemel.methods.twist import Twist, multi_crop_loss
+from gemel.training.task import Pretraining
+
+DIGITS = load_digits()
+SHORT: dict[str, Any] = {"epochs": 20, "classes": 10, "threads": 1, "workers": 0, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vectors")
+    names = [f"{number:04}" for number in range(len(DIGITS.data))]
+    np.savez(folder / "digits.npz", vector=DIGITS.data.astype(np.float32), path=names)
+    lines = [f"{name},{label}" for name, label in zip(names, DIGITS.target, strict=True)]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    return folder / "digits.npz"
+
+
+@pytest.fixture(scope="module")
+def run(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> gemel.Run:
+    out = tmp_path_factory.mktemp("heads") / "run"
+    return gemel.pretrain(rows, out=out, labels=rows.parent / "labels.csv", **SHORT)
+
+
+def test_a_run_from_end_to_end(run: gemel.Run, rows: Path) -> None:
+    assert run.settings["train"] == "heads"
+    assert run.settings["backbone"] == {"name": "vectors", "width": 64, "components": 64}
+    table = parquet.read_table(run.path / "classes.parquet")
+    assert table["path"].to_pylist()[:2] == ["0000", "0001"]
+    scores = {result["protocol"]: result["metrics"] for result in run.evaluations()}
+    assert scores["cluster"]["acc"] > 0.7
+    assert scores["knn"]["top1"] > 0.96
+    assert (run.path / "report.html").is_file()
+    again = gemel.classify(run, rows)
+    assert again["class"].to_pylist() == table["class"].to_pylist()
+    assert np.stack(gemel.embed(run, rows)["vector"].to_pylist()).shape == (1797, 64)
+
+
+def test_broken_off_and_resumed(run: gemel.Run, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, follow = count(1), Pretraining.after_step
+
+    def interrupted(self: Pretraining, progress: float) -> None:
+        follow(self, progress)
+        if type(self) is Pretraining and next(steps) == 33:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "after_step", interrupted)
+        with pytest.raises(Interrupted, match="after step 33 of 140; gemel resume"):
+            gemel.pretrain(rows, out=tmp_path / "run", labels=rows.parent / "labels.csv", **SHORT)
+    resumed = gemel.resume(tmp_path / "run", quiet=True)
+    one, two = (checkpoints.load(each) for each in (run, resumed))
+    assert one is not None and two is not None
+    assert all(torch.equal(value, two["method"][name]) for name, value in one["method"].items())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backbone": "resnet18"}, "vectors have no network of theirs"),
+        ({"train": "all"}, "vectors have no network of theirs"),
+        ({"classes": 5000}, "--classes 5000 of 1797 images; give at most as many"),
+    ],
+)
+def test_mistakes(given: dict[str, Any], message: str, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        gemel.pretrain(rows, out=tmp_path / "run", **{**SHORT, **given})
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_for_a_run_of_vectors(run: gemel.Run) -> None:
+    with pytest.raises(UserError, match="takes vectors of 64 numbers, and digits holds images"):
+        gemel.classify(run, "digits")
+    with pytest.raises(UserError, match="takes vectors of 64 numbers, and array holds vectors of 5 numbers"):
+        gemel.classify(run, np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32))
+
+
+def test_heads_in_one_product_are_heads_apart() -> None:
+    """Loss, terms and gradients of three linear heads, each by itself."""
+    torch.manual_seed(0)
+    twist = Twist(vectors(width=6, components=6), classes=4, hidden=0, heads=3).double()
+    views = [torch.randn(12, 6, dtype=torch.float64) for _ in range(2)]
+    terms = twist(Batch(views, torch.arange(12), torch.full((12,), -1)), 0.0)
+    terms["loss"].backward()
+    layer = twist.heads[0].layers[0]
+    losses: list[torch.Tensor] = []
+    weight = layer.weight.detach().requires_grad_()
+    for head in range(3):
+        part = slice(4 * head, 4 * head + 4)
+        logits = torch.cat(views) @ weight[part].T + layer.bias.detach()[part]
+        logits = (logits - logits.mean(0)) * (logits.var(0, correction=0) + 1e-5).rsqrt()
+        losses.append(multi_crop_loss(logits.chunk(2))["loss"])
+    torch.testing.assert_close(terms["loss"], torch.stack(losses).mean())
+    torch.stack(losses).mean().backward()
+    torch.testing.assert_close(layer.weight.grad, weight.grad)
