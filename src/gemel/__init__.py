@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gemel.api.check import check
     from gemel.api.classify import classify
     from gemel.api.embed import embed
     from gemel.api.evaluate import evaluate
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "UserError",
     "backbone",
+    "check",
     "classify",
     "compare",
     "embed",
@@ -46,6 +48,7 @@ __all__ = [
 _MODULES = {
     "errors": ("UserError",),
     "runs.run": ("Run",),
+    "api.check": ("check",),
     "api.classify": ("classify",),
     "api.embed": ("embed",),
     "api.evaluate": ("evaluate",),

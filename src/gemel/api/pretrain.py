@@ -83,7 +83,7 @@ def _ready(asked: "Asked | UserError | None", say: "Say", *, quiet: bool) -> "Pr
     with joined():
         chosen = None
         if prepared is not None and launched().processes > 1:
-            chosen = prepared.settings.model_dump(), prepared.identity
+            chosen = prepared.settings.model_dump(), prepared.identity, dict(prepared.left_out)
         mistakes, chosen = first_says((mistakes, chosen))
         if prepared is None and chosen is not None:
             try:
@@ -95,7 +95,9 @@ def _ready(asked: "Asked | UserError | None", say: "Say", *, quiet: bool) -> "Pr
             raise UserError(*mistakes)
         if prepared.settings.train == "heads" and launched().processes > 1:
             claim = prepared.claim
-            prepared = on_vectors(prepared.settings, prepared.source, speaker(quiet=True), _freezer(quiet=True))
+            prepared = on_vectors(
+                prepared.settings, prepared.source, prepared.left_out, speaker(quiet=True), _freezer(quiet=True)
+            )
             prepared.claim = claim
         estimate(prepared, say)  # what a method refuses here it refuses on every process
     return prepared

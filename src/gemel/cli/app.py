@@ -4,6 +4,7 @@ import typer
 
 import gemel
 from gemel.cli.arguments import Functions, add, add_raw, ends_in, help_of, is_run
+from gemel.cli.check import check
 from gemel.cli.classify import classify
 from gemel.cli.compare import compare, report
 from gemel.cli.embed import embed
@@ -57,6 +58,7 @@ add(app, report)
 add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=_front("import_official"))
 add(app, export, checks=RUN | {"format": _is_format}, explain=_formats)
 add(app, compare, checks={"out": ends_in(".md", ".html", ".csv")})
+add(app, check, checks={"out": ends_in(".csv", ".parquet"), "report": ends_in(".html", option="--report")})
 add_raw(app, study, "study", "Make a named set of runs and its table.")
 add(app, methods)
 add(app, settings, checks={"method": _is_method})

@@ -77,13 +77,13 @@ def option_lines(rows: Sequence[tuple[str, str, str, str]], indent: str = "  ") 
     ]
 
 
-def ends_in(*endings: str) -> Callable[[str], None]:
+def ends_in(*endings: str, option: str = "--out") -> Callable[[str], None]:
     """Return a check of a file to write: its ending, its folder, and that it can be written."""
 
     def check(text: str) -> None:
         from gemel.runs.output_paths import check_suffix
 
-        check_suffix(Path(text), *endings)
+        check_suffix(Path(text), *endings, option=option)
 
     return check
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from gemel.cli.tables import check_links, link, write_table
+from gemel.cli.tables import check_links, link
 from gemel.launcher import launched
+from gemel.runs.tables import write_table
 
 
 def classify(run: str, images: str | None = None, *, out: str, into: str | None = None, **options: Any) -> None:

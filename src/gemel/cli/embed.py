@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from gemel.cli.tables import write_table
 from gemel.launcher import launched
+from gemel.runs.tables import write_table
 
 
 def embed(run: str, images: str | None = None, *, out: str, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""What commands write: tables of several formats, and a folder of links."""
+"""A folder of links to the images of a table."""
 
 import os
 import re
@@ -21,30 +21,6 @@ def check_links(images: str, into: Path) -> None:
         raise UserError(f"--into {into} is not empty; name a new folder")
     standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())
     check_writable(standing, f"--into {into}")
-
-
-def write_table(table: Any, out: Path) -> None:
-    """Write a table as .csv, .npz or .parquet, whole or not at all."""
-    import numpy as np
-    from pyarrow import csv, parquet
-
-    from gemel.runs.run import write_atomically
-
-    def write(temporary: Path) -> None:
-        if out.suffix == ".csv":
-            csv.write_csv(table, temporary)
-        elif out.suffix == ".npz":
-            vectors = table.column("vector").combine_chunks()
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    path=np.array(table.column("path").to_pylist()),
-                    vector=vectors.values.to_numpy().reshape(len(vectors), -1),
-                )
-        else:
-            parquet.write_table(table, temporary)
-
-    write_atomically(out, write)
 
 
 def link(table: Any, into: Path) -> None:

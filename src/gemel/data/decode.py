@@ -44,6 +44,16 @@ class Unreadable(Exception):
         self.reason = reason
 
 
+class Glance(NamedTuple):
+    """An image at a size that is decoded fast."""
+
+    pixels: Pixels
+    """(h, w) or (h, w, 3), upright; smaller than the image where that is a JPEG file"""
+    height: int
+    """of the image itself, upright"""
+    width: int
+
+
 class Inspection(NamedTuple):
     """What a file tells about the meaning of its numbers."""
 
@@ -92,6 +102,22 @@ def decode(data: bytes, decoding: Decoding | None = None) -> Pixels:
     return _opened(data, lambda image: _pixels(image, data, decoding))
 
 
+def glance(data: bytes, decoding: Decoding | None = None, *, least: int) -> Glance:
+    """Return an image as `decode` does, but JPEG files reduced, to at least `least` pixels of the shorter side.
+
+    Raises:
+        Unreadable: as `decode`, for the same files.
+    """
+
+    def read(image: ImageFile.ImageFile) -> Glance:
+        pixels = _pixels(image, data, decoding, least)
+        width, height = image.size
+        is_turned = _orientation(image) in _ON_THE_SIDE
+        return Glance(pixels, width, height) if is_turned else Glance(pixels, height, width)
+
+    return _opened(data, read)
+
+
 def inspect(data: bytes) -> Inspection:
     """Look at what `decode` needs to know of a dataset: whether there is an alpha channel, and values beyond 8 bits.
 
@@ -133,9 +159,12 @@ _TURNS: dict[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_ON_THE_SIDE = (5, 6, 7, 8)
+"""orientations in which rows of the file are columns of the picture"""
 
-def _pixels(image: ImageFile.ImageFile, data: bytes, decoding: Decoding | None) -> Pixels:
-    pixels = jpeg_pixels(data, image.mode) if image.format == "JPEG" else None
+
+def _pixels(image: ImageFile.ImageFile, data: bytes, decoding: Decoding | None, least: int = 0) -> Pixels:
+    pixels = jpeg_pixels(data, image.mode, least) if image.format == "JPEG" else None
     if pixels is None:
         narrow = decoding is not None and (decoding.black or 0, decoding.white or 65535) == (0, 65535)
         wide = wide_values(image, data, narrow=narrow)

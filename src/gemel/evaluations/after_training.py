@@ -1,4 +1,4 @@
-"""The closing pass over a run's images: classes, rejected files, scores, pictures for the report."""
+"""The closing pass over a run's images: classes, rejected files, scores, faults of images, pictures for the report."""
 
 import numpy as np
 
@@ -7,6 +7,7 @@ from gemel.data.sources import Source
 from gemel.distributed import rank, wait_for_all
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.bottleneck import bottleneck
+from gemel.evaluations.data_check import check_run
 from gemel.evaluations.features import Seen, see
 from gemel.evaluations.gallery import gallery
 from gemel.evaluations.networks import open_subject
@@ -29,6 +30,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     | eight most likely classes, 64·N | 82 MB | on the disk, mapped |
     | paths and labels, table of classes | 0.9 GB | 250 bytes a path in three lists, 8·N |
     | classes x labels (1,000), 4 arrays of 8 bytes | 1.0 GB | for accuracy: matching needs the table dense |
+    | check of the images, sample of 50,000 | 1.1 GB | features, their normalised copy, thumbnails, distances |
     | k-means and k-NN, sample of 50,000 | 1.2 GB | features, scikit-learn's copy, float64 for distances |
     | network, activations, libraries | 1 GB | |
 
@@ -48,6 +50,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     found = bottleneck(subject, source, seen.indices, VIEWS[views["name"]].model_validate(views))
     if found is not None:
         run.write_json(BOTTLENECK, found)
+    check_run(run, source, seen, tell)
     run.write_json(GALLERY, gallery(seen))
     return seen
 

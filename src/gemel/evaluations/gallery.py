@@ -38,7 +38,7 @@ def gallery(seen: Seen) -> dict[str, Any]:
     classes, neighbours = _classes(seen), _neighbours(seen)
     wanted = [entry["id"] for one in classes for entry in (*one["certain"], *one["uncertain"])]
     wanted += [entry["id"] for one in neighbours for entry in (one["query"], *one["neighbours"])]
-    pictures = {index: _picture(seen.source, int(index)) for index in dict.fromkeys(wanted)}
+    pictures = {index: picture(seen.source, int(index)) for index in dict.fromkeys(wanted)}
     return {"pictures": pictures, "classes": classes, "neighbours": neighbours}
 
 
@@ -97,7 +97,7 @@ def _entry(seen: Seen, row: int) -> dict[str, Any]:
     return entry
 
 
-def _picture(source: Source, index: int) -> str:
+def picture(source: Source, index: int) -> str:
     """Return an image as a data URI, at most `SIDE` pixels wide and high; empty of vectors, or if it can't be read."""
     if isinstance(source, VectorSource):
         return ""

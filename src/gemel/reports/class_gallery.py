@@ -183,6 +183,11 @@ def classes_of(
     )
 
 
+def picture_of(source: str, title: str, lines: tuple[str, ...], *, odd: bool = False) -> Picture | None:
+    """Return a picture; None where the source is no data URI: nothing else may be loaded."""
+    return Picture(source, title, lines, odd, _is_small(source)) if source.startswith(DATA) else None
+
+
 def neighbourhoods_of(gallery: Gallery) -> list[Neighbourhood]:
     """Return the neighbours of each image that the closing pass chose."""
     found: list[Neighbourhood] = []
@@ -257,12 +262,9 @@ def _pictures(entries: Sequence[Entry], gallery: Gallery, label: str, names: Map
 
 def _picture(entry: Entry, gallery: Gallery, lines: tuple[str, ...], told: str, expected: str) -> Picture | None:
     """Return an entry's picture; None if the gallery lacks it, or names a file instead."""
-    source = gallery.pictures.get(entry.id, "")
-    if not source.startswith(DATA):
-        return None
     title = " · ".join(part for part in (entry.path, told, f"label {entry.label}" if entry.label else "") if part)
     odd = bool(expected and entry.label and entry.label != expected)
-    return Picture(source, title, lines, odd, _is_small(source))
+    return picture_of(gallery.pictures.get(entry.id, ""), title, lines, odd=odd)
 
 
 def _is_small(source: str) -> bool:

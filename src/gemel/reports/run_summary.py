@@ -12,11 +12,12 @@ from gemel.errors import UserError
 from gemel.metrics.health import Finding, health
 from gemel.reports.bottleneck_section import Bottleneck, bottleneck_section
 from gemel.reports.charts.curves import Chart, Log, charts, read_log
+from gemel.reports.check_section import CheckSection, check_section
 from gemel.reports.class_gallery import Classes, Gallery, Neighbourhood, classes_of, neighbourhoods_of, read_gallery
 from gemel.reports.formatting import number, percent, score, score_name, sentence, words
 from gemel.reports.method_facts import method_facts, section_name
 from gemel.runs.class_names import read_names
-from gemel.runs.run import GALLERY, Run
+from gemel.runs.run import CHECK, GALLERY, Run
 
 T = TypeVar("T")
 
@@ -85,6 +86,7 @@ class Story(NamedTuple):
     bottleneck: Bottleneck | None
     classes: Classes | None
     neighbours: tuple[Neighbourhood, ...]
+    check: CheckSection | None
     rejected_count: int
     rejected: tuple[Mapping[str, str], ...]
     settings: tuple[tuple[str, str], ...]
@@ -128,6 +130,7 @@ def story(run: Run, name: str, index: int) -> Story:
         bottleneck=read_or_report(lambda: bottleneck_section(run), None, problems),
         classes=classes,
         neighbours=tuple(neighbourhoods_of(gallery)),
+        check=read_or_report(lambda: check_section(run.check(), run.path / CHECK), None, problems),
         rejected_count=rejected.num_rows,
         rejected=tuple(rejected.slice(0, MOST_REJECTED).to_pylist()),
         settings=tuple(flat(settings)),

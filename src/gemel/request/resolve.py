@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel
 
@@ -10,6 +11,7 @@ from gemel import backbones, methods
 from gemel.backbones.base import Backbone
 from gemel.backbones.vectors import fitted, vectors
 from gemel.data.batches import Loader
+from gemel.data.check.findings import duplicates_of
 from gemel.data.listing import printable
 from gemel.data.messages import counted
 from gemel.data.neighbour_table import neighbours
@@ -28,13 +30,13 @@ from gemel.request.frozen_defaults import train_of
 from gemel.request.step_time import seconds_an_image
 from gemel.request.validate import Asked, Choice
 from gemel.runs.folder import create
-from gemel.runs.run import Run
+from gemel.runs.run import LEFT_OUT, Run
 from gemel.settings.recipes import OPTIMIZERS, VIEWS, VectorViews
 from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
 from gemel.training.build import build_backbone, build_method, facts_of, has_frozen_network
 from gemel.training.kinds import count_kinds
-from gemel.training.prepared import Prepared
+from gemel.training.prepared import Prepared, without
 from gemel.training.stages import check_views
 
 MAY_BE_EMPTY = ("minutes", "weights", "classes", "white", "black", "background", "image_size")
@@ -64,6 +66,8 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     if len(source) < 2:
         raise UserError(f"{source.name} holds one image; two at least are needed to learn from")
     facts = look(source, given)
+    left_out = find_duplicates(source, say) if given.get("unique") else {}
+    facts = facts._replace(images=len(source) - len(left_out))
     schema = schema_of(method)
     has_classes = "classes" in schema.model_fields
     if given.get("classes") and not has_classes:
@@ -87,9 +91,9 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     _tell(say, source, (*asked.dropped, train, *choices, *more), facts.warnings)
     if settings.train == "heads":
-        prepared = on_vectors(settings, source, say, freeze)
+        prepared = on_vectors(settings, source, left_out, say, freeze)
     else:
-        prepared = Prepared(settings, source, _built(settings, len(source), say))
+        prepared = Prepared(settings, source, _built(settings, len(without(source, left_out)), say), left_out)
     prepared.claim = asked.claim
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
@@ -105,7 +109,7 @@ def _tell(say: Say, source: Source, choices: Sequence[Choice], warnings: Sequenc
         say(f"warning: {warning}")
 
 
-def on_vectors(settings: Settings, source: Source, say: Say, freeze: Freeze) -> Prepared:
+def on_vectors(settings: Settings, source: Source, left_out: Mapping[int, int], say: Say, freeze: Freeze) -> Prepared:
     """Return what is ready to train heads on given vectors or on a frozen network's features; all processes must ask.
 
     Raises:
@@ -124,6 +128,8 @@ def on_vectors(settings: Settings, source: Source, say: Say, freeze: Freeze) -> 
             )
     if not isinstance(found, VectorSource) or not isinstance(settings.views, VectorViews):
         raise UserError("--train heads goes with --views vectors; leave --views out")
+    if left_out:
+        found = found.only(np.setdiff1d(np.arange(len(source)), list(left_out)))
     rows = torch.from_numpy(found.vectors)
     components = vectors(width=rows.shape[1], components=settings.views.components)
     seen = fitted(components, rows)
@@ -138,7 +144,7 @@ def on_vectors(settings: Settings, source: Source, say: Say, freeze: Freeze) -> 
     found.neighbours = table
     method = build_method(settings, len(found), rows.shape[1])
     method.backbone.load_state_dict(components.state_dict())
-    return Prepared(settings, source, method, frozen=frozen, vectors=found)
+    return Prepared(settings, source, method, left_out, frozen=frozen, vectors=found)
 
 
 def start(prepared: Prepared) -> str:
@@ -150,10 +156,13 @@ def start(prepared: Prepared) -> str:
     origin = _origin(prepared.settings)
     facts |= {} if origin is None else {"weights": origin._asdict()}
     run.write_json("environment.json", facts)
+    if prepared.settings.unique:
+        keys = ((index, printable(prepared.source.key(index)), of) for index, of in prepared.left_out.items())
+        run.write_left_out(keys)
     return str(run.path)
 
 
-def follow(settings: Mapping[str, Any], images: str) -> Prepared:
+def follow(settings: Mapping[str, Any], images: str, left_out: Mapping[int, int]) -> Prepared:
     """What `prepare` gave the first of several processes, made on another from its settings; heads yet without vectors.
 
     Raises:
@@ -168,8 +177,8 @@ def follow(settings: Mapping[str, Any], images: str) -> Prepared:
             "all machines must see the same files at the same place"
         )
     source.decoding = Decoding.of(settings)
-    method: Any = None if chosen.train == "heads" else _built(chosen, len(source))
-    return Prepared(chosen, source, method)
+    method: Any = None if chosen.train == "heads" else _built(chosen, len(without(source, left_out)))
+    return Prepared(chosen, source, method, left_out)
 
 
 def continued(run: Run, freeze: Freeze) -> Prepared:
@@ -193,12 +202,42 @@ def continued(run: Run, freeze: Freeze) -> Prepared:
     source.decoding = Decoding.of(run.settings)
     if launched().rank == 0:
         run.clear()
+    left_out = _left_out(run, source) if settings.unique else {}
     if settings.train == "heads":
-        return on_vectors(settings, source, lambda text: None, freeze)
+        return on_vectors(settings, source, left_out, lambda text: None, freeze)
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
     begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
     weights = None if begun else settings.weights
-    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), len(source)))
+    images = len(without(source, left_out))
+    return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), images), left_out)
+
+
+def find_duplicates(source: Source, say: Say) -> dict[int, int]:
+    """Return the duplicates that training leaves out, each with the image that stays.
+
+    Raises:
+        UserError: one image alone stays, or there are vectors in place of images.
+    """
+    if isinstance(source, VectorSource):
+        raise UserError(f"--unique compares images, and {source.name} holds vectors; leave it out")
+    say(f"unique: looking for duplicates among {len(source):,} images")
+    found = duplicates_of(source)
+    say(f"unique: {len(found):,} of {len(source):,} images are left out of training (duplicates of others)")
+    if len(source) - len(found) < 2:
+        raise UserError(f"--unique leaves one image of {source.name}; two at least are needed to learn from")
+    return found
+
+
+def _left_out(run: Run, source: Source) -> dict[int, int]:
+    """Return the duplicates that the run left out when it began; its images must be the same.
+
+    Raises:
+        UserError: left_out.csv is missing or damaged, or names other images.
+    """
+    rows = run.left_out()
+    if any(index >= len(source) or printable(source.key(index)) != name for index, name, _ in rows):
+        raise UserError(f"{source.name} holds other images than when {run.path} began: {LEFT_OUT} does not fit")
+    return {index: of for index, _, of in rows}
 
 
 def _shared_evenly(batch_size: int, say: Say) -> int:

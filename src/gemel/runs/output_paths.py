@@ -11,24 +11,29 @@ NAME_LIMIT = 255
 """bytes of a file's name, on all usual file systems"""
 
 
-def check_suffix(path: Path, *allowed: str) -> None:
-    """Refuse a table whose format is unknown, or that can't be written.
+def check_suffix(path: Path, *allowed: str, option: str = "--out") -> None:
+    """Refuse a file whose format is unknown, or that can't be written.
+
+    Args:
+        path: as the user gave it.
+        allowed: endings.
+        option: by which it was given, for messages.
 
     Raises:
         UserError: another ending, no such folder, a folder, one that takes no files, or a name that is too long.
     """
     if path.suffix not in allowed:
-        raise UserError(f"--out {brief(str(path))} must end in {' or '.join(allowed)}")
+        raise UserError(f"{option} {brief(str(path))} must end in {' or '.join(allowed)}")
     try:
         path.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise UserError(f"--out {brief(str(path))}: the name is too long; give a shorter one") from error
+            raise UserError(f"{option} {brief(str(path))}: the name is too long; give a shorter one") from error
     if not path.absolute().parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.absolute().parent}; make it first")
+        raise UserError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")
     if path.is_dir():
-        raise UserError(f"--out {path} is a folder; name a file")
-    check_writable(path.absolute().parent, f"--out {path}")
+        raise UserError(f"{option} {path} is a folder; name a file")
+    check_writable(path.absolute().parent, f"{option} {path}")
 
 
 def check_writable(folder: Path, what: str) -> None:

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
@@ -21,6 +21,11 @@ RUN_FILE = "run.yaml"
 GALLERY = "evaluations/gallery.json"
 """the last file of the closing pass"""
 BOTTLENECK = "evaluations/bottleneck.json"
+LEFT_OUT = "left_out.csv"
+"""duplicates that training leaves out"""
+CHECK = "evaluations/check.json"
+CHECK_TABLE = "check.csv"
+"""what is wrong with the images, a row for each finding"""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -264,6 +269,27 @@ class Run:
 
         write_atomically(self.path / "rejected.csv", write)
 
+    def left_out(self) -> list[tuple[int, str, int]]:
+        """Return the duplicates that training leaves out: index, name within the images, index of the one that stays.
+
+        Raises:
+            UserError: left_out.csv is missing or damaged.
+        """
+        path = self.path / LEFT_OUT
+        if not path.is_file():
+            again = f"gemel pretrain --config {self.path / RUN_FILE}"
+            raise UserError(f"{path} is missing, which names the duplicates that are left out; start again: {again}")
+        return _read(path, _left_out)
+
+    def write_left_out(self, rows: Iterable[tuple[int, str, int]]) -> None:
+        """Write left_out.csv: index, name, of."""
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([("index", "name", "of"), *rows])
+
+        write_atomically(self.path / LEFT_OUT, write)
+
     def classes(self) -> pa.Table | None:
         """Return the discovered class of every image: path, class, probability [, label]; None without classes.
 
@@ -284,6 +310,10 @@ class Run:
     def bottleneck(self) -> dict[str, Any] | None:
         """Return embeddings read as an information bottleneck, for the report."""
         return read_mapping_of_json(self.path / BOTTLENECK)
+
+    def check(self) -> dict[str, Any] | None:
+        """Return what is wrong with the images, and pictures of it, for the report."""
+        return read_mapping_of_json(self.path / CHECK)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
@@ -351,6 +381,13 @@ def _csv_rows(path: Path) -> list[dict[str, str]]:
     if wrong and wrong[0] < len(rows):
         raise ValueError(f"row {wrong[0]} does not have {len(names)} cells")
     return rows[:-1] if wrong else rows
+
+
+def _left_out(path: Path) -> list[tuple[int, str, int]]:
+    try:
+        return [(int(row["index"]), row["name"], int(row["of"])) for row in _csv_rows(path)]
+    except KeyError as error:
+        raise ValueError(f"it has no column {error}") from error
 
 
 def _metrics_table(path: Path) -> pa.Table:

@@ -66,6 +66,8 @@ class Settings(Description):
     """precision of the network; losses are computed in 32 bits"""
     max_rejected: Probability = 0.05
     """share of unreadable files above which the run stops"""
+    unique: bool = False
+    """leave exact and near duplicates out of training; of each one stays, as gemel check finds it"""
     checkpoint_seconds: PositiveFloat = 60.0
     """seconds between checkpoints"""
     log: Literal["csv", "tensorboard"] = "csv"

@@ -1,6 +1,10 @@
 """Prepared: a run that is ready to start; the request makes it, training takes it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
 
 from gemel.backbones.base import Backbone
 from gemel.data.plan import Plan
@@ -13,6 +17,12 @@ from gemel.runs.folder import Claim
 from gemel.settings.tree import Settings
 
 
+def without(source: Source, left_out: Iterable[int]) -> Source:
+    """Return a source without the images at these indices."""
+    indices = np.setdiff1d(np.arange(len(source)), np.fromiter(left_out, np.int64))
+    return source if len(indices) == len(source) else source.subset(indices)
+
+
 @dataclass
 class Prepared:
     """A run that is ready to start.
@@ -21,6 +31,7 @@ class Prepared:
         settings: without gaps.
         source: the images.
         method: on its backbone, with its first weights.
+        left_out: duplicates, which play no part in training: index of each, and of the image that stays; else empty.
         claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
         frozen: the network whose features heads learn from; None where the network itself learns, or there is none.
         vectors: what heads learn from: the frozen network's features, or the given vectors; None without such heads.
@@ -29,9 +40,15 @@ class Prepared:
     settings: Settings
     source: Source
     method: Method
+    left_out: Mapping[int, int] = field(default_factory=dict[int, int])
     claim: Claim | None = None
     frozen: Backbone | None = None
     vectors: VectorSource | None = None
+
+    @cached_property
+    def learned(self) -> Source:
+        """The images that are trained on."""
+        return without(self.source, self.left_out)
 
     @property
     def identity(self) -> str:
@@ -46,7 +63,7 @@ class Prepared:
         # The launcher's word: here the processes need not have met yet.
         here = launched()
         return Plan(
-            self.source if self.vectors is None else self.vectors,
+            self.learned if self.vectors is None else self.vectors,
             chosen.views,
             chosen.image_size or 0,
             chosen.seed,

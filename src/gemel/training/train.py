@@ -112,7 +112,7 @@ def _facts(prepared: Prepared) -> dict[str, str | int]:
     return {
         "name": settings.method["name"],
         "settings": kept,
-        "images": len(prepared.source),
+        "images": len(prepared.learned),
         "identity": prepared.identity,
         "processes": launched().processes,
     }

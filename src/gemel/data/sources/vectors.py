@@ -64,6 +64,20 @@ class VectorSource(Source):
             return self._images.path(index)
         return f"{self.name}/{index:0{self._digits}d}" if self._paths is None else str(self._paths[index])
 
+    def only(self, indices: NDArray[np.int64]) -> "VectorSource":
+        """Return the vectors of some images alone, which are copied."""
+        described: dict[str, Any] = {
+            "labels": None if self.labels is None else self.labels[indices],
+            "label_names": self.label_names,
+            "stated_classes": self.stated_classes,
+        }
+        paths = None if self._paths is None else [str(self._paths[index]) for index in indices.tolist()]
+        images = None if self._images is None else self._images.subset(indices)
+        found = VectorSource(self.name, self.take(indices), paths, images=images, **described)
+        places = {index: place for place, index in enumerate(indices.tolist())}
+        found.rejected = {places[index]: why for index, why in self.rejected.items() if index in places}
+        return found
+
     def take(self, indices: Any) -> NDArray[np.float32]:
         """Return the vectors of images, (n, d), as a new array."""
         rows = indices if self.rows is None else self.rows[indices]
