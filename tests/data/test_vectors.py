@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from gemel.backbones.vectors import fitted, vectors
 from gemel.data.batches import Loader
-from gemel.data.neighbour_table import neighbours
+from gemel.data.neighbour_table import count_for, nearest_for_classes, neighbours
 from gemel.data.plan import Plan
 from gemel.data.sources import VectorSource, open_source
 from gemel.errors import UserError
@@ -90,11 +90,32 @@ def test_neighbours_are_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("kept", [5, 40])
-def test_components_are_scikit_learns(kept: int) -> None:
-    rows = fitted(vectors(width=64, components=kept), torch.from_numpy(ROWS)).numpy()
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_components_are_scikit_learns(kept: int, whitening: float) -> None:
+    rows = fitted(vectors(width=64, components=kept, whitening=whitening), torch.from_numpy(ROWS)).numpy()
     expected = PCA(kept, svd_solver="full").fit_transform(ROWS)
-    np.testing.assert_allclose(np.abs(rows[:, :5]), np.abs(expected[:, :5]), rtol=1e-3, atol=2e-2)
-    np.testing.assert_allclose(rows.var(0).sum(), expected.var(0).sum(), rtol=1e-4)
+    spread = expected.std(0)
+    expected = expected / (spread**whitening * spread[0] ** (1 - whitening))
+    np.testing.assert_allclose(np.abs(rows[:, :5]), np.abs(expected[:, :5]), rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(rows.var(0).sum(), expected.var(0).sum(), rtol=1e-2)
+    assert abs(rows[:, 0].std() - 1) < 1e-4
+
+
+def test_components_without_spread() -> None:
+    """As many components as dimensions, of which most are constant."""
+    rows = torch.zeros(50, 6)
+    rows[:, 2] = torch.arange(50.0)
+    found = fitted(vectors(width=6, components=6, whitening=1.0), rows)
+    assert bool(torch.isfinite(found).all())
+    assert float(found[:, 1:].abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "expected"), [(1000, 10, 10), (336, 14, 6), (20, 10, 3), (3, 2, 2), (2, 2, 1)]
+)
+def test_fewer_neighbours_where_classes_are_small(images: int, classes: int, expected: int) -> None:
+    assert count_for(images, classes) == expected
+    assert nearest_for_classes(torch.randn(images, 2), classes).shape == (images, expected)
 
 
 def test_a_batch_is_the_vectors_and_their_neighbours() -> None:

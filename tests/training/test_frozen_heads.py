@@ -83,5 +83,5 @@ def test_the_reason_is_told(folder: Path, tmp_path: Path, capsys: pytest.Capture
     told = capsys.readouterr().out
     assert "train: heads (photographs: classes on tf_efficientnet_lite0's features; --train all learns" in told
     assert "licence: Apache-2.0" in told
-    assert "agree best, AMI" in told
+    assert "so many classes divide neighbours best, modularity" in told
     assert isinstance(gemel.load(tmp_path / "run").settings["classes"], int)

@@ -17,7 +17,9 @@ from gemel.backbones.vectors import vectors
 from gemel.data.plan import Batch
 from gemel.engine import checkpoints
 from gemel.errors import Interrupted, UserError
+from gemel.methods.base import Embedded
 from gemel.methods.twist import Twist, multi_crop_loss
+from gemel.metrics.clustering import clustering_scores
 from gemel.training.task import Pretraining
 
 DIGITS = load_digits()
@@ -42,7 +44,7 @@ def run(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> gemel.Run:
 
 def test_a_run_from_end_to_end(run: gemel.Run, rows: Path) -> None:
     assert run.settings["train"] == "heads"
-    assert run.settings["backbone"] == {"name": "vectors", "width": 64, "components": 64}
+    assert run.settings["backbone"] == {"name": "vectors", "width": 64, "components": 64, "whitening": 0.5}
     table = parquet.read_table(run.path / "classes.parquet")
     assert table["path"].to_pylist()[:2] == ["0000", "0001"]
     scores = {result["protocol"]: result["metrics"] for result in run.evaluations()}
@@ -93,21 +95,53 @@ def test_images_for_a_run_of_vectors(run: gemel.Run) -> None:
         gemel.classify(run, np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32))
 
 
-def test_heads_in_one_product_are_heads_apart() -> None:
-    """Loss, terms and gradients of three linear heads, each by itself."""
+@pytest.mark.parametrize("layers", [0, 1])
+def test_heads_in_one_product_are_heads_apart(layers: int) -> None:
+    """Loss, terms and gradients of three heads, each by itself, and each with its own β."""
     torch.manual_seed(0)
-    twist = Twist(vectors(width=6, components=6), classes=4, hidden=0, heads=3).double()
+    options: dict[str, Any] = {"classes": 4, "hidden": 5, "layers": layers, "heads": 3, "beta": (1.0, 0.5)}
+    twist = Twist(vectors(width=6, components=6), **options).double()
     views = [torch.randn(12, 6, dtype=torch.float64) for _ in range(2)]
     terms = twist(Batch(views, torch.arange(12), torch.full((12,), -1)), 0.0)
     terms["loss"].backward()
-    layer = twist.heads[0].layers[0]
-    losses: list[torch.Tensor] = []
-    weight = layer.weight.detach().requires_grad_()
+    bank: Any = twist.heads[0]
+    first, bias = bank.first.weight, bank.first.bias
+    size, losses = len(first) // 3, list[torch.Tensor]()
+    own = first.detach().requires_grad_()
     for head in range(3):
-        part = slice(4 * head, 4 * head + 4)
-        logits = torch.cat(views) @ weight[part].T + layer.bias.detach()[part]
-        logits = (logits - logits.mean(0)) * (logits.var(0, correction=0) + 1e-5).rsqrt()
-        losses.append(multi_crop_loss(logits.chunk(2))["loss"])
-    torch.testing.assert_close(terms["loss"], torch.stack(losses).mean())
-    torch.stack(losses).mean().backward()
-    torch.testing.assert_close(layer.weight.grad, weight.grad)
+        part = slice(size * head, size * (head + 1))
+        rows = torch.cat(views) @ own[part].T + bias.detach()[part]
+        if layers:
+            rows = _normed(rows).relu() @ bank.weight.detach()[head] + bank.bias.detach()[4 * head : 4 * head + 4]
+        losses.append(multi_crop_loss(_normed(rows).chunk(2), beta=(1.0, 0.5, 1.0)[head])["loss"])
+    expected = torch.stack(losses).mean()
+    torch.testing.assert_close(terms["loss"], expected)
+    expected.backward()
+    torch.testing.assert_close(first.grad, own.grad)
+
+
+def _normed(rows: torch.Tensor) -> torch.Tensor:
+    return (rows - rows.mean(0)) * (rows.var(0, correction=0) + 1e-5).rsqrt()
+
+
+def test_some_heads_begin_from_clusters() -> None:
+    """Until a quarter of the way they learn what k-means found, then the loss of all others."""
+    torch.manual_seed(0)
+    data = torch.cat([torch.randn(30, 6) + 5 * torch.eye(6)[kind] for kind in range(4)])
+    twist = Twist(vectors(width=6, components=6), classes=4, hidden=8, layers=1, heads=4, clustered=0.5)
+    twist.attach(len(data))
+    twist.before_stage("pretrain", lambda *given, **more: Embedded(data, torch.ones(len(data), dtype=torch.bool)))
+    assert twist.starts is not None and twist.starts.shape == (120, 2)
+    assert clustering_scores(np.repeat(np.arange(4), 30), twist.starts[:, 0].numpy())["acc"] == 1.0
+    optimizer = torch.optim.AdamW(twist.parameters(), lr=1e-2)
+    batch = Batch([data, data], torch.arange(120), torch.full((120,), -1))
+    for _ in range(60):
+        twist(batch, 0.1)["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        found = twist.heads[0](data)[1].view(120, 4, 4).argmax(2)
+    assert bool((found[:, 2:].int() == twist.starts).all())
+    assert not bool((found[:, :2].int() == twist.starts).all(0).any())
+    early, late = (float(twist(batch, progress)["loss"].detach()) for progress in (0.1, 0.25))
+    assert early != late

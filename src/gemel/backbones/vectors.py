@@ -14,32 +14,42 @@ _ROWS = 16_384
 SAMPLE = 200_000
 """of more vectors so many, evenly spread, tell the components"""
 
+LEAST = 0.01
+"""share of the first component's standard deviation that every other one counts as at least"""
+
 
 def vectors(
     *,
     width: Annotated[int, Field(ge=1, le=1_000_000)] = 768,
     components: Annotated[int, Field(ge=1, le=65_536)] | None = 64,
+    whitening: Annotated[float, Field(ge=0, le=1)] = 0.5,
 ) -> Backbone:
     """Return the projection of vectors (B, width) onto their principal components, (B, components).
 
     Args:
         width: numbers in a vector
         components: principal components that heads see; none: as many as the width
+        whitening: power of its standard deviation by which a component is divided; 1: all have the same
     """
     kept = min(width, components or width)
-    return Backbone(Components(width, kept), kept, in_channels=width)
+    return Backbone(Components(width, kept, whitening), kept, in_channels=width)
 
 
 class Components(nn.Module):
-    """z = (x - μ) Wᵀ: μ the mean of the vectors, W the eigenvectors of their covariance with the largest eigenvalues.
+    """z_i = <x - μ, w_i> / (s_i^γ s_1^(1-γ)), so that the first component has a standard deviation of 1.
+
+    μ is the mean of the vectors, w_i an eigenvector of their covariance, s_i the standard deviation along it, largest
+    first.
 
     Args:
         width: d of the vectors.
-        kept: rows of W.
+        kept: components.
+        whitening: γ; 0 keeps the proportions of the components, 1 takes them away.
     """
 
-    def __init__(self, width: int, kept: int) -> None:
+    def __init__(self, width: int, kept: int, whitening: float = 0.5) -> None:
         super().__init__()
+        self.whitening = whitening
         self.mean: Tensor
         self.basis: Tensor
         self.register_buffer("mean", torch.zeros(width))
@@ -51,7 +61,7 @@ class Components(nn.Module):
 
     @torch.no_grad()
     def fit(self, rows: Tensor) -> None:
-        """Set μ and W from vectors (N, d), which may be mapped from a file; the same on every machine but for rounding.
+        """Set μ and w from vectors (N, d), which may be mapped from a file; the same on every machine but for rounding.
 
         Each component points to where its largest entry is positive, so that no solver's choice of a sign is seen.
         """
@@ -70,7 +80,10 @@ class Components(nn.Module):
         else:
             basis = torch.linalg.eigh(covariance.double()).eigenvectors.flip(1)[:, :kept].float()
         largest = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
-        self.basis.copy_((basis * largest).T)
+        spread = ((covariance @ basis) * basis).sum(0).clamp_min(0).sqrt()  # s
+        spread = spread.clamp_min(float(LEAST * spread[0]) or 1.0)
+        scale = spread**self.whitening * spread[0] ** (1 - self.whitening)
+        self.basis.copy_((basis * largest / scale).T)
         self.mean.copy_(mean)
 
 

@@ -8,6 +8,9 @@ from torch import Tensor
 BANK = 100_000
 """of more vectors, neighbours are found among so many of them, evenly spread: the search grows with the square"""
 
+MOST, LEAST, A_CLASS = 10, 3, 4
+"""neighbours that are looked at: at most, at least, and one for so many images of a class: more are of other classes"""
+
 _CELLS = 2**25
 """distances that are held at a time"""
 
@@ -34,3 +37,13 @@ def neighbours(rows: Tensor, count: int) -> NDArray[np.int64]:
         distances[is_own.nonzero().squeeze(1), place[is_own]] = torch.inf
         found[start : start + len(part)] = bank[distances.topk(count, largest=False).indices]
     return found.numpy()
+
+
+def count_for(images: int, classes: int, most: int = MOST) -> int:
+    """Return how many nearest neighbours of an image are likely to be of its class, of so many classes."""
+    return min(most, max(LEAST, images // (A_CLASS * classes)), images - 1)
+
+
+def nearest_for_classes(rows: Tensor, classes: int) -> NDArray[np.int64]:
+    """Return the `neighbours` that are likely to be of a vector's class."""
+    return neighbours(rows, count_for(len(rows), classes))

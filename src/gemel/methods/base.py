@@ -160,6 +160,12 @@ class Method(nn.Module, ABC):
     def after_step(self, progress: float) -> None:
         """Update what follows the optimiser's step: teachers, queues."""
 
+    def after_stage(self, embed: Embed) -> None:
+        """Settle what depends on all images once a stage's last step is done, in evaluation mode; keep it in buffers.
+
+        Called once, before the stage's last checkpoint is written.
+        """
+
     def order(self, epoch: int) -> Tensor | None:
         """Return an epoch's own order of rows, asked after `before_epoch`; None: a random permutation."""
         return None

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
 from gemel.data.plan import Batch
+from gemel.distributed import from_first
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
 from gemel.methods.parts.best_head import note_losses
-from gemel.methods.parts.class_head import ClassHead, HeadStyle, observed
+from gemel.methods.parts.class_head import ClassHead, ClassHeads, HeadStyle, observed
+from gemel.methods.parts.clustered_start import UNTIL, clusters, toward_clusters
+from gemel.methods.parts.consensus import Consensus
 from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.methods.parts.twist_recipes import RECIPES
@@ -31,19 +34,22 @@ class Twist(Method):
     views, L is the mean over pairs of a global and a later view. In a second stage, self-labeling, the more certain
     global view labels the other views of the images that it is most certain of.
 
-    With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes:
-    poor optima are dropped without labels.
+    With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes
+    while they learn. In the end the heads are chosen, or averaged, that divide the images best: neighbours share a
+    class, and classes are many. So poor optima are dropped without labels.
 
     Args:
         classes: C, classes to discover
-        hidden: width of the head's two hidden layers; 0: the head is one linear layer, of all heads in one product
+        hidden: width of the head's hidden layers
+        layers: hidden layers of a head; with fewer than two, all heads are computed in one product
         alpha: α, weight of the sharpness
-        beta: β, weight of the diversity
+        beta: β, weight of the diversity; several: heads take them in turn, lower ones find classes of unequal sizes
         temperature: τ of the entropies; with a teacher, of all terms
         epsilon: ε inside the logarithms; 0: log-softmax
         norm: batch norm before the softmax
         bunch: images that share its statistics; none: the global batch
         heads: number of class heads
+        clustered: share of the heads that begin from clusters which k-means finds, each from others
         head_style: convolutional: ReLU; transformer: GELU, initial weights of standard deviation 0.02
         teacher: a momentum teacher of the global views gives the targets, and is what is kept
         momentum: of the teacher at the beginning; half a cosine leads to 1
@@ -78,14 +84,16 @@ class Twist(Method):
         backbone: Any,
         *,
         classes: Annotated[int, Field(ge=2, le=1_000_000)] = 4096,
-        hidden: Annotated[int, Field(ge=0, le=1_000_000)] = 4096,
+        hidden: Count = 4096,
+        layers: Annotated[int, Field(ge=0, le=2)] = 2,
         alpha: NonNegativeFloat = 1.0,
-        beta: NonNegativeFloat = 1.0,
+        beta: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = 1.0,
         temperature: PositiveFloat = 1.0,
         epsilon: NonNegativeFloat = 1e-5,
         norm: bool = True,
         bunch: Count | None = None,
         heads: Annotated[int, Field(gt=0, le=1000)] = 1,
+        clustered: Probability = 0.0,
         head_style: HeadStyle = "convolutional",
         teacher: bool = False,
         momentum: Probability = 0.996,
@@ -93,24 +101,41 @@ class Twist(Method):
         group: Count | None = None,
     ) -> None:
         super().__init__(backbone)
-        self.weights = {"alpha": alpha, "beta": beta, "temperature": temperature, "epsilon": epsilon}
+        self.weights: dict[str, Any] = {"alpha": alpha, "beta": beta, "temperature": temperature, "epsilon": epsilon}
         self.momentum, self.quantile, self.group = momentum, quantile, group
-        self.classes = classes
-        widths = (backbone.width, hidden, hidden, classes) if hidden else (backbone.width, heads * classes)
-        self.heads = nn.ModuleList(
-            ClassHead(*widths, norm=norm, bunch=bunch, style=head_style) for _ in range(heads if hidden else 1)
-        )
+        self.classes, self.clustered = classes, round(heads * clustered)
+        self.register_buffer("starts", None)
+        self.starts: Tensor | None
+        self.register_buffer("betas", _by_turns(beta, heads), persistent=False)
+        self.betas: Tensor | None
+        self.heads = nn.ModuleList()
+        if layers == 2:
+            widths = backbone.width, hidden, hidden, classes
+            self.heads.extend(ClassHead(*widths, norm=norm, bunch=bunch, style=head_style) for _ in range(heads))
+        else:
+            width = hidden if layers else 0
+            self.heads.append(ClassHeads(backbone.width, width, classes, heads, norm=norm, bunch=bunch))
         self.teacher = Teacher(backbone, self.heads) if teacher else None
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
+        self.consensus = Consensus(heads, classes) if heads > 1 else None
+
+    def attach(self, images: int) -> None:
+        """Make room for the clusters that heads begin from."""
+        if self.clustered:
+            self.register_buffer("starts", torch.zeros(images, self.clustered, dtype=torch.int32))
 
     def before_stage(self, name: str, embed: Embed | None = None) -> None:
-        """Let the teacher begin as a copy of the student.
+        """Let some heads begin from clusters, and the teacher as a copy of the student.
 
         Raises:
             UserError: there is no second stage with a teacher.
         """
         self.stage = name
+        if self.starts is not None and embed is not None and name == "pretrain":
+            features, readable = embed()
+            found = clusters(features[readable], self.classes, self.clustered)
+            self.starts[readable] = from_first(found.to(self.starts.device))
         if self.teacher is not None:
             if name == "self_labeling":
                 raise UserError("self-labeling has no teacher; --then.epochs 0 or --method.teacher no")
@@ -121,9 +146,13 @@ class Twist(Method):
         count = len(batch.views)
         features = features_of(self.backbone, batch.views)  # (V·B, width)
         before, after = zip(*(head(features, count) for head in self.heads), strict=True)
-        terms = self._loss(self._by_head(after).chunk(count), self._targets(batch.views[:2]), progress)  # (H,) each
+        logits = self._by_head(after).chunk(count)  # (B, H, C) each
+        terms = self._loss(logits, self._targets(batch.views[:2]), progress)  # (H,) each
         if self.training and self.stage == "pretrain":
-            note_losses(self.head_losses, terms["loss"])
+            own = 0.0 if self.betas is None else (self.betas - self.betas[0]) * terms["diversity"]
+            note_losses(self.head_losses, terms["loss"] + own)  # heads are compared by one β
+            if self.starts is not None and progress < UNTIL:
+                terms["loss"] = toward_clusters(terms["loss"], logits[0], self.starts[batch.index])
         mean = {name: term.mean() for name, term in terms.items()}
         return mean | observed(mean["loss"], before, after, self.head_losses.argmin(), self.classes)
 
@@ -131,6 +160,12 @@ class Twist(Method):
         """Let the teacher follow."""
         if self.teacher is not None:
             self.teacher.follow(self.backbone, self.heads, momentum=cosine(progress, self.momentum, 1.0))
+
+    def after_stage(self, embed: Embed) -> None:
+        """Choose the heads that give the classes."""
+        if self.consensus is not None:
+            features, readable = embed()
+            self.consensus.choose(features[readable], lambda rows: self._logits(rows).softmax(2))
 
     def _by_head(self, columns: Sequence[Tensor]) -> Tensor:
         """Return (V·B, H, C) of (V·B, C) by each head, or of (V·B, H·C) by all of them."""
@@ -142,16 +177,20 @@ class Twist(Method):
         """Return the logits of the global views by the teacher, if there is one."""
         if self.teacher is None:
             return None
-        features = features_of(self.encoder(), views)
-        return self._by_head([head(features, 2)[1] for head in self._kept_heads()]).chunk(2)
+        return self._logits(features_of(self.encoder(), views), 2).chunk(2)
+
+    def _logits(self, features: Tensor, views: int = 1) -> Tensor:
+        """Return the logits of all kept heads after the batch norm, (V·B, H, C)."""
+        return self._by_head([head(features, views)[1] for head in self._kept_heads()])
 
     def _loss(self, views: Sequence[Tensor], target: Sequence[Tensor] | None, progress: float) -> dict[str, Tensor]:
+        weights: dict[str, Any] = self.weights if self.betas is None else {**self.weights, "beta": self.betas}
         if target is not None:
-            return teacher_loss(target, views, **self.weights)
+            return teacher_loss(target, views, **weights)
         if self.stage == "pretrain":
-            return multi_crop_loss(views, **self.weights)
+            return multi_crop_loss(views, **weights)
         with torch.no_grad():
-            terms = multi_crop_loss(views, **self.weights)
+            terms = multi_crop_loss(views, **weights)
         share = cosine(progress, *self.quantile)
         by_head = zip(*(view.unbind(1) for view in views), strict=True)
         labels = [self_labeling_loss(head, quantile=share, group=self.group) for head in by_head]
@@ -165,12 +204,19 @@ class Twist(Method):
         return self.heads if self.teacher is None else cast(nn.ModuleList, self.teacher.networks[1])
 
     def embed(self, features: Tensor) -> Tensor:
-        """Return the best head's logits after the batch norm, (B, C); the teacher's where there is one."""
-        heads, best = self._kept_heads(), int(self.head_losses.argmin())
-        if len(heads) == 1:
-            return self._by_head([heads[0](features)[1]])[:, best]
-        return heads[best](features)[1]
+        """Return the best head's logits after the batch norm, (B, C), or the logarithm of the consensus's classes.
+
+        They are the teacher's where there is one.
+        """
+        if self.consensus is None or not self.consensus.is_chosen:
+            return self._logits(features)[:, int(self.head_losses.argmin())]
+        return self.consensus(self._logits(features).float().softmax(2)).log()
 
     def classify(self, features: Tensor) -> Tensor:
-        """Return class probabilities (B, C) by the best head."""
+        """Return class probabilities (B, C) by the best head, or by the consensus."""
         return self.embed(features).float().softmax(1)
+
+
+def _by_turns(beta: float | tuple[float, ...], heads: int) -> Tensor | None:
+    """Return β of each head, (H,); None where it is the same."""
+    return None if isinstance(beta, float | int) else torch.tensor([beta[head % len(beta)] for head in range(heads)])

@@ -12,15 +12,15 @@ from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, AdamWOptimizer, 
 FROZEN = "tf_efficientnet_lite0"
 """the network whose features heads learn from, where the user names none"""
 
-A_KIND = 20
-"""for each so many images one neighbour is looked at, up to the recipe's number: more would be of other kinds"""
-
-HEAD_STEPS = 1200
+HEAD_STEPS = 600
 """that heads on frozen features need, however many images there are"""
+
+PICTURES = 32
+"""pixels of the shorter side above which grey images hold what a network for photographs can see"""
 
 FOR_HEADS: Mapping[str, Any] = {
     "views": VectorViews(),
-    "optimizer": AdamWOptimizer(lr=3e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
+    "optimizer": AdamWOptimizer(lr=1e-2, weight_decay=1e-4, warmup_epochs=0, final=0.0),
     "batch_size": 256,
     "then": Stage(),
 }
@@ -43,17 +43,16 @@ def train_of(given: Mapping[str, Any], facts: Facts, *, has_classes: bool) -> Ch
     own = [key for key in ("backbone", "views", "weights", "image_size") if given.get(key) not in (None, "packaged")]
     if own or given["method"].get("recipe") or not has_classes or facts.is_large:
         return Choice("train", "all", "")
-    if facts.is_of_glyphs:
-        return Choice("train", "all", "glyphs: a network for photographs sees less in them than one that learns them")
-    return Choice(
-        "train", "heads", f"photographs: classes on {FROZEN}'s features; --train all learns a network of your own"
-    )
+    if facts.is_of_glyphs and facts.side <= PICTURES:
+        why = f"glyphs of about {facts.side} pixels: a network for photographs sees less in them than one that learns"
+        return Choice("train", "all", why)
+    what = "glyphs" if facts.is_of_glyphs else "photographs"
+    return Choice("train", "heads", f"{what}: classes on {FROZEN}'s features; --train all learns a network of your own")
 
 
 def for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> list[Choice]:
     """Choose the frozen network, its images, and as many epochs as heads need steps; `base` takes its colours."""
     choices: list[Choice] = []
-    base["views"]["neighbours"] = min(base["views"]["neighbours"], max(1, facts.images // A_KIND))
     if facts.vectors:
         base["backbone"] = {"name": "vectors", "width": facts.vectors}
     else:

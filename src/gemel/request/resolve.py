@@ -14,7 +14,7 @@ from gemel.data.batches import Loader
 from gemel.data.check.findings import duplicates_of
 from gemel.data.listing import printable
 from gemel.data.messages import counted
-from gemel.data.neighbour_table import neighbours
+from gemel.data.neighbour_table import count_for, neighbours
 from gemel.data.pixel_values import Decoding
 from gemel.data.sources import Source, VectorSource, open_source
 from gemel.data.sources.identity import fingerprint
@@ -131,17 +131,20 @@ def on_vectors(settings: Settings, source: Source, left_out: Mapping[int, int], 
     if left_out:
         found = found.only(np.setdiff1d(np.arange(len(source)), list(left_out)))
     rows = torch.from_numpy(found.vectors)
-    components = vectors(width=rows.shape[1], components=settings.views.components)
+    shown = settings.views
+    components = vectors(width=rows.shape[1], components=shown.components, whitening=shown.whitening)
     seen = fitted(components, rows)
     seen = seen if found.rows is None else seen[torch.from_numpy(found.rows)]  # one for each image
-    table = neighbours(seen, settings.views.neighbours) if settings.views.neighbours else None
-    if settings.classes == "auto":
-        kinds = count_kinds(seen, most=len(found) // 5)
+    classes = settings.classes
+    if classes == "auto":
+        kinds = count_kinds(seen, most=len(found) // 5, seed=settings.seed)
         say(f"classes: {kinds.number} ({kinds.reason})")
-        settings = settings.model_copy(update={"classes": kinds.number})
-    if isinstance(settings.classes, int) and settings.classes > len(found):
-        raise UserError(f"--classes {settings.classes} of {len(found)} images; give at most as many")
-    found.neighbours = table
+        classes = kinds.number
+        settings = settings.model_copy(update={"classes": classes})
+    if classes is not None and classes > len(found):
+        raise UserError(f"--classes {classes} of {len(found)} images; give at most as many")
+    near = shown.neighbours if classes is None else count_for(len(found), classes, shown.neighbours)
+    found.neighbours = neighbours(seen, near) if near else None
     method = build_method(settings, len(found), rows.shape[1])
     method.backbone.load_state_dict(components.state_dict())
     return Prepared(settings, source, method, left_out, frozen=frozen, vectors=found)

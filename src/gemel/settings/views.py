@@ -210,9 +210,11 @@ class VectorViews(Description):
     global_count: GlobalCount = 2
     """views of an image: its own vector, and the others each a neighbour's"""
     neighbours: Annotated[int, Field(ge=0, le=1000)] = 10
-    """nearest vectors among which a neighbour is drawn; 0: an image's own is all of its views"""
+    """nearest vectors among which a neighbour is drawn, fewer where classes are small; 0: an image's own alone"""
     components: Annotated[int, Field(ge=1, le=65_536)] | None = 64
     """principal components of the vectors that heads see, and that tell who is near; none: as many as there are"""
+    whitening: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """power of its standard deviation by which a component is divided; 1: all count alike"""
     mean: Colour = IMAGENET_MEAN
     """subtracted from the channels of the images that the network sees, as shares of 255"""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD

@@ -33,7 +33,8 @@ def build_method(settings: Settings, images: int, width: int | None = None) -> M
         backbone = build_backbone(settings)
     else:
         assert isinstance(settings.views, VectorViews)
-        backbone = vectors(width=width, components=settings.views.components)
+        views = settings.views
+        backbone = vectors(width=width, components=views.components, whitening=views.whitening)
     constructor = methods.find(settings.method["name"])
     options = {key: value for key, value in settings.method.items() if key not in ("name", "recipe")}
     if settings.classes is not None:

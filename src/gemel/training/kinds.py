@@ -1,37 +1,51 @@
-"""How many kinds of images are there? As many as heads find again and again, each from weights of its own."""
+"""How many kinds of images are there? As many as divide the graph of neighbours best."""
 
 import math
-from collections.abc import Sequence
-from itertools import combinations, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gemel.data.neighbour_table import neighbours
-from gemel.methods.parts.class_head import ClassHead
-from gemel.methods.twist import multi_crop_loss
-from gemel.metrics.clustering import clustering_scores
+from gemel.data.neighbour_table import MOST, neighbours
+from gemel.methods.parts.class_head import ClassHeads
+from gemel.methods.parts.twist_losses import multi_crop_loss
+from gemel.metrics.modularity import modularity
+from gemel.schedules import cosine
 
 SAMPLE = 1000
 """of more vectors so many, evenly spread, are looked at"""
 
-SIZES = (*range(2, 15), 16, 18, 20, 23, 26, 30, 35, 40, 50)
-"""numbers of classes that are tried"""
+A_NEIGHBOUR = 40
+"""for each so many vectors one neighbour is looked at, from 3 up to `MOST`"""
 
 WIDTHS = (8, 16, 32, 64)
 """heads of several numbers of classes share a product, filled up to one of these"""
 
-HEADS, STEPS, BATCH, RATE = 6, 400, 128, 5e-3
-"""heads of each number, their steps, vectors a step, and the learning rate"""
+HEADS, KEPT = 4, 2
+"""heads of each number, and how many of them count, the best ones"""
 
-NEARLY = 0.06
-"""agreements that are no further apart than this are as good"""
+HIDDEN, STEPS, BATCH, RATE = 32, 400, 128, 1e-2
+"""width of a head's hidden layer, steps, vectors a step, and the learning rate at the beginning"""
+
+SIZES = (*range(2, 15), 16, 18, 20, 23, 26, 30, 35, 40, 50)
+"""numbers of classes that are tried"""
+
+FEW = 4
+"""up to so many kinds are told by how far above noise they are: the modularity of noise is highest at about six"""
+
+CLEAR = 0.2
+"""by which modularity, as a share of the largest that the number allows, must be above that of noise"""
+
+APART = 0.95
+"""share of the largest modularity from which on kinds are clear by themselves: hardly an edge leads to another one"""
+
+NEARLY = 0.025
+"""numbers whose modularity is lower by at most this share would do as well"""
 
 SPREAD = 0.2
-"""share by which the number may be wrong where no number stands out"""
+"""share by which they may differ from the number"""
 
 NEVER = -1e4
 """logit of a class that a head does not have"""
@@ -43,58 +57,71 @@ class Kinds(NamedTuple):
     number: int
     low: int
     high: int
+    is_clear: bool
+    """whether the vectors are divided better than noise would be; else they may well be of one kind"""
     curve: tuple[tuple[int, float], ...]
-    """(number of classes, how well heads of so many agree: mean AMI)"""
+    """(number of classes, modularity of the best heads)"""
 
     @property
     def reason(self) -> str:
         """In a few words, for the user."""
-        agreement = dict(self.curve)[self.number]
         between = f"{self.low} to {self.high} would do as well; " if self.low < self.high else ""
-        return f"{between}heads of {self.number} classes agree best, AMI {agreement:.2f}"
+        value = dict(self.curve)[self.number]
+        doubt = "" if self.is_clear else "; hardly more than noise: these may be images of one kind"
+        return f"{between}so many classes divide neighbours best, modularity {value:.2f}{doubt}"
 
 
-def count_kinds(rows: Tensor, *, most: int, nearest: int = 10, seed: int = 0) -> Kinds:
-    """Return the number of classes at which heads trained from different weights agree best.
+def count_kinds(rows: Tensor, *, most: int, seed: int = 0) -> Kinds:
+    """Return the number of classes by which heads divide neighbours best.
 
     Args:
-        rows: (N, c) vectors.
+        rows: (N, c) principal components.
         most: classes that are tried at most.
-        nearest: vectors among which a second view is drawn.
         seed: of the heads.
     """
-    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().long().unique()
-    rows = rows[chosen]
-    table = torch.from_numpy(neighbours(rows, min(nearest, max(1, len(rows) // 20))))
-    sizes = [size for size in SIZES if size <= max(3, most)]
-    found = heads_of(rows, table, sizes, seed)
-    return judged([(size, agreement(classes)) for size, classes in zip(sizes, found, strict=True)])
+    rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().long().unique()]
+    curve = divided(rows, [size for size in SIZES if size <= max(3, most)], seed)
+    best = max(curve, key=lambda size: curve[size])
+    random = torch.Generator().manual_seed(seed)
+    noise = rows.std(0) * torch.randn(rows.shape, generator=random)  # components are not correlated
+    return judged(curve, divided(noise, sorted({best, *(size for size in curve if size <= FEW)}), seed))
 
 
-def judged(curve: Sequence[tuple[int, float]]) -> Kinds:
-    """Return the first peak that is nearly as high as any, and what would do as well.
+def judged(curve: Mapping[int, float], noise: Mapping[int, float]) -> Kinds:
+    """Return the number of the highest modularity, or of few kinds that are further above noise.
 
-    With more classes than kinds, heads agree on parts of kinds, and may do so as well as on kinds: the first peak
-    counts. Where a later one is higher, no number stands out, and the interval is ± `SPREAD`.
+    Args:
+        curve: modularity by number of classes.
+        noise: of vectors without kinds, for that number and up to `FEW`.
     """
-    best = max(value for _, value in curve)
-    first = next(place for place, (_, value) in enumerate(curve) if value >= best - NEARLY)
-    while first + 1 < len(curve) and curve[first + 1][1] > curve[first][1]:
-        first += 1
-    number, peak = curve[first]
-    near = [(size, value) for size, value in curve if abs(size - number) <= SPREAD * number]
-    if peak == best:
-        near = [(size, value) for size, value in near if value >= peak - NEARLY]
-        return Kinds(number, near[0][0], near[-1][0], tuple(curve))
-    return Kinds(number, math.ceil((1 - SPREAD) * number), math.floor((1 + SPREAD) * number), tuple(curve))
+    above = {size: (curve[size] - noise[size]) / (1 - 1 / size) for size in noise}
+    number = max(above, key=lambda size: above[size])
+    is_apart = curve[number] >= APART * (1 - 1 / number)
+    is_clear, rows = is_apart or above[number] >= CLEAR, tuple(curve.items())
+    if number <= FEW:
+        return Kinds(number, number, number, is_clear, rows)
+    low, high = math.ceil((1 - SPREAD) * number), math.floor((1 + SPREAD) * number)
+    worse = [size for size, value in rows if value < (1 - NEARLY) * curve[number]]
+    low = max([low, *(size + 1 for size in worse if size < number)])
+    high = min([high, *(size - 1 for size in worse if size > number)])
+    return Kinds(number, low, high, is_clear, rows)
 
 
-def heads_of(rows: Tensor, table: Tensor, sizes: Sequence[int], seed: int) -> list[NDArray[np.int64]]:
-    """Return for each size the classes that its heads give all vectors, (heads, N).
+def divided(rows: Tensor, sizes: Sequence[int], seed: int) -> dict[int, float]:
+    """Return by number of classes how well the best heads divide the graph of neighbours: their mean modularity."""
+    count = min(MOST, max(3, len(rows) // A_NEIGHBOUR), len(rows) - 1)
+    near = torch.from_numpy(neighbours(rows, count))
+    found = heads_of(rows, near, sizes, seed)
+    values = [sorted((modularity(head, near) for head in heads), reverse=True)[:KEPT] for heads in found]
+    return {size: sum(best) / len(best) for size, best in zip(sizes, values, strict=True)}
+
+
+def heads_of(rows: Tensor, near: Tensor, sizes: Sequence[int], seed: int) -> list[Tensor]:
+    """Return for each number of classes what its heads give all vectors, (heads, N).
 
     Args:
         rows: (N, c) vectors.
-        table: (N, k) indices of the nearest ones of each.
+        near: (N, k) indices of the nearest ones of each.
         sizes: numbers of classes, rising.
         seed: of the weights and draws.
     """
@@ -103,34 +130,34 @@ def heads_of(rows: Tensor, table: Tensor, sizes: Sequence[int], seed: int) -> li
     masks = [_mask(width, own) for width, own in groups]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = nn.ModuleList(ClassHead(rows.shape[1], mask.numel()) for mask in masks)
-        optimizer = torch.optim.AdamW(heads.parameters(), lr=RATE, weight_decay=1e-4)
-        batch = min(BATCH, len(rows))
-        for _ in range(STEPS):
-            drawn = torch.randperm(len(rows))[:batch]
-            near = table[drawn, torch.randint(table.shape[1], (batch,))]
-            views = torch.cat([rows[drawn], rows[near]])
-            total = rows.new_zeros(())
-            for head, mask in zip(heads, masks, strict=True):
-                logits = head(views, 2)[1].view(2, batch, *mask.shape) + mask
-                total = total + multi_crop_loss([logits[0], logits[1]], epsilon=0.0)["loss"].sum()
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-    found: list[NDArray[np.int64]] = []
+        heads = nn.ModuleList(ClassHeads(rows.shape[1], HIDDEN, mask.shape[1], len(mask)) for mask in masks)
+        _train(heads, masks, rows, near)
+    found: list[Tensor] = []
     with torch.no_grad():
         for head, mask in zip(heads.eval(), masks, strict=True):
             classes = (head(rows)[1].view(len(rows), *mask.shape) + mask).argmax(2)  # (N, sizes · HEADS)
-            found += [one.T.numpy() for one in classes.split(HEADS, 1)]
+            found += [one.T for one in classes.split(HEADS, 1)]
     return found
+
+
+def _train(heads: nn.ModuleList, masks: Sequence[Tensor], rows: Tensor, near: Tensor) -> None:
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=RATE, weight_decay=1e-4)
+    batch = min(BATCH, len(rows))
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = cosine(step / STEPS, RATE, 0.0)
+        drawn = torch.randperm(len(rows))[:batch]
+        others = near[drawn, torch.randint(near.shape[1], (batch,))]
+        views = torch.cat([rows[drawn], rows[others]])
+        total = rows.new_zeros(())
+        for head, mask in zip(heads, masks, strict=True):
+            one, two = head(views, 2)[1].view(2, batch, *mask.shape) + mask
+            total = total + multi_crop_loss([one, two], epsilon=0.0)["loss"].sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
 
 
 def _mask(width: int, sizes: Sequence[int]) -> Tensor:
     """Return what takes away the classes that heads of these sizes do not have, (sizes · HEADS, width)."""
     count = torch.tensor(sizes).repeat_interleave(HEADS)[:, None]
     return torch.zeros(len(count), width).masked_fill(torch.arange(width) >= count, NEVER)
-
-
-def agreement(classes: NDArray[np.int64]) -> float:
-    """Return the mean adjusted mutual information of all pairs of rows."""
-    return float(np.mean([clustering_scores(one, two)["ami"] for one, two in combinations(classes, 2)]))

@@ -14,6 +14,7 @@ from gemel.data.plan import Batch, Plan, Unfinished
 from gemel.device import device
 from gemel.engine import optimizers
 from gemel.engine.loop import seed_all
+from gemel.engine.modes import evaluation_mode
 from gemel.engine.sync_batch_norm import synchronise
 from gemel.launcher import launched
 from gemel.methods.base import Embed, Embedded, Method
@@ -55,7 +56,7 @@ class Pretraining:
         self.rejected: dict[int, str] = {}
         self._cache = Loader(plan).cache
         self._embedder = Embedder(method, plan, self.normalise, workers)
-        self._overrides = {name for name in ("before_step", "order") if _overridden(method, name)}
+        self._overrides = {name for name in ("before_step", "after_stage", "order") if _overridden(method, name)}
 
     @property
     def step(self) -> int:
@@ -121,9 +122,12 @@ class Pretraining:
         )
 
     def after_step(self, progress: float) -> None:
-        """Call the method's hook: teachers follow, queues fill."""
+        """Call the method's hooks: teachers follow, queues fill; after the last step what depends on all images."""
         self._seed_hook(self.step)
         self.method.after_step(progress)
+        if self.done + 1 == self.steps and "after_stage" in self._overrides:
+            with evaluation_mode(self.method):
+                self.method.after_stage(self._prepared_embed())
 
     def describe(self, batch: Any) -> str:
         """Name the first images of a batch."""

@@ -74,7 +74,7 @@ def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[
     """
     del facts
     own: Tensors = state["method"]
-    best = int(own["head_losses"].argmin())
+    best = int(own.get("consensus.share", -own["head_losses"]).argmax())  # one head fits: of a consensus a part of it
     epochs = state["step"] // steps_of_epoch(state["images"], settings["batch_size"])
     content: dict[str, Any] = {
         "epoch": epochs - 1,

@@ -1,7 +1,8 @@
-"""TWIST's class head, and what it logs of itself."""
+"""TWIST's class head, several small ones in one product, and what heads log of themselves."""
 
 from collections.abc import Sequence
 from functools import partial
+from math import sqrt
 from typing import Literal
 
 import torch
@@ -39,6 +40,39 @@ class ClassHead(nn.Module):
     def forward(self, features: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
         """Return logits (V·B, C) before and after the batch norm, of features (V·B, d), view by view."""
         before = self.layers(features)
+        return before, before if self.norm is None else self.norm(before, views)
+
+
+class ClassHeads(nn.Module):
+    """Several heads Linear-BN-ReLU-Linear, or Linear alone, in one product, and the batch norm before the softmax.
+
+    Args:
+        width: of the input.
+        hidden: width of each head's hidden layer; 0: there is none.
+        classes: C.
+        heads: H.
+        norm: whether there is a norm before the softmax.
+        bunch: images that share its statistics; none: the global batch.
+    """
+
+    def __init__(
+        self, width: int, hidden: int, classes: int, heads: int, *, norm: bool = True, bunch: int | None = None
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first = nn.Linear(width, heads * (hidden or classes))
+        self.hidden = nn.Sequential(nn.BatchNorm1d(heads * hidden), nn.ReLU(inplace=True)) if hidden else None
+        bound = 1 / sqrt(hidden or 1)  # as PyTorch begins linear layers
+        self.weight = nn.Parameter(torch.empty(heads, hidden, classes).uniform_(-bound, bound)) if hidden else None
+        self.bias = nn.Parameter(torch.empty(heads * classes).uniform_(-bound, bound)) if hidden else None
+        self.norm = BunchNorm(heads * classes, bunch=bunch) if norm else None
+
+    def forward(self, features: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
+        """Return logits (V·B, H·C) before and after the batch norm, of features (V·B, d), view by view."""
+        before = self.first(features)
+        if self.hidden is not None and self.weight is not None and self.bias is not None:
+            hidden = self.hidden(before).unflatten(1, (self.heads, -1)).transpose(0, 1)  # (H, V·B, hidden)
+            before = (hidden @ self.weight).transpose(0, 1).flatten(1) + self.bias
         return before, before if self.norm is None else self.norm(before, views)
 
 

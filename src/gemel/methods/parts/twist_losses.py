@@ -55,7 +55,7 @@ def multi_crop_loss(
     views: Sequence[Tensor],
     *,
     alpha: float = 1.0,
-    beta: float = 1.0,
+    beta: float | Tensor = 1.0,
     temperature: float = 1.0,
     epsilon: float = 1e-5,
 ) -> dict[str, Tensor]:
@@ -66,9 +66,9 @@ def multi_crop_loss(
     gradients; the global ones are not fixed targets.
 
     Args:
-        views: logits after the batch norm, V >= 2 tensors (B, C), the two global views first.
+        views: logits after the batch norm, V >= 2 tensors (B, C), or (B, H, C) of H heads, the two global views first.
         alpha: α, weight of the sharpness.
-        beta: β, weight of the diversity.
+        beta: β, weight of the diversity; of several heads it may be (H,).
         temperature: τ of the two entropies (the consistency takes none).
         epsilon: ε; 0 means log-softmax.
 
@@ -88,7 +88,7 @@ def teacher_loss(
     student_logits: Sequence[Tensor],
     *,
     alpha: float,
-    beta: float,
+    beta: float | Tensor,
     temperature: float = 1.0,
     epsilon: float = 1e-5,
 ) -> dict[str, Tensor]:
@@ -183,7 +183,7 @@ def _thresholds(confidence: Tensor, quantile: float, group: int | None) -> tuple
     return thresholds.repeat_interleave(size)[start : start + len(confidence)], thresholds
 
 
-def _terms(found: Statistics, alpha: float, beta: float, epsilon: float, teacher: bool) -> dict[str, Tensor]:
+def _terms(found: Statistics, alpha: float, beta: float | Tensor, epsilon: float, teacher: bool) -> dict[str, Tensor]:
     consistency, sharpness = mean_over_processes(torch.stack([found.consistency, found.sharpness]))
     means = mean_over_processes(found.means)  # (V, C) or (V, H, C)
     # clamped where ε is 0: a class that no row takes gives 0, and no gradient that is not a number

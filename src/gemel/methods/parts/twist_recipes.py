@@ -98,10 +98,12 @@ RECIPES: Mapping[str, Recipe] = {
         views=VectorViews(),
         backbone={"name": "tf_efficientnet_lite0"},
         image_size=224,
-        epochs=400,
+        epochs=200,
         batch_size=256,
         images=1000,
-        optimizer=AdamWOptimizer(lr=3e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
-        method={"hidden": 0, "heads": 16, "epsilon": 0.0},
+        optimizer=AdamWOptimizer(lr=1e-2, weight_decay=1e-4, warmup_epochs=0, final=0.0),
+        method={
+            "hidden": 64, "layers": 1, "heads": 16, "epsilon": 0.0, "beta": (1.0, 0.6, 0.3), "clustered": 0.5,
+        },
     ),
-}
+}  # fmt: skip
