@@ -1,6 +1,6 @@
 """Heads that begin where k-means ends, each with the clusters of another start of it."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sklearn.cluster import KMeans
@@ -33,13 +33,13 @@ def clusters(features: Tensor, classes: int, count: int) -> Tensor:
         count: runs, each of another seed.
     """
     features = features.float().cpu()
-    spread = features.std(0)
+    spread, kmeans = features.std(0), cast(Any, KMeans)  # its types know no number of starts
     size = min(len(features), max(ROWS, ROWS_A_CLASS * classes))
     sample = features[torch.linspace(0, len(features) - 1, size).round().long()]
     found: list[Tensor] = []
     for seed in range(count):
         scale = spread if seed % 2 == 0 else torch.ones_like(spread)
-        model: Any = KMeans(min(classes, size), n_init=STARTS, max_iter=ROUNDS, random_state=seed).fit(
+        model = kmeans(min(classes, size), n_init=STARTS, max_iter=ROUNDS, random_state=seed).fit(
             (sample * scale).numpy()
         )
         parts = [torch.from_numpy(model.predict((part * scale).numpy())) for part in features.split(_PART)]
