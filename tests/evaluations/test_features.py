@@ -23,6 +23,9 @@ from gemel.evaluations import features
 from gemel.evaluations.base import Subject
 from gemel.evaluations.features import labelled, see
 
+FILES = ["done.json", "features.npy", "indices.npy", "marks.npy"]
+"""of a finished pass"""
+
 FACTS = {"name": "convnet", "options": {}, "width": 16, "size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
@@ -63,7 +66,7 @@ def test_one_pass_answers_every_question(tmp_path: Path) -> None:
     second = see(judged, open_source("digits"))
     assert judged.network.images == len(source)
     assert torch.equal(first.features, second.features)
-    assert sorted(path.name for path in entry(tmp_path).iterdir()) == ["done.json", "features.npy", "indices.npy"]
+    assert sorted(path.name for path in entry(tmp_path).iterdir()) == FILES
     assert first.features.shape == (1797, 16)
     assert first.features.dtype == torch.float32
 
@@ -92,6 +95,33 @@ def test_a_changed_file_is_seen_anew(tmp_path: Path) -> None:
     write_photos(tmp_path / "other", 6, seed=5)
     shutil.copy(tmp_path / "other" / paths[0].relative_to(tmp_path / "photos"), paths[0])
     assert not torch.equal(before, see(judged, open_source(tmp_path / "photos")).features)
+
+
+def test_a_folder_that_grew_costs_its_new_images(tmp_path: Path) -> None:
+    """Rows of the same images are taken over, whatever the list; those of changed files are not."""
+    images = tmp_path / "images"
+    write_photos(images, 40)
+    files = sorted(images.rglob("*.jpg"))
+    known = subject(tmp_path / "run", "photo")
+    first = see(known, open_source(images))
+    assert known.network.images == 40  # pyright: ignore[reportAttributeAccessIssue]
+    for number in range(7):
+        shutil.copy(files[number], images / f"new{number}.jpg")
+    os.utime(files[3])
+    files[5].unlink()
+    judged = subject(tmp_path / "run", "photo")
+    source = open_source(images)
+    found = see(judged, source)
+    assert judged.network.images == 8  # pyright: ignore[reportAttributeAccessIssue]
+    fresh = see(subject(tmp_path / "other", "photo"), source)
+    assert torch.equal(found.features, fresh.features)
+    assert found.indices.tolist() == fresh.indices.tolist()
+    assert len(found.features) == len(first.features) + 6
+    other = subject(tmp_path / "run", "photo")
+    with torch.no_grad():
+        next(other.network.parameters()).add_(0.1)
+    see(other, source)
+    assert other.network.images == 46, "another network knows nothing"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_other_pixels_behind_joined_sets_are_seen_anew(tmp_path: Path) -> None:
@@ -143,9 +173,7 @@ def test_features_by_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (asked, judged.network.images) == ([1797], 0), "the graph saw them all"
     assert not torch.equal(found, by_torch)
     torch.testing.assert_close(found, by_torch, rtol=0, atol=1e-5 * float(by_torch.abs().max()))
-    assert sorted(path.name for path in entry(tmp_path / "onnxruntime").iterdir()) == [
-        "done.json", "features.npy", "indices.npy",
-    ]  # fmt: skip
+    assert sorted(path.name for path in entry(tmp_path / "onnxruntime").iterdir()) == FILES
     see(judged, source)
     assert asked == [1797], "what is there is read, whatever made it"
 
@@ -319,4 +347,5 @@ def test_several_processes_equal_one(tmp_path: Path) -> None:
 
 def test_facts_of_the_entry(tmp_path: Path) -> None:
     see(subject(tmp_path), open_source("digits"))
-    assert json.loads((entry(tmp_path) / "done.json").read_text()) == {"rows": 1797, "rejected": {}}
+    done = json.loads((entry(tmp_path) / "done.json").read_text())
+    assert (done["rows"], done["rejected"], done["engine"]) == (1797, {}, "torch")

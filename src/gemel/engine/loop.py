@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gemel.device import device
 from gemel.distributed import rank
 from gemel.engine.devices import Devices, moved
 from gemel.engine.finite import ADVICE, Finite, check_weights
@@ -192,4 +193,8 @@ class Loop:
 
 def seed_all(*numbers: int) -> None:
     """Seed torch's generators by some numbers, of the run, the step and, where processes must differ, the rank."""
-    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    if device().type == "cpu":  # torch.manual_seed takes milliseconds to tell devices that are not there
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 
+from gemel.data.listing import cache_folder
 from gemel.data.sources import Source
 from gemel.hashing import hash_of_question
 from gemel.methods.base import Method
@@ -54,6 +56,13 @@ class Subject:
         if self.method is None:
             return None
         return self.method.classify(self.method.encoder()(features) if self.has_own_input else features)
+
+
+def frozen_subject(network: nn.Module, facts: Mapping[str, Any]) -> Subject:
+    """Return a frozen network by itself; what it sees is kept in the user's cache."""
+    folder = cache_folder() or Path(gettempdir()) / "gemel"
+    kind = hash_of_question([facts["name"], facts["size"]], 12)
+    return Subject(network, facts, f"frozen {facts['name']}", folder / "features" / kind)
 
 
 class Result(NamedTuple):

@@ -1,7 +1,8 @@
 """Where the rows of a pass are kept: FOLDER/cache/features/KEY, one row for each readable image.
 
-While a pass is under way each process writes part files of its own, one for each chunk of images that it has seen; in
-the end the first process joins them. So no two machines write to one file, and a process may die at any time.
+Rows that an earlier pass of the same network made of the same images, though in another list, are taken over. While a
+pass is under way each process writes part files of its own, one for each chunk of images that it has seen; in the end
+the first process joins them. So no two machines write to one file, and a process may die at any time.
 """
 
 import json
@@ -27,11 +28,14 @@ from gemel.hashing import hash_of_question, hash_of_tensors
 from gemel.runs.folder import exclusive
 from gemel.runs.run import write_atomically, write_text
 
-FORMAT = 3
+FORMAT = 4
 """of the files and of the crop; another number makes every pass again"""
 
 ENGINE = "engine.txt"
 """of a pass under way: what runs the network"""
+
+MARKS = "marks.npy"
+"""of a finished pass: which images its rows are of"""
 
 Columns = Mapping[str, tuple[int, type[np.float32] | type[np.int32]]]
 """width and type of each array that a pass writes"""
@@ -45,10 +49,15 @@ def tensors_of(subject: Subject) -> str:
     return "|".join("" if part is None else hash_of_tensors(part.state_dict()) for part in parts)
 
 
+def look_of(tensors: str, facts: Mapping[str, Any], source: Source) -> str:
+    """Return a hash of how the rows are made of images: tensors, network, crop and decoding."""
+    crop = {name: facts[name] for name in ("name", "options", "size", "mean", "std", "views") if name in facts}
+    return hash_of_question([FORMAT, tensors, crop, source.decoding])
+
+
 def key_of(tensors: str, facts: Mapping[str, Any], source: Source) -> str:
     """Return a hash of what the rows depend on: tensors, network, crop and images."""
-    crop = {name: facts[name] for name in ("name", "options", "size", "mean", "std", "views") if name in facts}
-    return hash_of_question([FORMAT, tensors, crop, source.decoding, version_key(source)])
+    return hash_of_question([look_of(tensors, facts, source), version_key(source)])
 
 
 class Cached(NamedTuple):
@@ -171,8 +180,46 @@ class Store:
         write_atomically(self.path / name, write)
         return name
 
-    def finish(self, parts: Sequence[str]) -> None:
+    def adopt(self, look: str, marks: NDArray[np.uint64], parts: Sequence[str]) -> list[str]:
+        """Write part files of what finished passes know of images that are in no part file; return all names.
+
+        Args:
+            look: as `look_of`.
+            marks: of all images, as `version_marks`.
+            parts: the part files that are there.
+        """
+        found = list(parts)
+        for path in sorted(self.path.parent.iterdir()):
+            unseen = self.unseen(found) if path != self.path else np.empty(0, np.int64)
+            if not len(unseen):
+                continue
+            earlier = Store(self.path.parent.parent.parent, path.name, 0, self.columns)
+            try:
+                done = json.loads((path / "done.json").read_text(encoding="utf-8"))
+                if done["look"] != look:
+                    continue
+                known, rows = np.load(path / MARKS), earlier.read().rows
+            except _DAMAGED:
+                continue
+            if not len(known):
+                continue
+            order = np.argsort(known)
+            places = order[np.searchsorted(known, marks[unseen], sorter=order).clip(max=len(known) - 1)]
+            is_known = known[places] == marks[unseen]
+            if is_known.any():
+                if not found:  # a pass is continued by the engine that began it
+                    write_text(self.path / ENGINE, done["engine"])
+                chosen = torch.from_numpy(places[is_known])
+                found.append(self.write_part(unseen[is_known], {name: one[chosen] for name, one in rows.items()}, {}))
+        return found
+
+    def finish(self, parts: Sequence[str], look: str, marks: NDArray[np.uint64]) -> None:
         """Join the part files to one row for each readable image, in their order; for one process.
+
+        Args:
+            parts: their names.
+            look: as `look_of`.
+            marks: of all images, as `version_marks`.
 
         Raises:
             UserError: rows are missing.
@@ -188,8 +235,12 @@ class Store:
                     whole[np.searchsorted(readable, arrays["readable"])] = arrays[name]
             whole.flush()
         np.save(self.path / "indices.npy", readable)
+        np.save(self.path / MARKS, marks[readable])
         rejected = dict(sorted(pair for part in parts for pair in self._load(self.path / part)))
-        write_text(self.path / "done.json", json.dumps({"rows": len(readable), "rejected": rejected}))
+        note = self.path / ENGINE
+        engine = note.read_text(encoding="utf-8") if note.is_file() else "torch"
+        done = {"rows": len(readable), "rejected": rejected, "look": look, "engine": engine}
+        write_text(self.path / "done.json", json.dumps(done))
         for part in (*self.path.glob("part-*.npz"), self.path / ENGINE):
             part.unlink(missing_ok=True)
 

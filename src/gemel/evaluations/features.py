@@ -6,10 +6,10 @@ ImageNet's 1.28 million and 32,768 classes they would take 168 GB, the eight mos
 """
 
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from gemel.data.batches import InferenceLoader, default_workers
 from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
 from gemel.data.sources import Source, VectorSource
+from gemel.data.sources.identity import version_marks
 from gemel.device import device
 from gemel.distributed import merged, rank, world_size
 from gemel.engine.frozen import Engine, Look, engine_for, frozen
@@ -30,8 +31,8 @@ from gemel.engine.modes import evaluation_mode
 from gemel.engine.processes import by_the_first
 from gemel.engine.progress import Display
 from gemel.errors import UserError
-from gemel.evaluations.base import Progress, Subject
-from gemel.evaluations.feature_cache import Columns, Store, key_of, tensors_of
+from gemel.evaluations.base import Progress, Subject, frozen_subject
+from gemel.evaluations.feature_cache import Columns, Store, key_of, look_of, tensors_of
 
 SHOWN = 5
 """unreadable images that are named"""
@@ -107,29 +108,50 @@ def see(subject: Subject, source: Source, *, tell: Progress | None = None) -> Se
     Raises:
         UserError: no image can be read, the network takes no such images, or it changed during the pass.
     """
+    if subject.has_own_input:
+        seen = see(frozen_subject(subject.network, subject.facts), source, tell=tell)
+        return replace(seen, top=_top_of(subject, seen.features))
     _check_kind(subject, source)
     before, classes = tensors_of(subject), _class_count(subject)
     columns: Columns = {"features": (int(subject.facts["width"]), np.float32)}
     if classes is not None:
         columns |= {"probability": (min(KEPT, classes), np.float32), "classes": (min(KEPT, classes), np.int32)}
     key = by_the_first(lambda: key_of(before, subject.facts, source))
+    look = look_of(before, subject.facts, source)
     store = Store(subject.folder, key, len(source), columns)
+    marks = cache(lambda: version_marks(source))  # asked for on the first process, where there is something to do
     with ExitStack() as stack:
         if world_size() == 1 and not store.finished and not store.writable:
             spare = stack.enter_context(TemporaryDirectory())  # its files stay readable while they are mapped
             store = Store(Path(spare), key, len(source), columns)
-        begun = by_the_first(lambda: _begun(subject, store, stack))
+        begun = by_the_first(lambda: _begun(subject, store, stack, lambda parts: store.adopt(look, marks(), parts)))
         if begun is not None:
             parts, engine = begun
             written = merged(_pass(subject, source, store, parts, engine, tell))
             if tensors_of(subject) != before:
                 raise UserError(f"{subject.name} changed while it was judged; its features are worth nothing")
-            by_the_first(lambda: store.finish([*parts, *written.values()]))
+            by_the_first(lambda: store.finish([*parts, *written.values()], look, marks()))
         rows, indices, rejected = store.read()
     if not len(indices):
         raise UserError(f"none of the {len(source)} images of {printable(source.name)} can be read")
     top = None if classes is None else Top(rows["probability"], rows["classes"], classes)
     return Seen(source, indices, rows["features"], top, rejected)
+
+
+def _top_of(subject: Subject, features: Tensor) -> Top | None:
+    """Return the most likely classes of images by features of a network that is not the method's."""
+    classes = _class_count(subject)
+    if classes is None:
+        return None
+    parts: list[tuple[Tensor, Tensor]] = []
+    with judging(subject, device()), torch.inference_mode():
+        for rows in features.split(CHUNK):
+            found = subject.classify(rows.to(device()))
+            assert found is not None
+            values, numbers = most_likely(found.float(), min(KEPT, classes))
+            parts.append((values.cpu(), numbers.int().cpu()))
+    probability, numbers = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Top(probability, numbers, classes)
 
 
 def _check_kind(subject: Subject, source: Source) -> None:
@@ -143,17 +165,19 @@ def _check_kind(subject: Subject, source: Source) -> None:
         )
 
 
-def _begun(subject: Subject, store: Store, stack: ExitStack) -> tuple[list[str], Engine] | None:
+def _begun(
+    subject: Subject, store: Store, stack: ExitStack, adopt: Callable[[list[str]], list[str]]
+) -> tuple[list[str], Engine] | None:
     """Part files that are there already, and what runs the network, once no other command works on them.
 
-    None where the pass is finished.
+    None where the pass is finished. `adopt` adds part files of what earlier passes know to the given ones.
     """
     if store.finished:
         return None
     stack.enter_context(store.alone())
     if store.finished:
         return None
-    parts, size = store.prepare(), int(subject.facts["size"])
+    parts, size = adopt(store.prepare()), int(subject.facts["size"])
     if subject.facts["name"] == "vectors":
         return parts, "torch"
     return parts, store.engine(lambda: engine_for(subject.network, size, images=store.images))

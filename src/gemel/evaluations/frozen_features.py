@@ -1,23 +1,13 @@
 """Features of a frozen network, in the user's cache: heads are trained on them, and another run finds them there."""
 
-from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from gemel.data.listing import cache_folder
 from gemel.data.sources import Source, VectorSource
-from gemel.evaluations.base import Progress, Subject
+from gemel.evaluations.base import Progress, frozen_subject
 from gemel.evaluations.features import see
-from gemel.hashing import hash_of_question
-
-
-def cached_in(facts: dict[str, Any]) -> Path:
-    """Return the folder of the user's cache for features of networks of this kind."""
-    folder = cache_folder() or Path(gettempdir()) / "gemel"
-    return folder / "features" / hash_of_question([facts["name"], facts["size"]], 12)
 
 
 def frozen_features(network: nn.Module, facts: dict[str, Any], source: Source, tell: Progress | None) -> VectorSource:
@@ -32,7 +22,7 @@ def frozen_features(network: nn.Module, facts: dict[str, Any], source: Source, t
     Raises:
         UserError: no image can be read.
     """
-    seen = see(Subject(network, facts, f"frozen {facts['name']}", cached_in(facts)), source, tell=tell)
+    seen = see(frozen_subject(network, facts), source, tell=tell)
     rows = None
     if len(seen.indices) < len(source):  # as the loader of images: the next readable one, after the last the first
         rows = np.searchsorted(seen.indices, np.arange(len(source))) % len(seen.indices)
