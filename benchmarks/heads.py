@@ -25,7 +25,7 @@ from vector_sets import FOLDER, SETS, load
 
 import gemel
 from gemel.backbones.vectors import fitted, vectors
-from gemel.data.neighbour_table import nearest_for_classes
+from gemel.data.neighbour_table import count_for, neighbours
 from gemel.methods.parts.class_head import ClassHeads
 from gemel.metrics.clustering import clustering_scores
 from gemel.reports.tables import Table, markdown
@@ -104,7 +104,7 @@ def by_turtle(rows: NDArray[np.float32], count: int, seed: int) -> Classes:
 
 def _seen(rows: NDArray[np.float32], count: int) -> tuple[torch.Tensor, torch.Tensor]:
     x = fitted(vectors(width=rows.shape[1]), torch.from_numpy(rows))
-    return x, torch.from_numpy(nearest_for_classes(x, count))
+    return x, torch.from_numpy(neighbours(x, count_for(len(x), count)))
 
 
 def scored(way: Callable[..., Classes], given: Any, labels: Classes, seeds: list[int]) -> tuple[list[float], float]:

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from gemel.backbones.vectors import fitted, vectors
 from gemel.data.batches import Loader
-from gemel.data.neighbour_table import count_for, nearest_for_classes, neighbours
+from gemel.data.neighbour_table import count_for, neighbours
 from gemel.data.plan import Plan
 from gemel.data.sources import VectorSource, open_source
 from gemel.errors import UserError
@@ -115,7 +115,7 @@ def test_components_without_spread() -> None:
 )
 def test_fewer_neighbours_where_classes_are_small(images: int, classes: int, expected: int) -> None:
     assert count_for(images, classes) == expected
-    assert nearest_for_classes(torch.randn(images, 2), classes).shape == (images, expected)
+    assert neighbours(torch.randn(images, 2), expected).shape == (images, expected)
 
 
 def test_a_batch_is_the_vectors_and_their_neighbours() -> None:

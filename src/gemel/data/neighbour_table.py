@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BANK = 100_000
+BANK = 30_000
 """of more vectors, neighbours are found among so many of them, evenly spread: the search grows with the square"""
 
 MOST, LEAST, A_CLASS = 10, 3, 4
@@ -42,8 +42,3 @@ def neighbours(rows: Tensor, count: int) -> NDArray[np.int64]:
 def count_for(images: int, classes: int, most: int = MOST) -> int:
     """Return how many nearest neighbours of an image are likely to be of its class, of so many classes."""
     return min(most, max(LEAST, images // (A_CLASS * classes)), images - 1)
-
-
-def nearest_for_classes(rows: Tensor, classes: int) -> NDArray[np.int64]:
-    """Return the `neighbours` that are likely to be of a vector's class."""
-    return neighbours(rows, count_for(len(rows), classes))

@@ -81,7 +81,8 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
     alone = seconds(1) if device().type == "cpu" else SMALL_STEP
     if alone < SMALL_STEP:
         together = seconds(available)
-        if alone < WORTH * together:
+        worth = 1.0 if settings.train == "heads" else WORTH  # vectors need no workers
+        if alone < worth * together:
             return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {available} it takes {1000 * together:.0f}"
         return available, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"
     return available, seconds(available), f"{available} cores"

@@ -72,6 +72,6 @@ def for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> l
     if not given.get("batch_size"):
         choices.append(Choice("batch_size", batch, "" if batch == base["batch_size"] else f"{facts.images} images"))
     if not given.get("epochs"):
-        epochs = -(-HEAD_STEPS // max(1, facts.images // batch))
+        epochs = max(1, round(HEAD_STEPS / max(1, facts.images // batch)))
         choices.append(Choice("epochs", epochs, f"{HEAD_STEPS} steps, however many images there are"))
     return choices

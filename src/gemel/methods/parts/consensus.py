@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from gemel.data.neighbour_table import nearest_for_classes
+from gemel.data.neighbour_table import count_for, neighbours
 from gemel.distributed import from_first
 from gemel.metrics.modularity import modularity
 
@@ -25,6 +25,9 @@ ROUNDS = 5
 
 ROWS = 10_000
 """of more images so many, evenly spread, are looked at"""
+
+NEIGHBOURS = 4
+"""by which heads are compared: with more of them, heads that join kinds which lie side by side look as good"""
 
 _CELLS = 2**26
 """probabilities of all heads that are held at most, where that leaves 1,000 images"""
@@ -62,7 +65,8 @@ class Consensus(nn.Module):
         rows = min(ROWS, max(1000, _CELLS // (heads * classes)))
         chosen = torch.linspace(0, len(features) - 1, min(len(features), rows)).round().long().unique()
         features = features[chosen].to(self.share.device)
-        near = torch.from_numpy(nearest_for_classes(features.cpu(), classes))
+        count = count_for(len(features), classes, NEIGHBOURS)
+        near = torch.from_numpy(neighbours(features.cpu(), count))
         probabilities = look(features).float().cpu()
         share, order = chosen_heads(probabilities, near)
         self.share.copy_(from_first(share.to(self.share)))

@@ -103,7 +103,7 @@ RECIPES: Mapping[str, Recipe] = {
         images=1000,
         optimizer=AdamWOptimizer(lr=1e-2, weight_decay=1e-4, warmup_epochs=0, final=0.0),
         method={
-            "hidden": 64, "layers": 1, "heads": 16, "epsilon": 0.0, "beta": (1.0, 0.6, 0.3), "clustered": 0.5,
+            "hidden": 64, "layers": 1, "heads": 24, "epsilon": 0.0, "beta": (1.0, 0.6, 0.3), "clustered": 0.333,
         },
     ),
 }  # fmt: skip
