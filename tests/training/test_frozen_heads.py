@@ -1,6 +1,7 @@
 """Photographs by default: heads on the features of a packaged network, from the choice to the commands."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import gemel
 from conftest import write_photos
 from gemel.errors import UserError
+from gemel.evaluations import features
 from gemel.evaluations.networks import open_subject
 
 SHORT: dict[str, Any] = {"epochs": 30, "classes": 2, "threads": 1, "workers": 0}
@@ -84,4 +86,46 @@ def test_the_reason_is_told(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert "train: heads (photographs: classes on tf_efficientnet_lite0's features; --train all learns" in told
     assert "licence: Apache-2.0" in told
     assert "so many classes divide neighbours best, modularity" in told
-    assert isinstance(gemel.load(tmp_path / "run").settings["classes"], int)
+    run = gemel.load(tmp_path / "run")
+    kinds = run.kinds()
+    assert kinds is not None and kinds["number"] == run.settings["classes"]
+    page = run.report_path.read_text()
+    assert "How many kinds?" in page and f"{kinds['number']} divide the graph of neighbours best" in page
+    (run.path / "evaluations" / "kinds.json").write_text('{"number": 3}')
+    gemel.report([run])
+    page = run.report_path.read_text()
+    assert "kinds.json is damaged" in page and "How many kinds?" not in page
+
+
+def test_images_unlike_any_are_marked(run: gemel.Run, folder: Path, tmp_path: Path) -> None:
+    known = gemel.classify(run, folder)
+    assert sum(known["unlike"].to_pylist()) <= 1
+    strange = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    assert gemel.classify(run, strange)["unlike"].to_pylist() == [True] * 3
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    (copy / "evaluations" / "familiar.npz").write_bytes(b"PK damaged")
+    with pytest.raises(UserError, match=r"familiar\.npz is damaged"):
+        gemel.classify(copy, folder)
+    (copy / "evaluations" / "familiar.npz").unlink()
+    assert "unlike" not in gemel.classify(copy, folder).column_names
+
+
+def test_a_folder_that_grew(run: gemel.Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run, on more images, has features made of the new ones alone."""
+    seen: list[int] = []
+    made = features.InferenceLoader
+
+    def counted(*given: Any, **options: Any) -> Any:
+        seen.append(len(options["indices"]))
+        return made(*given, **options)
+
+    monkeypatch.setattr(features, "InferenceLoader", counted)
+    new = folder / "c"
+    new.mkdir()
+    shutil.copy(next(folder.glob("a/*2.jpg")), new / "copy.jpg")
+    try:
+        gemel.pretrain(folder, out=tmp_path / "run", quiet=True, **SHORT)
+    finally:
+        shutil.rmtree(new)
+    assert seen == [2], "the new image, and the file that can't be read"

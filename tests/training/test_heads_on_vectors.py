@@ -13,6 +13,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 import gemel
+from gemel import methods
 from gemel.backbones.vectors import vectors
 from gemel.data.plan import Batch
 from gemel.engine import checkpoints
@@ -20,9 +21,11 @@ from gemel.errors import Interrupted, UserError
 from gemel.methods.base import Embedded
 from gemel.methods.twist import Twist, multi_crop_loss
 from gemel.metrics.clustering import clustering_scores
+from gemel.settings.schema import schema_of
 from gemel.training.task import Pretraining
 
 DIGITS = load_digits()
+WITH_CLASSES = [name for name in methods.available() if "classes" in schema_of(methods.find(name)).model_fields]
 SHORT: dict[str, Any] = {"epochs": 20, "classes": 10, "threads": 1, "workers": 0, "quiet": True}
 
 
@@ -93,6 +96,19 @@ def test_images_for_a_run_of_vectors(run: gemel.Run) -> None:
         gemel.classify(run, "digits")
     with pytest.raises(UserError, match="takes vectors of 64 numbers, and array holds vectors of 5 numbers"):
         gemel.classify(run, np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", WITH_CLASSES)
+def test_every_method_with_classes(name: str, rows: Path, tmp_path: Path) -> None:
+    """Of vectors as of images, without a line more."""
+    given = {**SHORT, "epochs": 2, "classes": 4}
+    small = {key: value for key, value in methods.find(name).small.items() if key != "classes"}
+    out = tmp_path / "run"
+    run = gemel.pretrain(rows, out=out, method={"name": name, **small}, **given)
+    table = parquet.read_table(run.path / "classes.parquet")
+    assert table.num_rows == 1797
+    assert set(table["class"].to_pylist()) <= set(range(4))
+    assert gemel.classify(run, rows)["class"].to_pylist() == table["class"].to_pylist()
 
 
 @pytest.mark.parametrize("layers", [0, 1])

@@ -36,8 +36,9 @@ def classify(
 ) -> "pa.Table":
     """Return the discovered classes of images, one row for each that can be read.
 
-    Columns: path, class, probability, then the next likely classes. Names are kept in RUN/classes.yaml for later
-    calls; classes of one name count as one.
+    Columns: path, class, probability, then the next likely classes; unlike: whether an image is unlike any that the run
+    has learned from, so that its class says nothing (not of runs that were imported). Names are kept in
+    RUN/classes.yaml for later calls; classes of one name count as one.
 
     Args:
         run: a run or its folder.
@@ -57,6 +58,7 @@ def classify(
     renamed(read_names(run), rename)  # its mistakes are reported before the images are read
     from gemel.engine.caller import preserved
     from gemel.engine.processes import joined
+    from gemel.evaluations.familiar import read_familiar
     from gemel.evaluations.features import printed, say_unreadable, see
     from gemel.evaluations.networks import open_subject
     from gemel.evaluations.run_protocol import images_of
@@ -72,7 +74,7 @@ def classify(
     if seen.top is None:
         raise UserError(f"{run.method_name} discovers no classes; gemel embed gives its features")
     names = _names(run, seen, None if labels is None else naming, rename)
-    return class_table(subject, seen, top=top, names=names)
+    return class_table(subject, seen, top=top, names=names, familiar=read_familiar(run))
 
 
 def _names(run: Run, seen: "Seen", naming: Naming | None, rename: Sequence[str]) -> dict[int, str]:

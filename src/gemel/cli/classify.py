@@ -27,6 +27,9 @@ def classify(run: str, images: str | None = None, *, out: str, into: str | None 
     write_table(table, Path(out))
     used = len(set(table.column("class").to_pylist()))
     print(f"{table.num_rows} images in {used} classes: {out}")
+    unlike = sum(table.column("unlike").to_pylist()) if "unlike" in table.column_names else 0
+    if unlike:
+        print(f"{unlike} of them are unlike any image that the run has learned from; see the column unlike")
     if into is not None:
         link(table, Path(into))
         print(f"links: {into}")

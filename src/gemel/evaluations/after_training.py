@@ -8,6 +8,7 @@ from gemel.distributed import rank, wait_for_all
 from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.bottleneck import bottleneck
 from gemel.evaluations.data_check import check_run
+from gemel.evaluations.familiar import write_familiar
 from gemel.evaluations.features import Seen, see
 from gemel.evaluations.gallery import gallery
 from gemel.evaluations.networks import open_subject
@@ -46,6 +47,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     run.write_rejected({printable(source.path(index)): reason for index, reason in seen.rejected.items()})
     if seen.top is not None:
         run.write_classes(class_table(subject, seen, top=1))
+        write_familiar(run, seen)
     views = run.setting("views")
     found = bottleneck(subject, source, seen.indices, VIEWS[views["name"]].model_validate(views))
     if found is not None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from gemel.data.listing import printable
 from gemel.evaluations.base import Subject
 from gemel.evaluations.class_naming import likely
+from gemel.evaluations.familiar import Familiar
 from gemel.evaluations.features import Seen
 
 
@@ -18,10 +19,18 @@ def vector_table(seen: Seen) -> pa.Table:
     return pa.table({"path": _paths(seen), "vector": vectors})
 
 
-def class_table(subject: Subject, seen: Seen, *, top: int, names: Mapping[int, str] = {}) -> pa.Table:
+def class_table(
+    subject: Subject,
+    seen: Seen,
+    *,
+    top: int,
+    names: Mapping[int, str] = {},
+    familiar: Familiar | None = None,
+) -> pa.Table:
     """Return path, class, probability, then class_2, probability_2 ... of the next likely ones, and label where known.
 
-    With names also name, name_2, ...: classes of one name count as one, under its lowest number.
+    With names also name, name_2, ...: classes of one name count as one, under its lowest number. With `familiar` also
+    unlike: whether an image is unlike any that the run has learned from.
     """
     probability, found = likely(subject, seen, top, names)
     columns: dict[str, Any] = {"path": _paths(seen)}
@@ -31,6 +40,8 @@ def class_table(subject: Subject, seen: Seen, *, top: int, names: Mapping[int, s
         if names:
             columns[f"name{suffix}"] = [names.get(one, str(one)) for one in found[:, rank].tolist()]
         columns[f"probability{suffix}"] = probability[:, rank].numpy()
+    if familiar is not None:
+        columns["unlike"] = familiar.is_unlike(seen.features).numpy()
     labels = seen.labels
     if labels is not None:
         known = seen.source.label_names

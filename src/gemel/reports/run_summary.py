@@ -15,6 +15,7 @@ from gemel.reports.charts.curves import Chart, Log, charts, read_log
 from gemel.reports.check_section import CheckSection, check_section
 from gemel.reports.class_gallery import Classes, Gallery, Neighbourhood, classes_of, neighbourhoods_of, read_gallery
 from gemel.reports.formatting import number, percent, score, score_name, sentence, words
+from gemel.reports.kinds_section import KindsSection, kinds_section
 from gemel.reports.method_facts import method_facts, section_name
 from gemel.runs.class_names import read_names
 from gemel.runs.run import CHECK, GALLERY, Run
@@ -84,6 +85,7 @@ class Story(NamedTuple):
     charts: tuple[Chart, ...]
     evaluations: tuple[Scores, ...]
     bottleneck: Bottleneck | None
+    kinds: KindsSection | None
     classes: Classes | None
     neighbours: tuple[Neighbourhood, ...]
     check: CheckSection | None
@@ -128,6 +130,7 @@ def story(run: Run, name: str, index: int) -> Story:
         charts=tuple(charts([log])),
         evaluations=tuple(_scores(evaluation) for evaluation in evaluations),
         bottleneck=read_or_report(lambda: bottleneck_section(run), None, problems),
+        kinds=read_or_report(lambda: kinds_section(run), None, problems),
         classes=classes,
         neighbours=tuple(neighbourhoods_of(gallery)),
         check=read_or_report(lambda: check_section(run.check(), run.path / CHECK), None, problems),

@@ -30,7 +30,7 @@ from gemel.request.frozen_defaults import train_of
 from gemel.request.step_time import seconds_an_image
 from gemel.request.validate import Asked, Choice
 from gemel.runs.folder import create
-from gemel.runs.run import LEFT_OUT, Run
+from gemel.runs.run import KINDS, LEFT_OUT, Run
 from gemel.settings.recipes import OPTIMIZERS, VIEWS, VectorViews
 from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
@@ -135,7 +135,7 @@ def on_vectors(settings: Settings, source: Source, left_out: Mapping[int, int], 
     components = vectors(width=rows.shape[1], components=shown.components, whitening=shown.whitening)
     seen = fitted(components, rows)
     seen = seen if found.rows is None else seen[torch.from_numpy(found.rows)]  # one for each image
-    classes = settings.classes
+    classes, kinds = settings.classes, None
     if classes == "auto":
         kinds = count_kinds(seen, most=len(found) // 5, seed=settings.seed)
         say(f"classes: {kinds.number} ({kinds.reason})")
@@ -147,7 +147,7 @@ def on_vectors(settings: Settings, source: Source, left_out: Mapping[int, int], 
     found.neighbours = neighbours(seen, near) if near else None
     method = build_method(settings, len(found), rows.shape[1])
     method.backbone.load_state_dict(components.state_dict())
-    return Prepared(settings, source, method, left_out, frozen=frozen, vectors=found)
+    return Prepared(settings, source, method, left_out, frozen=frozen, vectors=found, kinds=kinds)
 
 
 def start(prepared: Prepared) -> str:
@@ -159,6 +159,8 @@ def start(prepared: Prepared) -> str:
     origin = _origin(prepared.settings)
     facts |= {} if origin is None else {"weights": origin._asdict()}
     run.write_json("environment.json", facts)
+    if prepared.kinds is not None:
+        run.write_json(KINDS, prepared.kinds._asdict())
     if prepared.settings.unique:
         keys = ((index, printable(prepared.source.key(index)), of) for index, of in prepared.left_out.items())
         run.write_left_out(keys)

@@ -19,7 +19,7 @@ OWN_FILES = (
     *("environment.json", "metrics.csv", "rejected.csv", "classes.parquet", "classes.yaml", "report.html"),
     *("backbone.json", "backbone.safetensors", "checkpoints/last.ckpt", "checkpoints/previous.ckpt"),
     *("evaluations/*-*.json", "evaluations/gallery.json", "evaluations/bottleneck.json", "evaluations/.fit-*.ckpt"),
-    *("left_out.csv", "check.csv", "evaluations/check.json"),
+    *("left_out.csv", "check.csv", "evaluations/check.json", "evaluations/familiar.npz", "evaluations/kinds.json"),
     *("cache/finetune/*.json", "cache/*.lock", "tensorboard/events.out.tfevents.*"),
     *("official.pth", "timm.safetensors", "torchvision.pth", "detectron2.pkl"),
     *(".*.part", "checkpoints/.*.part", "evaluations/.*.part"),

@@ -21,6 +21,10 @@ RUN_FILE = "run.yaml"
 GALLERY = "evaluations/gallery.json"
 """the last file of the closing pass"""
 BOTTLENECK = "evaluations/bottleneck.json"
+KINDS = "evaluations/kinds.json"
+"""how many kinds of images there seem to be"""
+FAMILIAR = "evaluations/familiar.npz"
+"""what images are compared with, to mark those unlike any that the run has learned from"""
 LEFT_OUT = "left_out.csv"
 """duplicates that training leaves out"""
 CHECK = "evaluations/check.json"
@@ -310,6 +314,10 @@ class Run:
     def bottleneck(self) -> dict[str, Any] | None:
         """Return embeddings read as an information bottleneck, for the report."""
         return read_mapping_of_json(self.path / BOTTLENECK)
+
+    def kinds(self) -> dict[str, Any] | None:
+        """Return how many kinds of images there seem to be; None where the number was given."""
+        return read_mapping_of_json(self.path / KINDS)
 
     def check(self) -> dict[str, Any] | None:
         """Return what is wrong with the images, and pictures of it, for the report."""

@@ -15,6 +15,7 @@ from gemel.launcher import launched
 from gemel.methods.base import Method
 from gemel.runs.folder import Claim
 from gemel.settings.tree import Settings
+from gemel.training.kinds import Kinds
 
 
 def without(source: Source, left_out: Iterable[int]) -> Source:
@@ -34,6 +35,7 @@ class Prepared:
         left_out: duplicates, which play no part in training: index of each, and of the image that stays; else empty.
         claim: the run's folder, not made yet; only the first of several processes has one, and a resumed run none.
         frozen: the network whose features heads learn from; None where the network itself learns, or there is none.
+        kinds: how many there seem to be; None where the number of classes was given.
         vectors: what heads learn from: the frozen network's features, or the given vectors; None without such heads.
     """
 
@@ -44,6 +46,7 @@ class Prepared:
     claim: Claim | None = None
     frozen: Backbone | None = None
     vectors: VectorSource | None = None
+    kinds: Kinds | None = None
 
     @cached_property
     def learned(self) -> Source:
