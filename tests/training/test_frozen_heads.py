@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 import gemel
 from conftest import write_photos
@@ -15,7 +16,7 @@ from gemel.errors import UserError
 from gemel.evaluations import features
 from gemel.evaluations.networks import open_subject
 
-SHORT: dict[str, Any] = {"epochs": 30, "classes": 2, "threads": 1, "workers": 0}
+SHORT: dict[str, Any] = {"epochs": 150, "classes": 2, "threads": 1, "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +101,7 @@ def test_the_reason_is_told(folder: Path, tmp_path: Path, capsys: pytest.Capture
 def test_images_unlike_any_are_marked(run: gemel.Run, folder: Path, tmp_path: Path) -> None:
     known = gemel.classify(run, folder)
     assert sum(known["unlike"].to_pylist()) <= 1
-    strange = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    assert gemel.classify(run, strange)["unlike"].to_pylist() == [True] * 3
+    assert sum(gemel.classify(run, load_digits().images[:50].astype(np.uint8) * 15)["unlike"].to_pylist()) > 40
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
     (copy / "evaluations" / "familiar.npz").write_bytes(b"PK damaged")
@@ -123,7 +123,7 @@ def test_a_folder_that_grew(run: gemel.Run, folder: Path, tmp_path: Path, monkey
     monkeypatch.setattr(features, "InferenceLoader", counted)
     new = folder / "c"
     new.mkdir()
-    shutil.copy(next(folder.glob("a/*2.jpg")), new / "copy.jpg")
+    shutil.copy(sorted(folder.glob("a/*.jpg"))[2], new / "copy.jpg")
     try:
         gemel.pretrain(folder, out=tmp_path / "run", quiet=True, **SHORT)
     finally:

@@ -36,17 +36,15 @@ def classify(
 ) -> "pa.Table":
     """Return the discovered classes of images, one row for each that can be read.
 
-    Columns: path, class, probability, then the next likely classes; unlike: whether an image is unlike any that the run
-    has learned from, so that its class says nothing (not of runs that were imported). Names are kept in
-    RUN/classes.yaml for later calls; classes of one name count as one.
+    Columns: path, class, probability, then the next likely classes; unlike: whether the image is unlike any that the
+    run has seen. Names are kept in RUN/classes.yaml for later calls; classes of one name count as one.
 
     Args:
         run: a run or its folder.
         images: as for pretrain, or paths, or uint8 arrays (N, H, W) or (N, H, W, 3); left out: those of the run.
         top: number of classes shown for each image, the most likely ones.
         labels: of a labelled sample among the images, which names the classes: folders or FILE.csv.
-        naming: one_to_one: a label names at most one class, so that most images are right; majority: a class takes
-            its most frequent label.
+        naming: one_to_one: a label names at most one class, so that most are right; majority: its most frequent label.
         rename: names given by hand, `3=cat`; two classes of one name are merged, `3=` takes a name away.
         method: the Python file of the run's own method, which is run only if it is named here.
         quiet: print nothing.

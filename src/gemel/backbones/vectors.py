@@ -17,6 +17,14 @@ SAMPLE = 200_000
 LEAST = 0.01
 """share of the first component's standard deviation that every other one counts as at least"""
 
+ROWS_EACH, FEWEST = 8, 8
+"""vectors for each component that is kept, as the last ones of few vectors are chance; and how many are always kept"""
+
+
+def worth(components: int | None, width: int, images: int) -> int:
+    """Return how many components of so many vectors are worth keeping, at most `components`."""
+    return min(width, components or width, max(FEWEST, images // ROWS_EACH))
+
 
 def vectors(
     *,

@@ -6,61 +6,52 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from gemel.backbones.vectors import fitted, vectors
 from gemel.errors import UserError
 from gemel.evaluations.features import CHUNK, Seen
-from gemel.metrics.outliers import limit_of, neighbour_distance
+from gemel.metrics.outliers import neighbour_distance
 from gemel.runs.run import FAMILIAR, Run, write_atomically
 
-SAMPLE = 5_000
-"""images of the run that others are compared with, evenly spread"""
-
-COMPONENTS = 64
-"""principal components of the features by which they are compared"""
+NUMBERS = 2**21
+"""in the features that are kept of a run's images, evenly spread: 4 MB"""
 
 NEIGHBOUR = 5
 """an image is unlike the others where so many nearest of them are all far"""
 
+USUAL = 0.99
+"""share of the run's own images that count as like the others"""
+
 
 class Familiar(NamedTuple):
-    """What an image is compared with."""
+    """What an image is compared with: features x / |x|."""
 
-    mean: Tensor
-    basis: Tensor
-    """(c, width): z = (x - mean) basisᵀ"""
     rows: Tensor
-    """(n, c) of images of the run"""
+    """(n, width) of images of the run"""
     limit: float
     """distance to the `NEIGHBOUR`-th nearest row above which an image is unlike all of them"""
 
     def is_unlike(self, features: Tensor) -> Tensor:
         """Tell which features (N, width) are far from all rows, (N,) bool."""
-        place = min(NEIGHBOUR, len(self.rows))
         found: list[Tensor] = []
         for part in features.split(CHUNK):
-            z = (part.float() - self.mean) @ self.basis.T
-            found.append(torch.cdist(z, self.rows).kthvalue(place, dim=1).values > self.limit)
+            distances = torch.cdist(normalize(part.float()), self.rows)
+            found.append(distances.kthvalue(NEIGHBOUR, dim=1).values > self.limit)
         return torch.cat(found)
 
 
 def write_familiar(run: Run, seen: Seen) -> None:
-    """Keep what images are compared with; of fewer than ten nothing is typical, and nothing is kept."""
-    features = seen.features
-    if len(features) < 2 * NEIGHBOUR:
+    """Keep what images are compared with; of fewer than ten nothing is usual, and nothing is kept."""
+    count = min(len(seen.features), max(1000, NUMBERS // seen.features.shape[1]))
+    if count < 2 * NEIGHBOUR:
         return
-    features = features[torch.linspace(0, len(features) - 1, min(len(features), SAMPLE)).round().long().unique()]
-    network = vectors(width=features.shape[1], components=COMPONENTS, whitening=0.0)
-    rows = fitted(network, features)
-    limit = limit_of(neighbour_distance(rows, NEIGHBOUR))
-    if limit == float("inf"):  # most images are the same
-        return
-    arrays: dict[str, Any] = {name: value.numpy() for name, value in network.network.state_dict().items()}
-    arrays |= {"rows": rows.half().numpy(), "limit": np.float64(limit)}
+    chosen = torch.linspace(0, len(seen.features) - 1, count).round().long().unique()
+    rows = normalize(seen.features[chosen].float())
+    limit = float(neighbour_distance(rows, NEIGHBOUR).quantile(USUAL))
 
     def write(temporary: Any) -> None:
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, rows=rows.half().numpy(), limit=np.float64(limit))
 
     write_atomically(run.path / FAMILIAR, write)
 
@@ -76,7 +67,6 @@ def read_familiar(run: Run) -> Familiar | None:
         return None
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            mean, basis, rows = (torch.from_numpy(arrays[name]).float() for name in ("mean", "basis", "rows"))
-            return Familiar(mean, basis, rows, float(arrays["limit"]))
+            return Familiar(torch.from_numpy(arrays["rows"]).float(), float(arrays["limit"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged ({error}); delete it: images are then not marked") from error

@@ -34,9 +34,9 @@ class Twist(Method):
     views, L is the mean over pairs of a global and a later view. In a second stage, self-labeling, the more certain
     global view labels the other views of the images that it is most certain of.
 
-    With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes
-    while they learn. In the end the heads are chosen, or averaged, that divide the images best: neighbours share a
-    class, and classes are many. So poor optima are dropped without labels.
+    With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes:
+    poor optima are dropped without labels. With `consensus` it is in the end the head that divides the images best, or
+    the average of several: neighbours share a class, and classes are many.
 
     Args:
         classes: C, classes to discover
@@ -49,6 +49,7 @@ class Twist(Method):
         norm: batch norm before the softmax
         bunch: images that share its statistics; none: the global batch
         heads: number of class heads
+        consensus: heads are chosen, or averaged, in the end by how well their classes divide the graph of neighbours
         clustered: share of the heads that begin from clusters which k-means finds, each from others
         head_style: convolutional: ReLU; transformer: GELU, initial weights of standard deviation 0.02
         teacher: a momentum teacher of the global views gives the targets, and is what is kept
@@ -93,6 +94,7 @@ class Twist(Method):
         norm: bool = True,
         bunch: Count | None = None,
         heads: Annotated[int, Field(gt=0, le=1000)] = 1,
+        consensus: bool = False,
         clustered: Probability = 0.0,
         head_style: HeadStyle = "convolutional",
         teacher: bool = False,
@@ -118,7 +120,7 @@ class Twist(Method):
         self.teacher = Teacher(backbone, self.heads) if teacher else None
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
-        self.consensus = Consensus(heads, classes) if heads > 1 else None
+        self.consensus = Consensus(heads, classes) if consensus and heads > 1 else None
 
     def attach(self, images: int) -> None:
         """Make room for the clusters that heads begin from."""

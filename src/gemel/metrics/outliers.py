@@ -45,26 +45,20 @@ def neighbour_distance(rows: Tensor, k: int) -> Tensor:
     return torch.cat(found).double()
 
 
-def limit_of(distances: Tensor, *, spreads: float = 5.0, least: float = 1.3) -> float:
-    """Return the distance above which one is far above these: their median and so many spreads, and `least` times it.
+def far_out(distances: Tensor, *, spreads: float = 5.0, least: float = 1.3) -> Tensor:
+    """Tell which distances are far above the others, (n,): above the median by so many spreads, and `least` times it.
 
-    The spread is the median absolute deviation times 1.4826, the standard deviation where they are normal. Infinite
-    where more than half of the distances are 0: then nothing is far.
+    The spread is the median absolute deviation times 1.4826, the standard deviation where they are normal. Where more
+    than half of the rows are equal, nothing is far.
 
     Args:
         distances: (n,), at least 0.
         spreads: how far is far.
         least: where all are nearly the same, the spread alone would tell nothing.
-    """
-    middle = distances.median()
-    spread = 1.4826 * (distances - middle).abs().median()
-    return float(torch.maximum(middle + spreads * spread, least * middle)) if middle > 0 else float("inf")
-
-
-def far_out(distances: Tensor, *, spreads: float = 5.0, least: float = 1.3) -> Tensor:
-    """Tell which distances are far above the others, (n,): above the `limit_of` them.
 
     >>> far_out(torch.tensor([1.0, 1.1, 0.9, 1.0, 1.05, 5.0])).tolist()
     [False, False, False, False, False, True]
     """
-    return distances > limit_of(distances, spreads=spreads, least=least)
+    middle = distances.median()
+    spread = 1.4826 * (distances - middle).abs().median()
+    return (distances > middle + spreads * spread) & (distances > least * middle) & (middle > 0)

@@ -9,7 +9,7 @@ from gemel.methods import find, find_recipe
 from gemel.request.facts import SAME_GREYS, Facts
 from gemel.request.frozen_defaults import FOR_HEADS, for_heads
 from gemel.request.validate import Choice
-from gemel.settings.recipes import VIEWS, GlyphViews, Recipe
+from gemel.settings.recipes import VIEWS, GlyphViews, Recipe, VectorViews
 from gemel.settings.schema import schema_of
 from gemel.settings.tree import Layer, in_force, merge, written_out
 from gemel.settings.views import for_other_family
@@ -45,7 +45,9 @@ def recipe_of(words: str, name: str | None, facts: Facts, train: str = "all") ->
     if train == "heads":
         known = method.recipes
         base = known.get("heads") or known.get("small") or next(iter(known.values()))
-        return base if base.views.name == "vectors" else base.model_copy(update=FOR_HEADS), []
+        return base if base.views.name == "vectors" else base.model_copy(
+            update={"views": VectorViews(global_count=min(2, base.views.global_count)), **FOR_HEADS}
+        ), []
     chosen = next(iter(method.recipes)) if facts.is_large or "small" not in method.recipes else "small"
     why = f"{facts.images} images, {'a GPU' if facts.gpu else 'no GPU'}"
     only = "" if "small" in method.recipes else "; the method has no recipe called small"

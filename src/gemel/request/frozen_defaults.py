@@ -7,7 +7,7 @@ from gemel.engine.packaged_weights import Preprocessing, normalisation
 from gemel.errors import UserError
 from gemel.request.facts import Facts
 from gemel.request.validate import Choice
-from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, AdamWOptimizer, Stage, VectorViews
+from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, AdamWOptimizer, Stage
 
 FROZEN = "tf_efficientnet_lite0"
 """the network whose features heads learn from, where the user names none"""
@@ -19,7 +19,6 @@ PICTURES = 32
 """pixels of the shorter side above which grey images hold what a network for photographs can see"""
 
 FOR_HEADS: Mapping[str, Any] = {
-    "views": VectorViews(),
     "optimizer": AdamWOptimizer(lr=1e-2, weight_decay=1e-4, warmup_epochs=0, final=0.0),
     "batch_size": 256,
     "then": Stage(),

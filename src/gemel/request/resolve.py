@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
-from gemel.backbones.vectors import fitted, vectors
+from gemel.backbones.vectors import fitted, vectors, worth
 from gemel.data.batches import Loader
 from gemel.data.check.findings import duplicates_of
 from gemel.data.listing import printable
@@ -132,7 +132,8 @@ def on_vectors(settings: Settings, source: Source, left_out: Mapping[int, int], 
         found = found.only(np.setdiff1d(np.arange(len(source)), list(left_out)))
     rows = torch.from_numpy(found.vectors)
     shown = settings.views
-    components = vectors(width=rows.shape[1], components=shown.components, whitening=shown.whitening)
+    kept = worth(shown.components, rows.shape[1], len(found))
+    components = vectors(width=rows.shape[1], components=kept, whitening=shown.whitening)
     seen = fitted(components, rows)
     seen = seen if found.rows is None else seen[torch.from_numpy(found.rows)]  # one for each image
     classes, kinds = settings.classes, None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
-from gemel.backbones.vectors import vectors
+from gemel.backbones.vectors import vectors, worth
 from gemel.device import device
 from gemel.engine import checkpoints
 from gemel.errors import UserError, is_out_of_memory
@@ -34,7 +34,8 @@ def build_method(settings: Settings, images: int, width: int | None = None) -> M
     else:
         assert isinstance(settings.views, VectorViews)
         views = settings.views
-        backbone = vectors(width=width, components=views.components, whitening=views.whitening)
+        kept = worth(views.components, width, images)
+        backbone = vectors(width=width, components=kept, whitening=views.whitening)
     constructor = methods.find(settings.method["name"])
     options = {key: value for key, value in settings.method.items() if key not in ("name", "recipe")}
     if settings.classes is not None:

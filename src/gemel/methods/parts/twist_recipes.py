@@ -104,6 +104,7 @@ RECIPES: Mapping[str, Recipe] = {
         optimizer=AdamWOptimizer(lr=1e-2, weight_decay=1e-4, warmup_epochs=0, final=0.0),
         method={
             "hidden": 64, "layers": 1, "heads": 24, "epsilon": 0.0, "beta": (1.0, 0.6, 0.3), "clustered": 0.333,
+            "consensus": True,
         },
     ),
 }  # fmt: skip
