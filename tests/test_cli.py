@@ -271,7 +271,8 @@ def test_pretrain_then_everything(tmp_path: Path, photos: Path, capsys: pytest.C
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40
-    assert set(rows[0]) == {"path", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"}
+    likely = {"class", "probability", "class_2", "probability_2", "class_3", "probability_3"}
+    assert set(rows[0]) == {"path", *likely, "unlike"}
     links = [path for path in links_folder.rglob("*") if path.is_symlink()]
     assert len(links) == 40
     assert all(link.resolve().is_file() for link in links)

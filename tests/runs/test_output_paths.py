@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gemel.cli.tables import link, write_table
+from gemel.cli.tables import link
 from gemel.errors import UserError
 from gemel.runs.output_paths import check_suffix, short_name
+from gemel.runs.tables import write_table
 
 
 @pytest.mark.parametrize("length", [20, 241, 255])

@@ -54,7 +54,7 @@ def test_a_run_keeps_its_white(tmp_path: Path) -> None:
     assert json.loads((run.path / "backbone.json").read_text())["white"] == 4095
     resumed = continued(Run(run.path), freeze).source
     assert resumed.decoding == Decoding(4095.0)
-    assert follow(run.settings, _fingerprint(bright)).source.decoding == resumed.decoding
+    assert follow(run.settings, _fingerprint(bright), {}).source.decoding == resumed.decoding
     for images in (None, dark):
         assert images_of(run, images, "none").decoding == Decoding(4095.0)
     assert load(images_of(run, dark, "none"), 0).max() in (12, 13)
