@@ -12,7 +12,7 @@ KILLS = Path(__file__).parent.parent.parent / "benchmarks" / "kills.py"
 
 def test_killed_runs_end_as_the_unbroken(tmp_path: Path) -> None:
     """A few kills; `make study-kills` does twenty."""
-    options = ["--kills", "1", "--epochs", "4", "--seed", "1", "--out", str(tmp_path / "kills.md")]
+    options = ["--kills", "1", "--epochs", "2", "--seed", "1", "--out", str(tmp_path / "kills.md")]
     options += ["--methods", "twist", "barlow_twins"]
     done = subprocess.run(
         [sys.executable, str(KILLS), *options], capture_output=True, text=True, check=False, timeout=600
