@@ -17,7 +17,7 @@ SAMPLE = 200_000
 LEAST = 0.01
 """share of the first component's standard deviation that every other one counts as at least"""
 
-ROWS_EACH, FEWEST = 8, 8
+ROWS_EACH, FEWEST = 4, 8
 """vectors for each component that is kept, as the last ones of few vectors are chance; and how many are always kept"""
 
 

@@ -212,7 +212,7 @@ class VectorViews(Description):
     neighbours: Annotated[int, Field(ge=0, le=1000)] = 10
     """nearest vectors among which a neighbour is drawn, fewer where classes are small; 0: an image's own alone"""
     components: Annotated[int, Field(ge=1, le=65_536)] | None = 64
-    """principal components of the vectors that heads see, and that tell who is near, at most: one for 8 vectors"""
+    """principal components of the vectors that heads see, and that tell who is near, at most: one for 4 vectors"""
     whitening: Annotated[float, Field(ge=0, le=1)] = 0.5
     """power of its standard deviation by which a component is divided; 1: all count alike"""
     mean: Colour = IMAGENET_MEAN
