@@ -9,7 +9,8 @@ from pyarrow import parquet
 
 from gemel.errors import UserError
 from gemel.runs.folder import Claim, create
-from gemel.runs.run import MetricsLog, Run, write_atomically, write_text
+from gemel.runs.metrics_log import MetricsLog
+from gemel.runs.run import Run, write_atomically, write_text
 
 
 def test_a_write_that_fails_leaves_what_was(tmp_path: Path) -> None:

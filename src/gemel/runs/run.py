@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: it is damaged.
     """
-    return _read(path, _json)
+    return read_file(path, _json)
 
 
 def read_mapping_of_json(path: Path) -> dict[str, Any] | None:
@@ -75,10 +75,10 @@ def read_mapping_of_json(path: Path) -> dict[str, Any] | None:
     Raises:
         UserError: it is damaged, or holds something else.
     """
-    return _read(path, _json_mapping) if path.is_file() else None
+    return read_file(path, _json_mapping) if path.is_file() else None
 
 
-def _read(path: Path, read: Callable[[Path], T]) -> T:
+def read_file(path: Path, read: Callable[[Path], T]) -> T:
     """Return what a reader makes of a file; whatever is wrong with it, the message names it."""
     try:
         return read(path)
@@ -231,7 +231,7 @@ class Run:
         Raises:
             UserError: it is damaged.
         """
-        return _read(self.metrics_path, _metrics_table) if self.metrics_path.is_file() else pa.table({})
+        return read_file(self.metrics_path, _metrics_table) if self.metrics_path.is_file() else pa.table({})
 
     def evaluations(self, tell: Callable[[str], object] | None = None) -> list[dict[str, Any]]:
         """Return the results of the evaluations: protocol, metrics, settings; in the order of their files' names.
@@ -245,7 +245,7 @@ class Run:
         found: list[dict[str, Any]] = []
         for path in sorted((self.path / "evaluations").glob("*-*.json")):
             try:
-                found.append(_read(path, _evaluation))
+                found.append(read_file(path, _evaluation))
             except UserError as error:
                 if tell is None:
                     raise
@@ -259,7 +259,7 @@ class Run:
             UserError: rejected.csv is damaged.
         """
         path = self.path / "rejected.csv"
-        rows = _read(path, _csv_rows) if path.is_file() else []
+        rows = read_file(path, _csv_rows) if path.is_file() else []
         if rows and not {"path", "reason"} <= set(rows[0]):
             raise UserError(f"{path} is damaged: it has no columns path and reason; delete it")
         return pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in ("path", "reason")})
@@ -283,7 +283,7 @@ class Run:
         if not path.is_file():
             again = f"gemel pretrain --config {self.path / RUN_FILE}"
             raise UserError(f"{path} is missing, which names the duplicates that are left out; start again: {again}")
-        return _read(path, _left_out)
+        return read_file(path, _left_out)
 
     def write_left_out(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Write left_out.csv: index, name, of."""
@@ -301,7 +301,7 @@ class Run:
             UserError: classes.parquet is damaged.
         """
         path = self.path / "classes.parquet"
-        return _read(path, _class_table) if path.is_file() else None
+        return read_file(path, _class_table) if path.is_file() else None
 
     def write_classes(self, table: pa.Table) -> None:
         """Write classes.parquet."""
@@ -326,55 +326,6 @@ class Run:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
         write_text(self.path / name, json.dumps(value, indent=1))
-
-
-class MetricsLog:
-    """metrics.csv, row by row; a row with a new column rewrites the file's head.
-
-    Args:
-        path: the file; rows after `until` steps are cut off, since a resumed run makes them anew.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-
-    def __init__(self, path: Path, *, until: int = 0) -> None:
-        self.path = path
-        self._columns: list[str] = []
-        if path.is_file():
-            rows = [row for row in _read(path, _any_rows) if _complete(row) and int(row["step"]) <= until]
-            self._columns = list(rows[0]) if rows else []
-            self._rewrite(rows)
-
-    def append(self, row: Mapping[str, float | int | str]) -> None:
-        """Add a row; numbers are written so that reading gives the same number back."""
-        new = [name for name in row if name not in self._columns]
-        if new:
-            rows: Sequence[Mapping[str, Any]] = _read(self.path, _any_rows) if self._columns else []
-            self._columns += new
-            self._rewrite(rows)
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(dict(row))
-
-    def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        def write(temporary: Path) -> None:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, self._columns)
-                if self._columns:
-                    writer.writeheader()
-                    writer.writerows(rows)
-
-        write_atomically(self.path, write)
-
-
-def _complete(row: Mapping[str | None, str | None]) -> bool:
-    """Return False for a line that was cut short when the process died."""
-    return None not in row and None not in row.values() and (row.get("step") or "").isdigit()
-
-
-def _any_rows(path: Path) -> list[dict[Any, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:

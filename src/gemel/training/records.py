@@ -11,7 +11,8 @@ from gemel.distributed import any_of, merged, rank
 from gemel.engine.progress import Display, Say
 from gemel.errors import UserError
 from gemel.metrics.health import health
-from gemel.runs.run import MetricsLog, Run
+from gemel.runs.metrics_log import MetricsLog
+from gemel.runs.run import Run
 from gemel.training.probes import Probe
 from gemel.training.task import Pretraining
 
