@@ -1,11 +1,8 @@
 """What the documents say is so: README commands run, tables are current, examples run."""
 
 import importlib.util
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 
 import gemel
 from conftest import write_photos
+from forked import script
 from gemel import methods
 from gemel.cli.main import main
 from gemel.data.sources import open_source
@@ -98,17 +96,14 @@ def test_settings_page_is_current() -> None:
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python docs/make.py"
 
 
-def run_example(*words: str, folder: Path) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_example(name: str, *words: str, folder: Path) -> str:
+    code, out, errors = script(ROOT / "examples" / name, *words, folder=folder).end()
+    assert code == 0, errors
+    return out
 
 
 def test_plain_torch_learns(tmp_path: Path) -> None:
-    lines = run_example(str(ROOT / "examples" / "plain_torch.py"), folder=tmp_path).splitlines()
+    lines = run_example("plain_torch.py", folder=tmp_path).splitlines()
     losses = [float(re.findall(r"'loss': ([-\d.]+)", line)[0]) for line in lines]
     assert len(losses) == 14
     assert losses[-1] < losses[0]
@@ -123,14 +118,14 @@ def test_own_method_trains(tmp_path: Path) -> None:
 
 
 def test_use_backbone(digits_run: gemel.Run, tmp_path: Path) -> None:
-    out = run_example(str(ROOT / "examples" / "use_backbone.py"), str(digits_run.path), folder=tmp_path)
+    out = run_example("use_backbone.py", str(digits_run.path), folder=tmp_path)
     assert "features: (2, 16)" in out
     assert out.count("is most like") == 3
 
 
 @pytest.mark.parametrize("what", ["glyphs", "textures"])
 def test_kinds_are_told_apart_by_their_folders(what: str, tmp_path: Path) -> None:
-    run_example(str(ROOT / "examples" / "kinds.py"), what, "kinds", "48", folder=tmp_path)
+    run_example("kinds.py", what, "kinds", "48", folder=tmp_path)
     source = open_source(str(tmp_path / "kinds"), labels="folders")
     assert len(source) == 48
     assert source.labels is not None

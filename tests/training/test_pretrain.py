@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -21,6 +19,7 @@ from torch import Tensor
 
 import gemel
 from conftest import TINY, freeze, write_photos
+from forked import command
 from gemel import methods
 from gemel.data.sources import open_source
 from gemel.engine import checkpoints
@@ -544,18 +543,12 @@ def test_slurm_asks_for_the_job_again(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/asked\n")
     (tmp_path / "scontrol").chmod(0o755)
     words = ["pretrain", str(photos), "--out", str(tmp_path / "run"), "--epochs", "4000", *TINY_WORDS]
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gemel", *words],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    wait_for(tmp_path / "run" / "metrics.csv", process)
-    process.send_signal(signal.SIGUSR1)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    slurm = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123"}
+    process = command(*words, environment=slurm)
+    process.wait_until((tmp_path / "run" / "metrics.csv").is_file)
+    process.send(signal.SIGUSR1)
+    code, printed, _ = process.end()
+    assert code == 130
     assert (tmp_path / "asked").read_text() == "requeue 123\n"
     assert "requeue of job 123: asked for" in printed
     assert checkpoints.load(Run(tmp_path / "run")) is not None
@@ -565,22 +558,14 @@ TINY_WORDS = ["--image-size", "16", "--batch-size", "8", "--backbone", "convnet"
               "--backbone.strides", "2", "--method.hidden", "16", "--workers", "0"]  # fmt: skip
 
 
-def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 120
-    while not file.is_file():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-
-
 def test_signal_leaves_with_130(tmp_path: Path, photos: Path) -> None:
     """A real process, interrupted as by Ctrl-C."""
     words = ["pretrain", str(photos), "--out", str(tmp_path / "run"), "--epochs", "4000", *TINY_WORDS]
-    process = subprocess.Popen([sys.executable, "-m", "gemel", *words], stderr=subprocess.PIPE, text=True)
-    wait_for(tmp_path / "run" / "metrics.csv", process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    process = command(*words)
+    process.wait_until((tmp_path / "run" / "metrics.csv").is_file)
+    process.send(signal.SIGINT)
+    code, _, errors = process.end()
+    assert code == 130
     assert "gemel resume" in errors
     assert "Traceback" not in errors
     state = checkpoints.load(Run(tmp_path / "run"))
