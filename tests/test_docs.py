@@ -87,13 +87,14 @@ def test_readme_names_what_exists() -> None:
         assert (ROOT / "src" / "gemel" / name).is_dir() or (ROOT / name).is_dir(), name
 
 
-def test_settings_page_is_current() -> None:
+def test_made_pages_are_current() -> None:
     spec = importlib.util.spec_from_file_location("make", ROOT / "docs" / "make.py")
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run python docs/make.py"
+    assert module.readme(README) == README, "run python docs/make.py"
 
 
 def run_example(name: str, *words: str, folder: Path) -> str:
