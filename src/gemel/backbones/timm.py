@@ -161,6 +161,14 @@ def _own_size(name: str) -> int:
     return 224 if facts is None else facts.input_size[-1]
 
 
+def for_channels(weight: Tensor, channels: int) -> Tensor:
+    """Return a first layer's kernels, (O, 3, h, w), for images of other channels, as timm adapts them.
+
+    The three kernels are repeated, and scaled so that equal channels give what they gave; of one channel summed.
+    """
+    return timm.models.adapt_input_conv(channels, weight.clone())
+
+
 class LastBlocks(nn.Module):
     """Concatenate the class tokens of a vision transformer's last n blocks, each through the final norm.
 

@@ -14,7 +14,8 @@ from gemel.data.pixel_values import Pixels
 _WIDE_COLOUR = re.compile(r"(RGB[AaX]?|LA);16[LBN]")
 """Pillow's names of how files pack colours of 16 bits, of which it decodes one byte each"""
 
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_BITS, _PHOTOMETRIC, _DESCRIPTION, _SAMPLE_FORMAT = 258, 262, 270, 339
+_CHANNEL_PAGES = re.compile(r"""(?:^channels=|SizeC=")(\d{1,6})""", re.MULTILINE)
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
@@ -22,13 +23,15 @@ class Wide(NamedTuple):
     """An image of more than 8 bits, as its file holds it."""
 
     values: NDArray[Any]
-    """(H, W) or (H, W, 3); uint16, int8, int32, uint32 or float32"""
+    """(H, W) or (H, W, C), of any type of numbers"""
     opacity: NDArray[np.float32] | None = None
     """(H, W) in [0, 1]; None: opaque"""
     premultiplied: bool = False
     declares_white: bool = False
     """the values were scaled to 16 bits by the white that the file declares"""
     white_is_zero: bool = False
+    window: tuple[float, float] | None = None
+    """values that the file says are black and white; None: it does not say"""
 
     @property
     def visible(self) -> NDArray[Any]:
@@ -99,6 +102,13 @@ def _opacity_of(values: NDArray[Any], transparency: object) -> NDArray[np.float3
         return None
     differs = values != np.asarray(transparency)
     return (differs.any(-1) if values.ndim == 3 else differs).astype(np.float32)
+
+
+def has_channel_pages(image: ImageFile.ImageFile) -> bool:
+    """Return whether a TIFF says that its pages are channels, as ImageJ and OME's microscopes write them."""
+    described = image.tag_v2.get(_DESCRIPTION) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+    found = _CHANNEL_PAGES.search(described) if isinstance(described, str) else None
+    return found is not None and int(found[1]) > 1 and int(getattr(image, "n_frames", 1)) > 1
 
 
 def rawmode_of(image: ImageFile.ImageFile) -> str:

@@ -102,7 +102,7 @@ def picture(source: Source, index: int) -> str:
     if isinstance(source, VectorSource):
         return ""
     try:
-        image = Image.fromarray(load(source, index))
+        image = Image.fromarray(source.display.picture(load(source, index)))
     except Unreadable:
         return ""
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """Where images come from: a folder, a list of files, arrays or a named dataset, all as one fixed order of images."""
 
 # as in folder.py: a name need not be text
-# ruff: noqa: PTH100, PTH109, PTH111, PTH113, PTH116, PTH120
+# ruff: noqa: PTH100, PTH111, PTH113, PTH116, PTH120
 import os
 import stat
 from collections.abc import Sequence
@@ -14,11 +14,16 @@ from numpy.typing import NDArray
 
 from gemel.data.labels import by_folder, by_table, by_values
 from gemel.data.listing import printable
+from gemel.data.sources.archive import open_archives
 from gemel.data.sources.arrays import ArraySource, open_arrays
 from gemel.data.sources.base import Source
 from gemel.data.sources.dataset import open_dataset
 from gemel.data.sources.folder import FileSource, open_folder
 from gemel.data.sources.listed import open_list, open_paths
+from gemel.data.sources.lmdb import open_lmdb_file
+from gemel.data.sources.remote import open_remote
+from gemel.data.sources.rows import open_rows
+from gemel.data.sources.table import open_table
 from gemel.data.sources.vectors import VectorSource, open_vectors
 from gemel.errors import UserError, brief
 
@@ -54,7 +59,19 @@ def open_source(images: Images, *, labels: Labels | None = None, rescan: bool = 
     if isinstance(images, str | os.PathLike):
         given = os.path.expanduser(os.fsdecode(images))
         _check(given)
-    openers = (open_vectors, open_arrays, open_paths, partial(open_folder, rescan=rescan), open_list, open_dataset)
+    openers = (
+        open_remote,
+        open_vectors,
+        open_arrays,
+        partial(open_archives, rescan=rescan),
+        open_rows,
+        open_lmdb_file,
+        open_table,
+        open_paths,
+        partial(open_folder, rescan=rescan),
+        open_list,
+        open_dataset,
+    )
     source = next((found for opener in openers if (found := opener(given)) is not None), None)
     if source is None:
         raise UserError(f"images are a folder, a list of paths, an array or the name of a dataset, not {brief(images)}")
@@ -83,15 +100,19 @@ def _label(source: Source, labels: str) -> None:
     if labels == "none":
         source.labels, source.label_names = None, []
     elif labels == "folders":
-        if not isinstance(source, FileSource):
+        if not source.has_folders:
             raise UserError(f"labels 'folders' needs a folder of images; {source.name} has none")
         source.labels, source.label_names = by_folder(map(source.key, range(len(source))), source.name)
+    elif labels in source.columns:
+        source.labels, source.label_names = by_values(source.column(labels))
     elif labels != "own":
         if not os.path.isfile(labels):
+            columns = f"; the table has the columns {brief(', '.join(source.columns))}" if source.columns else ""
             raise UserError(
-                f"labels {brief(labels)!r}: no such file; give none, folders, or a CSV file with the columns path,label"
+                f"labels {brief(labels)!r}: no such file; give none, folders, or a CSV file with the columns "
+                f"path,label{columns}"
             )
-        paths, folders = source.path, ["", os.path.dirname(labels)]
-        if isinstance(source, FileSource):  # paths below the folder, below the working folder, beside the table
-            paths, folders = source.file, [source.root, os.getcwd(), os.path.dirname(os.path.abspath(labels))]
-        source.labels, source.label_names = by_table(labels, map(paths, range(len(source))), folders)
+        paths = [source.file(index) or source.path(index) for index in range(len(source))]
+        # below the folder, below the working folder, beside the table
+        folders = [*source.folders, os.path.dirname(labels), os.path.dirname(os.path.abspath(labels))]
+        source.labels, source.label_names = by_table(labels, paths, folders)
