@@ -60,7 +60,7 @@ def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
     mode = "bicubic" if draw.bicubic else "bilinear"
     found = functional.interpolate(tensor, (draw.size, draw.size), mode=mode, antialias=True)
     found = found.permute(0, 2, 3, 1).contiguous().numpy().reshape(draw.size, draw.size, *part.shape[2:])
-    return _with_noise(found, draw)
+    return _with_noise(found if found.dtype == np.uint8 else found.clip(0, 255), draw)
 
 
 def _with_noise(view: Pixels, draw: PhotoDraw) -> Pixels:
@@ -96,8 +96,10 @@ def resized(image: Pixels, size: tuple[int, int], box: tuple[float, float, float
         size: width and height in pixels.
         box: left, top, right and bottom of the part; None: all of it.
     """
-    if image.dtype == np.uint8 or image.ndim == 2:
+    if image.dtype == np.uint8:
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=box))
+    if image.ndim == 2:  # bicubic weights are negative beside an edge: bytes are clipped by Pillow
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=box)).clip(0, 255)
     planes = [np.ascontiguousarray(image[..., one]) for one in range(image.shape[2])]
     return np.stack([resized(plane, size, box) for plane in planes], 2)
 

@@ -111,7 +111,7 @@ def of_channels(values: Mapping[str, Any], given: Mapping[str, Any], source: Sou
     if facts.vectors:
         return {}
     decoding, backbone, views = source.decoding, dict(values["backbone"]), dict(values["views"])
-    found: dict[str, Any] = decoding.settings
+    found: dict[str, Any] = {key: decoding.settings[key] for key in ("pixels", "channels", "pages")}
     mistakes = list[str]()
     if not decoding.is_of_colours and "in_channels" not in (given.get("backbone") or {}):
         if "in_channels" in schema_of(backbones.find(backbone["name"])).model_fields:

@@ -89,7 +89,7 @@ class ArchiveSource(Source):
 def _common_folder(members: Members) -> bytes:
     """Return the first folder, with its slash, that all names begin with; they are sorted."""
     top, slash, _ = members.names[0].partition(b"/")
-    return top + slash if slash and members.names[-1].startswith(top + slash) else b""
+    return top + slash if slash and members.names[len(members.names) - 1].startswith(top + slash) else b""
 
 
 def open_archives(given: Any, *, rescan: bool = False) -> Source | None:
