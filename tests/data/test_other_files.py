@@ -34,7 +34,7 @@ def values(kind: type[Any], *shape: int) -> NDArray[Any]:
 
 
 def photometric(channels: int) -> dict[str, Any]:
-    return {"photometric": "rgb"} if channels == 3 else {"photometric": "minisblack"}
+    return {"photometric": "rgb"} if channels == 3 else {"photometric": "minisblack", "planarconfig": "contig"}
 
 
 FORMATS: dict[str, Callable[[NDArray[Any]], bytes]] = {
@@ -124,6 +124,14 @@ def test_pages_of_no_known_meaning() -> None:
     frames = values(np.uint16, 4, 8, 9)
     np.testing.assert_array_equal(exact(dicom(frames)), frames[0])
     np.testing.assert_array_equal(exact(dicom(frames), Decoding(pages="max")), frames.max(0))
+
+
+def test_an_array_that_tifffile_has_written_in_rows() -> None:
+    """tifffile.imwrite makes pages of (W, C) of an array (H, W, C), and notes its shape."""
+    array = values(np.uint16, 40, 48, 5)
+    np.testing.assert_array_equal(exact(tiff(array)), array)
+    stack = values(np.uint8, 5, 40, 48)
+    np.testing.assert_array_equal(exact(tiff(stack)), stack[0])
 
 
 def test_all_bands_are_read_where_their_number_is_given() -> None:
@@ -222,7 +230,7 @@ def test_photographs_beside_arrays(tmp_path: Path) -> None:
         (b"PK\3\4" + b"\0" * 60, "broken array"),
         (b"\0" * 128 + b"DICM" + b"nonsense", "broken or unsupported DICOM"),
         (dicom(np.zeros((8, 8), np.uint16))[:-40], "broken or unsupported DICOM"),
-        (tiff(np.zeros((20, 20, 5), np.uint16), photometric="minisblack")[:-1500], "TIFF"),
+        (tiff(np.zeros((20, 20, 5), np.uint16), **photometric(5))[:-1500], "TIFF of 5 bands of 16 bits"),
         (b"II*\0" + b"\xff" * 90, "broken: starts as a TIFF file"),
     ],
     ids=range(10),
@@ -234,7 +242,7 @@ def test_reasons(data: bytes, reason: str) -> None:
 
 SAMPLES = [
     npy(values(np.float32, 9, 9, 4)), npz(image=values(np.uint8, 9, 9)), dicom(values(np.uint16, 9, 9)),
-    tiff(values(np.uint16, 9, 9, 5), photometric="minisblack"),
+    tiff(values(np.uint16, 9, 9, 5), **photometric(5)),
     tiff(values(np.uint8, 2, 9, 9), imagej=True, metadata={"axes": "CYX"}),
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ from gemel.data.reasons import (
     reason_of_system,
     reason_of_unidentified,
 )
-from gemel.data.wide import Wide, has_channel_pages, rawmode_of, wide_values
+from gemel.data.wide import Wide, has_channels, rawmode_of, wide_values
 from gemel.errors import UserError
 from gemel.settings.colours import COLOURS, Rgb
 
@@ -222,7 +222,7 @@ def _by_pillow(data: bytes, read: Callable[[ImageFile.ImageFile], Found]) -> Fou
             raise Unreadable(f"promises {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
         if not width or not height:
             raise Unreadable(f"has no pixels ({width} x {height})")
-        if image.format == "TIFF" and has_channel_pages(image):
+        if image.format == "TIFF" and has_channels(image):
             raise UnidentifiedImageError("Pillow would give the first channel alone")
         return read(image)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemel.data.pixel_values import CHANNELS, Decoding, channels_last
-from gemel.data.wide import Wide
+from gemel.data.wide import Wide, is_array_of_rows
 from gemel.errors import UserError
 from gemel.extras import extra
 from gemel.settings.pages import Pages
@@ -128,7 +128,7 @@ def _tiff(data: bytes, pages: Pages) -> Wide:
         with tifffile.TiffFile(BytesIO(data)) as file:
             page, series = file.pages[0], file.series[0]
             white_is_zero = int(page.photometric) == 0
-            axes: str = series.axes
+            axes: str = "YXC" if is_array_of_rows(page.description) else series.axes
             if pages == "first" and not set(axes) - set("YXS") - {"I", "Q", "Z", "T"}:
                 series, axes = page, page.axes
             _check_promise(int(np.prod(series.shape, dtype=np.int64)))

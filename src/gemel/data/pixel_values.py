@@ -232,7 +232,7 @@ class Display(NamedTuple):
         """
         if pixels.dtype == np.uint8 and self.channels is None:
             return pixels
-        chosen: Any = self.channels or slice(0, COLOURS_SEEN)
+        chosen: Any = slice(0, COLOURS_SEEN) if self.channels is None else list(self.channels)
         shown = pixels if pixels.ndim == 2 else pixels[..., chosen]
         if self.mean and pixels.dtype != np.uint8:
             mean, std = (np.array(one, np.float32)[chosen] * 255 for one in (self.mean, self.std))

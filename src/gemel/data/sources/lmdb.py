@@ -33,6 +33,8 @@ class LmdbSource(Source):
         members: the keys of the images.
     """
 
+    has_folders = True
+
     def __init__(self, name: str, place: str, data: RandomAccess, members: Members) -> None:
         super().__init__(name)
         self._place, self._data, self._members = place, data, members
