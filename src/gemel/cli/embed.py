@@ -13,7 +13,7 @@ def embed(run: str, images: str | None = None, *, out: str, **options: Any) -> N
 
     Args:
         run: folder of a run
-        images: folder, text file of paths, or name of a dataset; left out: the run's own images
+        images: folder, text file of paths, archive, table or name of a dataset; left out: the run's own images
         out: F.parquet, F.npz or F.csv
     """
     import gemel

@@ -60,5 +60,5 @@ def nothing_of_that_name(given: str, names: list[str]) -> str:
     guess = f"did you mean {' or '.join(map(printable, near))}? " if near else ""
     return (
         f"there is no folder, list or dataset {brief(given)!r}; {guess}give a folder of images, a text file "
-        f"of paths, or a dataset: {', '.join(names)}"
+        f"of paths, an archive, a table (docs/formats.md) or a dataset: {', '.join(names)}"
     )

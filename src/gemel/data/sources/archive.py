@@ -63,6 +63,10 @@ class ArchiveSource(Source):
         """Return the name in the archive, below the folder that holds all images, if there is one."""
         return os.fsdecode(self._members.names[index][len(self._top) :])
 
+    def size(self, index: int) -> int:
+        """Return the member's bytes, unpacked."""
+        return self._members.place(index).length
+
     def identity(self, index: int) -> Hashable:
         """Return the archive's number on its disk, and where the image lies in it."""
         place = self._members.place(index)

@@ -107,6 +107,10 @@ class Source(ABC):
         """Return the absolute path of the file that holds this image alone; None if there is none."""
         return None
 
+    def size(self, index: int) -> int | None:
+        """Return the bytes of the image's file where they are known without reading it; None: they are not."""
+        return None
+
     def identity(self, index: int) -> Hashable:
         """Return which image this is: equal for two entries that are one, by whatever path."""
         return id(self), index

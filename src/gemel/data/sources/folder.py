@@ -74,6 +74,13 @@ class FileSource(Source):
         """Return the absolute path."""
         return os.fsdecode(os.path.join(self._root, self._paths[index]))
 
+    def size(self, index: int) -> int:
+        """Return the file's bytes, -1 of one that cannot be asked."""
+        try:
+            return os.stat(self.file(index)).st_size
+        except OSError:
+            return -1
+
     def identity(self, index: int) -> Hashable:
         """Return the file's number on its disk: links and several spellings of a path lead to the same."""
         path = os.path.join(self._root, self._paths[index])

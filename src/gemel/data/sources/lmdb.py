@@ -56,6 +56,10 @@ class LmdbSource(Source):
         """The database, as if it were a folder."""
         return ["", self.name]
 
+    def size(self, index: int) -> int:
+        """Return the bytes of the value."""
+        return self._members.place(index).length
+
     def identity(self, index: int) -> Hashable:
         """Return the database's number on its disk, and the key."""
         return *self._data.stamp[:2], self._members.names[index]

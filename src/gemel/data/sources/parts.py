@@ -49,6 +49,11 @@ class _Composed(Source):
         source, index = self._origin(index)
         return source.file(index)
 
+    def size(self, index: int) -> int | None:
+        """As its source has it."""
+        source, index = self._origin(index)
+        return source.size(index)
+
     def identity(self, index: int) -> Hashable:
         """As its source has it."""
         source, index = self._origin(index)

@@ -11,7 +11,7 @@ from gemel.data.sources.random_access import BYTES_LIMIT
 from gemel.errors import UserError, brief, nearest
 from gemel.extras import extra
 
-_MARKS = ("ETag", "etag", "md5Hash", "mtime", "last_modified", "LastModified", "created", "size")
+_MARKS = ("size", "ETag", "etag", "md5Hash", "mtime", "last_modified", "LastModified", "created")
 """what file systems tell of the state of a file"""
 
 
@@ -47,6 +47,11 @@ class RemoteSource(Source):
     def key(self, index: int) -> str:
         """Return the path below the address."""
         return self._paths[index].decode("utf-8", "surrogateescape")
+
+    def size(self, index: int) -> int | None:
+        """Return the file's bytes, if the file system tells."""
+        name, _, number = self._marks[index].partition(b" ")[0].partition(b"=")
+        return int(number) if name == b"size" and number.isdigit() else None
 
     def identity(self, index: int) -> Hashable:
         """Return the address of the file."""

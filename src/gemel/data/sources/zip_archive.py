@@ -32,6 +32,7 @@ def scan_zip(found: Found, archive: RandomAccess) -> None:
             for one in opened.infolist():
                 if not one.is_dir():
                     name = os.fsencode(one.filename)
+                    name = name if b"/" in name else name.replace(b"\\", b"/")  # as some programs on Windows write
                     method = _ENCRYPTED_METHOD if one.flag_bits & _ENCRYPTED else one.compress_type
                     found.add(name, one.header_offset, one.compress_size, one.file_size, method, one.CRC)
     except (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile) as error:
