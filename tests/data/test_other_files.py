@@ -169,6 +169,13 @@ def test_windows_of_dicom(tags: dict[str, Any], levels: list[float]) -> None:
         assert asked == pytest.approx(127.5), "a given white has precedence"
 
 
+def test_yes_and_no() -> None:
+    mask = RANDOM.random((8, 9)) > 0.5
+    for floats in (False, True):
+        found = decode(npy(mask), Decoding(floats=floats, channels=3))
+        np.testing.assert_array_equal(found, mask * 255)
+
+
 def test_colour_dicom() -> None:
     wanted = values(np.uint8, 8, 9, 3)
     np.testing.assert_array_equal(decode(dicom(wanted)), wanted)

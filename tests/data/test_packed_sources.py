@@ -25,6 +25,7 @@ import gemel
 from conftest import TINY
 from gemel.data.batches import Loader
 from gemel.data.decode import Unreadable, load
+from gemel.data.messages import in_full
 from gemel.data.plan import Plan
 from gemel.data.sources import Source, members, open_source, rows
 from gemel.data.sources.identity import first_listed, groups, version_key
@@ -114,6 +115,13 @@ def test_what_is_passed_over_is_counted(place: Path) -> None:
     assert len(open_source([place / "shards" / f"part-00{number}.tar" for number in range(2)])) == 8
     with pytest.raises(UserError, match=r"1 of 4 files of .* are not there: .*part-003.tar"):
         open_source(str(place / "shards" / "part-{000..003}.tar"))
+
+
+def test_patterns_are_written_out(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """A run is continued from any working folder."""
+    monkeypatch.chdir(place)
+    assert in_full("shards/part-{000..002}.tar") == str(place / "shards" / "part-{000..002}.tar")
+    assert in_full("memory://x/{a}") == "memory://x/{a}"
 
 
 def test_an_archive_of_one_folder(place: Path, tmp_path: Path) -> None:

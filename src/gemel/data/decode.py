@@ -323,6 +323,8 @@ def _shown(wide: Wide, decoding: Decoding | None) -> Pixels:
     shown = decoding.shown if decoding else 3
     if channels != shown and (channels, shown) != (1, 3):
         raise Unreadable(f"has {channels} channel{'s' * (channels > 1)}, where the dataset's images have {shown}")
+    if wide.values.dtype == np.bool_:
+        wide = wide._replace(values=wide.values.astype(np.uint8) * np.uint8(255))
     if wide.values.dtype == np.uint8 and not (decoding and decoding.floats):
         return wide.values
     return _scaled(wide, decoding)

@@ -1,5 +1,6 @@
 """Image files that Pillow does not read as they are: arrays, DICOM, TIFF of any number of channels and pages."""
 
+import tokenize
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemel.data.pixel_values import CHANNELS, Decoding, channels_last
+from gemel.data.reasons import BROKEN
 from gemel.data.wide import Wide, is_array_of_rows
 from gemel.errors import UserError
 from gemel.extras import extra
@@ -80,23 +82,25 @@ def _array(data: bytes, pages: Pages) -> Wide:  # noqa: ARG001
         return Wide(channels_last(loaded[name]))
     except NotRead:
         raise
-    except (OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+    except (*BROKEN, zipfile.BadZipFile, tokenize.TokenError) as error:
         raise NotRead(f"broken array: {_line(error)}") from error
 
 
 def _dicom(data: bytes, pages: Pages) -> Wide:
     """Return stored values, rescaled as the file says (to Hounsfield units in CT), and the window that it names."""
     pydicom = extra("pydicom", "formats", "a DICOM file")
-    pixels = extra("pydicom.pixels", "formats", "a DICOM file")
     try:
-        file = pydicom.dcmread(BytesIO(data))
-        frames = int(file.get("NumberOfFrames", 1) or 1)
-        _check_promise(int(file.Rows) * int(file.Columns) * int(file.get("SamplesPerPixel", 1)) * frames)
-        values: NDArray[Any] = pixels.apply_rescale(file.pixel_array, file)
+        return _of_dicom(pydicom.dcmread(BytesIO(data)), pages)
     except NotRead:
         raise
-    except (AttributeError, ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, OSError) as error:
+    except (*BROKEN, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException) as error:
         raise NotRead(f"broken or unsupported DICOM: {_line(error)}") from error
+
+
+def _of_dicom(file: Any, pages: Pages) -> Wide:
+    frames = int(file.get("NumberOfFrames", 1) or 1)
+    _check_promise(int(file.Rows) * int(file.Columns) * int(file.get("SamplesPerPixel", 1)) * frames)
+    values: NDArray[Any] = extra("pydicom.pixels", "formats", "a DICOM file").apply_rescale(file.pixel_array, file)
     if frames > 1:
         values = _of_pages(values, pages)
     is_whole = values.dtype.kind == "f" and bool((values == np.rint(values)).all())
@@ -137,7 +141,7 @@ def _tiff(data: bytes, pages: Pages) -> Wide:
         raise
     except ImportError as error:
         raise UserError(f"this TIFF file needs the package {error.name}: pip install 'gemel[formats]'") from error
-    except _BROKEN_TIFF as error:
+    except BROKEN as error:
         raise NotRead(f"broken or unsupported TIFF: {_line(error)}") from error
     if not {"Y", "X"} <= set(axes) or values.ndim != len(axes):
         raise NotRead(f"TIFF of axes {axes}, no image")
@@ -148,13 +152,6 @@ def _tiff(data: bytes, pages: Pages) -> Wide:
     height, width = values.shape[len(others) : len(others) + 2]
     values = values.reshape(-1, height, width, max(1, int(np.prod(values.shape[len(others) + 2 :], dtype=np.int64))))
     return Wide(_of_pages(values, pages), white_is_zero=white_is_zero)
-
-
-_BROKEN_TIFF = (
-    OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError, AssertionError,
-    EOFError, MemoryError,
-)  # fmt: skip
-"""what broken files raise in tifffile; TiffFileError is a ValueError or a RuntimeError"""
 
 
 def _of_pages(values: NDArray[Any], pages: Pages) -> NDArray[Any]:
