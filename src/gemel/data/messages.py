@@ -25,10 +25,8 @@ def in_full(word: Any) -> Any:
     if not isinstance(word, str | os.PathLike):
         return word
     path = os.path.expanduser(os.fsdecode(word))
-    several = (
-        any(letter in path for letter in "{*") and "://" not in path
-    )  # a pattern of names, as shards-{000..127}.tar
-    is_path = several or (os.path.exists(path) and word not in LABEL_WORDS)
+    is_pattern = any(letter in path for letter in "{*") and "://" not in path  # as shards-{000..127}.tar
+    is_path = is_pattern or (os.path.exists(path) and word not in LABEL_WORDS)
     return os.path.abspath(path) if is_path else os.fsdecode(word)
 
 
