@@ -46,7 +46,7 @@ def test_floats_of_8_bits_give_the_same_views(views: Any, grey: bool) -> None:
 def test_the_inference_crop() -> None:
     for glyph in (False, True):
         of_bytes, of_floats = (center(image, 32, glyph=glyph) for image in (PHOTO, PHOTO.astype(np.float32)))
-        assert np.abs(of_bytes - of_floats.clip(0, 255)).max() < 1.01
+        assert np.abs(of_bytes - of_floats).max() < 1.5, "Pillow rounds after each of its two passes"
     many = RANDOM.random((40, 50, 7)).astype(np.float32)
     apart = np.stack([center(np.ascontiguousarray(many[..., one]), 16, glyph=False) for one in range(7)], -1)
     np.testing.assert_array_equal(center(many, 16, glyph=False), apart)
@@ -78,7 +78,7 @@ def test_noise(kind: type[Any]) -> None:
     assert one[0].std() == pytest.approx(0.04 * 255, rel=0.1)
     assert (one != other).any()
     np.testing.assert_array_equal(one, view(flat, noisy), "of one draw")
-    np.testing.assert_array_equal(view(flat, PhotoViews(**plain)), 100)
+    np.testing.assert_allclose(view(flat, PhotoViews(**plain)), 100, rtol=1e-6)
     assert PhotoViews().noise == 0
 
 

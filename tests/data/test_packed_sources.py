@@ -195,12 +195,14 @@ def test_a_damaged_member_is_skipped_and_told(place: Path, tmp_path: Path) -> No
         first = archive.getinfo("a/0000.png")
     data[first.header_offset + 60] ^= 255
     (tmp_path / "images.zip").write_bytes(data)
-    words: dict[str, Any] = TINY | {"method": {"name": "barlow_twins", "projector": [8, 8]}, "max_rejected": 0.2}
-    run = gemel.pretrain(tmp_path / "images.zip", out=tmp_path / "run", epochs=1, batch_size=4, image_size=16, **words)
-    (rejected,) = run.rejected().to_pylist()
-    assert rejected["path"] == f"{tmp_path}/images.zip/a/0000.png"
-    assert "damaged in the archive" in rejected["reason"]
-    assert len(gemel.embed(run, tmp_path / "images.zip")) == COUNT - 1
+    source = open_source(tmp_path / "images.zip")
+    loader = Loader(Plan(source, PhotoViews(), 16, 0, 4))
+    assert sum(len(batch.index) for batch in loader) == COUNT
+    assert list(loader.rejected) == [0]
+    assert loader.rejected[0].startswith("damaged in the archive")
+    with pytest.raises(Unreadable, match="damaged in the archive"):
+        load(source, 0)
+    assert contents(source.subset(np.arange(1, COUNT))) == contents(open_source(place / "images"))[1:]
 
 
 @pytest.mark.parametrize(
