@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 import gemel
 from conftest import write_photos
-from gemel.data.augment import center, put
+from gemel.data.augment import plain, put
 from gemel.data.batches import Loader
 from gemel.data.drawing import draws_of
 from gemel.data.normalise import Normalise
 from gemel.data.plan import Plan, Unfinished
 from gemel.data.sources import open_source
+from gemel.data.views import WHOLE, Draw, PlainDraw
 from gemel.settings.recipes import GlyphViews, PhotoViews
 
 RANDOM = np.random.default_rng(0)
@@ -26,6 +27,12 @@ def view(image: NDArray[Any], views: PhotoViews | GlyphViews, channels: int = 3,
     out = np.empty((channels, 32, 32), image.dtype)
     put(image, draw, out)
     return out
+
+
+def seen(image: NDArray[Any], draw: Draw) -> NDArray[Any]:
+    out = np.empty((3, 32, 32), image.dtype)
+    put(image, draw, out)
+    return out.astype(float)
 
 
 ONE = {"global_count": 1}
@@ -44,12 +51,12 @@ def test_floats_of_8_bits_give_the_same_views(views: Any, grey: bool) -> None:
 
 
 def test_the_inference_crop() -> None:
-    for glyph in (False, True):
-        of_bytes, of_floats = (center(image, 32, glyph=glyph) for image in (PHOTO, PHOTO.astype(np.float32)))
+    for draw in (PlainDraw(32), PlainDraw(32, whole=True), WHOLE._replace(size=32)):
+        of_bytes, of_floats = (seen(image, draw) for image in (PHOTO, PHOTO.astype(np.float32)))
         assert np.abs(of_bytes - of_floats).max() < 1.5, "Pillow rounds after each of its two passes"
     many = RANDOM.random((40, 50, 7)).astype(np.float32)
-    apart = np.stack([center(np.ascontiguousarray(many[..., one]), 16, glyph=False) for one in range(7)], -1)
-    np.testing.assert_array_equal(center(many, 16, glyph=False), apart)
+    apart = np.stack([plain(np.ascontiguousarray(many[..., one]), PlainDraw(16)) for one in range(7)], -1)
+    np.testing.assert_array_equal(plain(many, PlainDraw(16)), apart)
 
 
 def test_colour_steps_leave_other_channels_alone() -> None:

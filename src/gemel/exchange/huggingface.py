@@ -49,12 +49,17 @@ def export(run: Run, out: Path | None = None) -> Path:
         "mean": facts["mean"],
         "std": facts["std"],
         "interpolation": "bicubic",
-        "crop_pct": CROP,
-        "crop_mode": "center",
+        "crop_pct": 1.0 if _sees_all(facts) else CROP,
+        "crop_mode": "squash" if _sees_all(facts) else "center",
     }
     write_text(folder / FILES[1], json.dumps(configuration(name, network, seen), indent=2))
     write_text(folder / FILES[0], card(run))
     return folder
+
+
+def _sees_all(facts: Mapping[str, Any]) -> bool:
+    """Return whether images are squeezed into the square, and not cropped."""
+    return facts["views"] == "glyph" or facts.get("crop") == "whole"
 
 
 def _make(folder: Path) -> None:
@@ -113,7 +118,7 @@ def _images_of(facts: Mapping[str, Any]) -> str:
 def _preprocessing(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return how an image becomes what the network takes."""
     size = facts["size"]
-    crop = "the whole image" if facts["views"] == "glyph" else "the middle 224 / 256 of the shorter side"
+    crop = "the whole image" if _sees_all(facts) else "the middle 224 / 256 of the shorter side"
     found = {"crop": f"{crop}, bicubic, to {size} x {size} pixels", "channels": str(len(facts["mean"]))}
     if facts.get("white") is not None:
         found["values"] = f"(value - {facts.get('black') or 0:g}) / ({facts['white']:g} - {facts.get('black') or 0:g})"
