@@ -270,7 +270,7 @@ def _levels(image: ImageFile.ImageFile, data: bytes, decoding: Decoding) -> Pixe
 
 def _inspection_of(wide: Wide) -> Inspection:
     values = wide.values
-    is_wide = values.dtype not in (np.uint8, np.bool_)
+    is_wide = values.dtype != np.uint8 and values.dtype != np.bool_
     sample = wide.visible[:: wide.visible.size // SAMPLED_VALUES + 1] if is_wide and wide.window is None else None
     return Inspection(False, sample, 1 if values.ndim == 2 else values.shape[2], is_wide)
 

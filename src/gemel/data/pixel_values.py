@@ -165,12 +165,12 @@ def to_levels(values: NDArray[Any], decoding: Decoding) -> NDArray[np.float32]:
 
     Numbers of 8 bits are levels already.
     """
-    if values.dtype in (np.uint8, np.bool_):
-        return values.astype(np.float32) * np.float32(255 if values.dtype == np.bool_ else 1)
+    if values.dtype.kind == "b" or values.dtype == np.uint8:
+        return values.astype(np.float32) * np.float32(255 if values.dtype.kind == "b" else 1)
     black, white = decoding.black or 0.0, decoding.white
     if white is None:
         white = 1.0 if values.dtype.kind == "f" else 65535.0
-    kind = np.float32 if values.dtype in (np.uint16, np.int16, np.int8, np.float16) else np.float64
+    kind = np.float32 if values.dtype.itemsize <= 2 else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
         exact = (values.astype(kind) - kind(black)) * kind(255 / ((white - black) or 1.0))
     return np.nan_to_num(exact, copy=False, nan=0.0).clip(0, 255).astype(np.float32)

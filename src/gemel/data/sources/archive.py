@@ -17,7 +17,8 @@ from gemel.data.sources.tar_archive import read_tar, scan_tar
 from gemel.data.sources.zip_archive import read_zip, scan_zip
 from gemel.errors import UserError, system_words
 
-Scan, Read = Callable[[Found, RandomAccess], None], Callable[[RandomAccess, Place], bytes]
+Scan = Callable[[Found, RandomAccess], None]
+Read = Callable[[RandomAccess, Place], bytes]
 
 _KINDS: dict[str, tuple[Scan, Read]] = {".zip": (scan_zip, read_zip), ".tar": (scan_tar, read_tar)}
 
@@ -63,7 +64,7 @@ class ArchiveSource(Source):
         """Return the name in the archive, below the folder that holds all images, if there is one."""
         return os.fsdecode(self._members.names[index][len(self._top) :])
 
-    def size(self, index: int) -> int:
+    def file_size(self, index: int) -> int:
         """Return the member's bytes, unpacked."""
         return self._members.place(index).length
 

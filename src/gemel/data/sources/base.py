@@ -107,7 +107,7 @@ class Source(ABC):
         """Return the absolute path of the file that holds this image alone; None if there is none."""
         return None
 
-    def size(self, index: int) -> int | None:
+    def file_size(self, index: int) -> int | None:
         """Return the bytes of the image's file where they are known without reading it; None: they are not."""
         return None
 

@@ -74,7 +74,7 @@ class FileSource(Source):
         """Return the absolute path."""
         return os.fsdecode(os.path.join(self._root, self._paths[index]))
 
-    def size(self, index: int) -> int:
+    def file_size(self, index: int) -> int:
         """Return the file's bytes, -1 of one that cannot be asked."""
         try:
             return os.stat(self.file(index)).st_size

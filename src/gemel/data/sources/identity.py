@@ -45,7 +45,7 @@ def fingerprint(source: Source) -> str:
     """Return hashes of the images wherever they lie, NAMES-CONTENTS; of many, sizes and contents of an even sample."""
 
     def parts() -> Iterator[bytes]:
-        cheap = source.in_memory or source.size(0) is not None
+        cheap = source.in_memory or source.file_size(0) is not None
         for index in _spread(len(source), SIZES if cheap else CONTENTS):
             yield str(_size(source, index)).encode()
         for index in _spread(len(source), CONTENTS):
@@ -95,7 +95,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _size(source: Source, index: int) -> int:
-    known = source.size(index)
+    known = source.file_size(index)
     return len(_bytes(source, index)) if known is None else known
 
 

@@ -56,7 +56,7 @@ class LmdbSource(Source):
         """The database, as if it were a folder."""
         return ["", self.name]
 
-    def size(self, index: int) -> int:
+    def file_size(self, index: int) -> int:
         """Return the bytes of the value."""
         return self._members.place(index).length
 

@@ -49,10 +49,10 @@ class _Composed(Source):
         source, index = self._origin(index)
         return source.file(index)
 
-    def size(self, index: int) -> int | None:
+    def file_size(self, index: int) -> int | None:
         """As its source has it."""
         source, index = self._origin(index)
-        return source.size(index)
+        return source.file_size(index)
 
     def identity(self, index: int) -> Hashable:
         """As its source has it."""

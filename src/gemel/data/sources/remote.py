@@ -48,7 +48,7 @@ class RemoteSource(Source):
         """Return the path below the address."""
         return self._paths[index].decode("utf-8", "surrogateescape")
 
-    def size(self, index: int) -> int | None:
+    def file_size(self, index: int) -> int | None:
         """Return the file's bytes, if the file system tells."""
         name, _, number = self._marks[index].partition(b" ")[0].partition(b"=")
         return int(number) if name == b"size" and number.isdigit() else None
