@@ -75,7 +75,7 @@ def _pixels(given: Given, decoding: Decoding) -> Pixels:
         raise UserError(f"{name} can't be read: {error}") from error
 
 
-def _data(given: Given) -> bytes | NDArray[Any]:
+def _data(given: Any) -> bytes | NDArray[Any]:
     if isinstance(given, np.ndarray):
         found = channels_last(given)
         if given.size == 0 or given.dtype.kind not in "buif" or found.ndim not in (2, 3):

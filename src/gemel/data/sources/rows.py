@@ -181,16 +181,19 @@ class _File:
             with self._lock:
                 found = self._groups.get(group)
             if found is None:
-                found = parquet.ParquetFile(self.path, memory_map=True).read_row_group(group, columns=[name])[name]
+                # a reader of its own: one of several threads' may not be shared
+                reader = parquet.ParquetFile(self.path, metadata=opened.metadata, memory_map=True)
+                found = reader.read_row_group(group, columns=[name], use_threads=False)[name]
                 self._keep(group, found)
         return found
 
     def _keep(self, group: int, found: pa.ChunkedArray) -> None:
         with self._lock:
             self._groups[group] = found
+            self._held += found.nbytes
             self._unpacking.pop(group, None)
-            while len(self._groups) > 1 and sum(one.nbytes for one in self._groups.values()) > KEPT_BYTES:
-                self._groups.popitem(last=False)
+            while len(self._groups) > 1 and self._held > KEPT_BYTES:
+                self._held -= self._groups.popitem(last=False)[1].nbytes
 
     def _open(self) -> Any:
         with self._lock:
@@ -209,6 +212,7 @@ class _File:
         self._ends: list[int] = []
         self._lock = threading.Lock()
         self._groups: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
+        self._held = 0
         self._unpacking: dict[int, threading.Lock] = {}
 
     def __getstate__(self) -> dict[str, Any]:
