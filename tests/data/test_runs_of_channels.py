@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[int, Callable[[NDArray[Any]], bytes], Callable[[bytes], N
     "ct.dcm": (
         1,
         lambda one: dicom((one[..., 0] * 2000).astype(np.uint16), RescaleIntercept=-1000, RescaleSlope=1,
-                          WindowCenter=0, WindowWidth=2001),
+                          WindowCenter=0.5, WindowWidth=2001),
         lambda data: _pydicom(data),
     ),
 }  # fmt: skip
@@ -63,7 +63,13 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     words: dict[str, Any] = TINY | {"views": views, "method": {"name": "barlow_twins", "projector": [32, 32]}}
     words |= {"labels": str(write_labels(folder, files, labels)), "optimizer": {"name": "adamw", "lr": 3e-3}}
     return gemel.pretrain(
-        folder, out=folder / f"run-{request.param}", epochs=25, batch_size=16, image_size=16, seed=1, **words
+        folder,
+        out=tmp_path_factory.mktemp("runs") / f"run-{request.param}",
+        epochs=25,
+        batch_size=16,
+        image_size=16,
+        seed=1,
+        **words,
     )
 
 
