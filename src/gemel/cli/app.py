@@ -52,7 +52,7 @@ RUN = {"run": is_run}
 add_raw(app, pretrain, "pretrain", "Learn an encoder, and classes, from images without labels.")
 add(app, resume, checks=RUN, takes=_front("resume"))
 add(app, evaluate, checks={"run": is_network}, takes=options_of, explain=explain)
-add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz")}, takes=_front("embed"))
+add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz", ".csv")}, takes=_front("embed"))
 add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=_front("classify"))
 add(app, report)
 add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=_front("import_official"))

@@ -13,10 +13,12 @@ def check_links(images: str, into: Path) -> None:
     """Check, before the images are read, that there are files to link and a folder for the links.
 
     Raises:
-        UserError: the images are a dataset, or the folder is not empty or cannot be written.
+        UserError: the images are no files of their own, or the folder is not empty or cannot be written.
     """
-    if not os.path.lexists(os.path.expanduser(images)):  # noqa: PTH111  Path's raises for a user that is not there
-        raise UserError(f"--into needs files; {images} is a dataset")
+    from gemel.data.sources import open_source
+
+    if open_source(images).file(0) is None:
+        raise UserError(f"--into makes links to files, and the images of {images} are none of their own; leave it out")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"--into {into} is not empty; name a new folder")
     standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())

@@ -5,8 +5,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from gemel.data.augment import Pixels
 from gemel.data.decode import load
+from gemel.data.pixel_values import Pixels
 from gemel.data.sources import Source
 from gemel.launcher import launched
 

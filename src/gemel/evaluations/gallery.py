@@ -2,7 +2,7 @@
 
 import base64
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -97,20 +97,32 @@ def _entry(seen: Seen, row: int) -> dict[str, Any]:
     return entry
 
 
+class Thumbnail(NamedTuple):
+    """An image file of a small picture."""
+
+    data: bytes
+    kind: str
+    """png or jpeg"""
+
+
 def picture(source: Source, index: int) -> str:
     """Return an image as a data URI, at most `SIDE` pixels wide and high; empty of vectors, or if it can't be read."""
+    found = thumbnail(source, index)
+    return "" if found is None else f"data:image/{found.kind};base64,{base64.b64encode(found.data).decode()}"
+
+
+def thumbnail(source: Source, index: int) -> Thumbnail | None:
+    """Return an image, at most `SIDE` pixels wide and high; None of vectors, or if it can't be read."""
     if isinstance(source, VectorSource):
-        return ""
+        return None
     try:
-        image = Image.fromarray(load(source, index))
+        image = Image.fromarray(source.display.picture(load(source, index)))
     except Unreadable:
-        return ""
+        return None
     buffer = io.BytesIO()
     if max(image.size) <= SIDE:
         image.save(buffer, "PNG")
-        kind = "png"
-    else:
-        image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-        image.convert("RGB").save(buffer, "JPEG", quality=82)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return Thumbnail(buffer.getvalue(), "png")
+    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+    image.convert("RGB").save(buffer, "JPEG", quality=82)
+    return Thumbnail(buffer.getvalue(), "jpeg")
