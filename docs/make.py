@@ -1,5 +1,6 @@
 """Make the tables of docs/settings.md from the schemas:  python docs/make.py"""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gemel import methods
@@ -28,14 +29,16 @@ def page() -> str:
         "to the name in force. Where a later layer names another, they are dropped, and a line says so.",
     ]
     for title, rows in sections:
-        lines += ["", f"## {title}", "", "| key | values | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            "| "
-            + " | ".join(f"`{cell}`" if column == 0 else cell.replace("|", "\\|") for column, cell in enumerate(row))
-            + " |"
-            for row in rows
-        ]
+        lines += ["", f"## {title}", "", *table(rows)]
     return "\n".join(lines) + "\n"
+
+
+def table(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """Return the lines of a Markdown table of a schema's rows."""
+    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for key, *cells in rows:
+        lines.append(" | ".join([f"| `{key}`", *(cell.replace("|", "\\|") for cell in cells)]) + " |")
+    return lines
 
 
 if __name__ == "__main__":

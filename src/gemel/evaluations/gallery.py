@@ -105,6 +105,15 @@ def picture(source: Source, index: int) -> str:
         image = Image.fromarray(load(source, index))
     except Unreadable:
         return ""
+    return _data_uri(image)
+
+
+def picture_of_view(view: torch.Tensor) -> str:
+    """Return a uint8 view (3, H, W) as a data URI, as `picture`."""
+    return _data_uri(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy()))
+
+
+def _data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     if max(image.size) <= SIDE:
         image.save(buffer, "PNG")
