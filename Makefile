@@ -26,7 +26,7 @@ types: $(VENV)/.installed-dev
 
 # the site, and the notebook run from top to bottom; any warning fails
 docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # the wheel and the source archive, as they would be uploaded
 package: $(VENV)/.installed-package

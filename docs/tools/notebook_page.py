@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 SECONDS = 300
@@ -19,7 +20,9 @@ def page(path: Path) -> str:
     """
     notebook = nbformat.read(path, as_version=4)
     with TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": folder}}).execute()
+        # over a file and not over TCP, which anybody on the machine could listen to
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
+        NotebookClient(notebook, kernel, timeout=SECONDS, resources={"metadata": {"path": folder}}).execute()
     return "\n\n".join(part for cell in notebook.cells for part in _shown(cell)) + "\n"
 
 

@@ -62,8 +62,7 @@ def test_the_batch_is_that_of_the_draws(two_stages: gemel.Run, photos: Path) -> 
 def test_gradients_are_of_every_parameter(two_stages: gemel.Run) -> None:
     found = gemel.replay(two_stages, step=2)
     assert all(one.norm > 0 and one.largest <= one.norm for one in found.gradients if "backbone" in one.name)
-    assert {one.name for one in found.gradients} >= {"backbone.network.0.weight"} or found.gradients
-    assert sum(one.count for one in found.gradients) > 1000
+    assert sum(one.numbers for one in found.gradients) > 1000
     assert found.outputs[0].name.startswith("backbone.")
 
 

@@ -51,6 +51,6 @@ def _sizes(sizes: list[Size]) -> list[str]:
     width = max((len(one.name) for one in sizes), default=0)
     return [
         f"  {one.name:{width}} norm {one.norm:<10.4g} largest {one.largest:<10.4g}"
-        + (f" {one.not_finite} of {one.count} NaN or infinite" if one.not_finite else "")
+        + (f" {one.not_finite} of {one.numbers} NaN or infinite" if one.not_finite else "")
         for one in sizes
     ]

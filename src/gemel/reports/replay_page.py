@@ -46,7 +46,7 @@ def replay_page(name: str, found: Replay, pictures: Sequence[Sequence[str]]) -> 
 def _sizes(sizes: Sequence[Size]) -> list[tuple[str, str, str, str, str]]:
     """Return rows in words: those with NaN first, then in their order."""
     chosen = sorted(sizes, key=lambda one: one.not_finite == 0)[:MOST_ROWS]
-    return [(one.name, f"{one.count:,}", number(one.norm), number(one.largest), _broken(one)) for one in chosen]
+    return [(one.name, f"{one.numbers:,}", number(one.norm), number(one.largest), _broken(one)) for one in chosen]
 
 
 def _broken(size: Size) -> str:

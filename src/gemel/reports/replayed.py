@@ -12,7 +12,7 @@ class Size(NamedTuple):
 
     name: str
     """of a parameter, or of the module whose output it is"""
-    count: int
+    numbers: int
     norm: float
     """of its finite numbers"""
     largest: float

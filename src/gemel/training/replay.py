@@ -79,7 +79,7 @@ def replay(
         lr=task.rate,
         outputs=outputs,
         gradients=gradients,
-        batch=Batch(*([one.cpu() for one in part] if isinstance(part, list) else part.cpu() for part in batch)),
+        batch=_on_cpu(batch),
         paths=[printable(source.path(index)) for index in batch.index.tolist()],
         rejected={printable(source.path(index)): reason for index, reason in task.rejected.items()},
     )
@@ -144,6 +144,11 @@ def _size(name: str, tensor: Tensor) -> Size:
     finite = tensor[tensor.isfinite()].double()
     largest = float(finite.abs().max()) if finite.numel() else 0.0
     return Size(name, tensor.numel(), float(finite.norm()), largest, tensor.numel() - finite.numel())
+
+
+def _on_cpu(batch: Batch) -> Batch:
+    views, partners = ([one.cpu() for one in part] for part in (batch.views, batch.partners))
+    return Batch(views, batch.index.cpu(), batch.label.cpu(), partners)
 
 
 def _recorded(run: Run, step: int, terms: Mapping[str, float]) -> dict[str, float]:

@@ -21,9 +21,9 @@ class MLflow(Tracker):
 
     def __init__(self, run: Run, step: int) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read as it is imported
-        from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
+        from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
+        from mlflow.exceptions import MlflowException  # pyright: ignore[reportMissingImports]
+        from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
         self.failures = (OSError, MlflowException)
         database = run.path.parent / "mlflow.db"

@@ -14,7 +14,7 @@ class Trackio(Tracker):
     package = "trackio"
 
     def __init__(self, run: Run, step: int) -> None:
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports]
 
         with redirect_stdout(StringIO()):  # several lines of its own
             self._run = trackio.init(

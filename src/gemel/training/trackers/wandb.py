@@ -16,7 +16,7 @@ class WeightsAndBiases(Tracker):
 
     def __init__(self, run: Run, step: int) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else its crashes are sent, offline too
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         self.failures = (OSError, wandb.Error)
         mode = os.environ.get("WANDB_MODE", "offline")
