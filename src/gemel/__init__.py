@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gemel.api.embed import embed
     from gemel.api.evaluate import evaluate
     from gemel.api.exchange import export, import_official
+    from gemel.api.replay import replay
     from gemel.api.runs import backbone, load
     from gemel.api.several_runs import compare, report, study
     from gemel.api.train import pretrain, resume
@@ -39,6 +40,7 @@ __all__ = [
     "import_official",
     "load",
     "pretrain",
+    "replay",
     "report",
     "resume",
     "study",
@@ -53,6 +55,7 @@ _MODULES = {
     "api.embed": ("embed",),
     "api.evaluate": ("evaluate",),
     "api.exchange": ("export", "import_official"),
+    "api.replay": ("replay",),
     "api.runs": ("backbone", "load"),
     "api.several_runs": ("compare", "report", "study"),
     "api.train": ("pretrain", "resume"),

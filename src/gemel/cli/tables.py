@@ -1,7 +1,9 @@
 """A folder of links to the images of a table."""
 
+import errno
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,20 @@ def link(table: Any, into: Path) -> None:
         folder = into / short_name(f"{number:04}{readable}")
         folder.mkdir(parents=True, exist_ok=True)
         target, copy = folder / image.name, 1
-        while target.is_symlink():  # images of one name from several folders
+        while os.path.lexists(target):  # images of one name from several folders
             copy += 1
             target = folder / short_name(image.stem, f"-{copy}{image.suffix}")
+        _put(image, target)
+
+
+def _put(image: Path, target: Path) -> None:
+    """Make a link to an image; a copy where the file system knows no links, or Windows allows none."""
+    try:
         target.symlink_to(image)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EINVAL):
+            raise
+        shutil.copy2(image, target)
 
 
 def _on_disk(path: str) -> str:

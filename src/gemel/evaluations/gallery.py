@@ -108,7 +108,7 @@ class Thumbnail(NamedTuple):
 def picture(source: Source, index: int) -> str:
     """Return an image as a data URI, at most `SIDE` pixels wide and high; empty of vectors, or if it can't be read."""
     found = thumbnail(source, index)
-    return "" if found is None else f"data:image/{found.kind};base64,{base64.b64encode(found.data).decode()}"
+    return "" if found is None else _data_uri(found)
 
 
 def thumbnail(source: Source, index: int) -> Thumbnail | None:
@@ -119,6 +119,19 @@ def thumbnail(source: Source, index: int) -> Thumbnail | None:
         image = Image.fromarray(source.display.picture(load(source, index)))
     except Unreadable:
         return None
+    return _small(image)
+
+
+def picture_of_view(view: torch.Tensor) -> str:
+    """Return a uint8 view (3, H, W) as a data URI, as `picture`."""
+    return _data_uri(_small(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())))
+
+
+def _data_uri(found: Thumbnail) -> str:
+    return f"data:image/{found.kind};base64,{base64.b64encode(found.data).decode()}"
+
+
+def _small(image: Image.Image) -> Thumbnail:
     buffer = io.BytesIO()
     if max(image.size) <= SIDE:
         image.save(buffer, "PNG")

@@ -226,8 +226,13 @@ def follow(settings: Mapping[str, Any], images: str, left_out: Mapping[int, int]
     return Prepared(chosen, source, method, left_out)
 
 
-def continued(run: Run, freeze: Freeze) -> Prepared:
+def continued(run: Run, freeze: Freeze, *, first_weights: bool = False) -> Prepared:
     """Return what `prepare` returned when the run began, from its run.yaml.
+
+    Args:
+        run: what is continued.
+        freeze: gives the features of a frozen network.
+        first_weights: bring the first weights also where a checkpoint has later ones.
 
     Raises:
         UserError: run.yaml was changed or the images are not there.
@@ -251,7 +256,7 @@ def continued(run: Run, freeze: Freeze) -> Prepared:
     if settings.train == "heads":
         return on_vectors(settings, source, left_out, lambda text: None, freeze)
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
-    begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
+    begun = not first_weights and (run.checkpoint_path.is_file() or run.previous_path.is_file())
     weights = None if begun else settings.weights
     images = len(without(source, left_out))
     return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), images), left_out)

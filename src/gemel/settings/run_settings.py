@@ -82,8 +82,8 @@ class Settings(Description):
     """leave exact and near duplicates out of training; of each one stays, as gemel check finds it"""
     checkpoint_seconds: PositiveFloat = 60.0
     """seconds between checkpoints"""
-    log: Literal["csv", "tensorboard"] = "csv"
-    """metrics.csv is always written; tensorboard: its files too"""
+    log: tuple[Literal["csv", "tensorboard", "wandb", "mlflow", "trackio"], ...] = ("csv",)
+    """trackers that take the rows of metrics.csv too, with commas between"""
     views: Annotated[Views, Field(discriminator="name")] | None = None
     """photo, glyph, or a paper's views by name (see docs/views.md); their options as --views.KEY"""
     optimizer: Annotated[Optimizer, Field(discriminator="name")] | None = None
