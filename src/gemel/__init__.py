@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gemel.api.classify import classify
     from gemel.api.embed import embed
     from gemel.api.evaluate import evaluate
+    from gemel.api.explore import explore
     from gemel.api.exchange import export, import_official
     from gemel.api.runs import backbone, load
     from gemel.api.several_runs import compare, report, study
@@ -35,6 +36,7 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "explore",
     "export",
     "import_official",
     "load",
@@ -52,6 +54,7 @@ _MODULES = {
     "api.classify": ("classify",),
     "api.embed": ("embed",),
     "api.evaluate": ("evaluate",),
+    "api.explore": ("explore",),
     "api.exchange": ("export", "import_official"),
     "api.runs": ("backbone", "load"),
     "api.several_runs": ("compare", "report", "study"),

@@ -9,6 +9,7 @@ from gemel.cli.classify import classify
 from gemel.cli.compare import compare, report
 from gemel.cli.embed import embed
 from gemel.cli.evaluate import evaluate, explain, is_network, options_of
+from gemel.cli.explore import explore
 from gemel.cli.exchange import export, import_checkpoint
 from gemel.cli.methods import methods, recipe, settings
 from gemel.cli.pretrain import pretrain, resume
@@ -55,6 +56,7 @@ add(app, evaluate, checks={"run": is_network}, takes=options_of, explain=explain
 add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz")}, takes=_front("embed"))
 add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=_front("classify"))
 add(app, report)
+add(app, explore, checks=RUN)
 add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=_front("import_official"))
 add(app, export, checks=RUN | {"format": _is_format}, explain=_formats)
 add(app, compare, checks={"out": ends_in(".md", ".html", ".csv")})

@@ -27,6 +27,9 @@ FAMILIAR = "evaluations/familiar.npz"
 """what images are compared with, to mark those unlike any that the run has learned from"""
 LEFT_OUT = "left_out.csv"
 """duplicates that training leaves out"""
+MAP = "evaluations/map.parquet"
+"""where each image lies on the explorer's map, and what is near it"""
+EXPLORER = "explorer.html"
 CHECK = "evaluations/check.json"
 CHECK_TABLE = "check.csv"
 """what is wrong with the images, a row for each finding"""
@@ -211,6 +214,11 @@ class Run:
         return self.path / "report.html"
 
     @property
+    def explorer_path(self) -> Path:
+        """The page of the map and the classes."""
+        return self.path / EXPLORER
+
+    @property
     def metrics_path(self) -> Path:
         """One row a logged step."""
         return self.path / "metrics.csv"
@@ -323,6 +331,27 @@ class Run:
         """Return what is wrong with the images, and pictures of it, for the report."""
         return read_mapping_of_json(self.path / CHECK)
 
+    def check_rows(self) -> list[dict[str, str]]:
+        """Return the rows of check.csv: path, finding, of, value, about; none where there is no such file.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        path = self.path / CHECK_TABLE
+        rows = read_file(path, _csv_rows) if path.is_file() else []
+        if rows and not {"path", "finding"} <= set(rows[0]):
+            raise UserError(f"{path} is damaged: it has no columns path and finding; delete it")
+        return rows
+
+    def map(self) -> pa.Table | None:
+        """Return the map of the images, a row for each, as the closing pass writes it; None where there is none.
+
+        Raises:
+            UserError: evaluations/map.parquet is damaged.
+        """
+        path = self.path / MAP
+        return read_file(path, _map_table) if path.is_file() else None
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
         write_text(self.path / name, json.dumps(value, indent=1))
@@ -380,4 +409,13 @@ def _class_table(path: Path) -> pa.Table:
     for name, fits in kinds.items():
         if name not in table.column_names or not fits(table.schema.field(name).type):
             raise ValueError(f"it has no column {name} of the right type")
+    return table
+
+
+def _map_table(path: Path) -> pa.Table:
+    table = parquet.read_table(path)
+    missing = {"index", "path", "file", "x", "y", "level", "part", "neighbours", "similarity", "class", "probability"}
+    missing -= set(table.column_names)
+    if missing or not {b"images", b"classes"} <= set(table.schema.metadata or {}):
+        raise ValueError(f"it is no map: {', '.join(sorted(missing)) or 'numbers of images and classes'} missing")
     return table
