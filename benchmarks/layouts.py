@@ -99,7 +99,9 @@ def main() -> None:
     if chosen.only:
         print(measured(chosen.only, chosen.images))
         return
-    print("| layout | start-up, s | seconds | trustworthiness | label of 10 nearest |\n|---|---|---|---|---|", flush=True)
+    print(
+        "| layout | start-up, s | seconds | trustworthiness | label of 10 nearest |\n|---|---|---|---|---|", flush=True
+    )
     for name, (_, package) in LAYOUTS.items():
         if find_spec(package):
             subprocess.run([sys.executable, "-W", "ignore", __file__, "--only", name, "--images", str(chosen.images)])

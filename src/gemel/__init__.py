@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from gemel.api.classify import classify
     from gemel.api.embed import embed
     from gemel.api.evaluate import evaluate
-    from gemel.api.explore import explore
     from gemel.api.exchange import export, import_official
+    from gemel.api.explore import explore
     from gemel.api.runs import backbone, load
     from gemel.api.several_runs import compare, report, study
     from gemel.api.train import pretrain, resume

@@ -92,7 +92,9 @@ def _edits(run: Run, file: str | Path) -> Edits:
     """Return the edits of a file, which must be of this run."""
     edits, table = read_edits_file(file), run.map()
     if table is None:
-        raise UserError(f"{run.path} has no map of its images, which edits are made on; gemel resume {run.path} makes it")
+        raise UserError(
+            f"{run.path} has no map of its images, which edits are made on; gemel resume {run.path} makes it"
+        )
     classes = int((table.schema.metadata or {})[b"classes"])
     check_edits(edits, paths=set(table["path"].to_pylist()), classes=classes, where=f"--edits {file}")
     return edits

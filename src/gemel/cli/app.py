@@ -9,8 +9,8 @@ from gemel.cli.classify import classify
 from gemel.cli.compare import compare, report
 from gemel.cli.embed import embed
 from gemel.cli.evaluate import evaluate, explain, is_network, options_of
-from gemel.cli.explore import explore
 from gemel.cli.exchange import export, import_checkpoint
+from gemel.cli.explore import explore
 from gemel.cli.methods import methods, recipe, settings
 from gemel.cli.pretrain import pretrain, resume
 from gemel.cli.study import study

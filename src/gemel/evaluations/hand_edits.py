@@ -79,9 +79,7 @@ def _names_of_majorities(run: Run, edits: Edits, names: Mapping[int, str]) -> di
         if target is not None and not target.isdecimal() and target not in given:
             moved[likely[0], target] += 1
     return {
-        number: target
-        for (number, target), count in moved.items()
-        if number not in names and 2 * count > sizes[number]
+        number: target for (number, target), count in moved.items() if number not in names and 2 * count > sizes[number]
     }
 
 

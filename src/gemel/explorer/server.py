@@ -1,4 +1,4 @@
-"""The explorer's server: 127.0.0.1 only, a token in the address, no other origin, and no name of a file in a request."""
+"""The explorer's server: 127.0.0.1 only, a token in the address, no other origin, no file's name in a request."""
 
 import hmac
 import json
@@ -18,7 +18,7 @@ PATIENCE = 60
 """seconds in which a request must have come in"""
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "frame-ancestors 'none'; sandbox allow-scripts allow-same-origin allow-downloads allow-modals",
+    "Content-Security-Policy": "frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -111,7 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.FORBIDDEN, "another site")
         token, slash, wanted = self.path.removeprefix("/").partition("/")
         if not slash or not hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()):
-            raise Refused(HTTPStatus.FORBIDDEN, "the address lacks this server's token; see the line gemel explore prints")
+            raise Refused(
+                HTTPStatus.FORBIDDEN, "the address lacks this server's token; see the line gemel explore prints"
+            )
         return wanted
 
     def _found(self, wanted: str) -> Answer:

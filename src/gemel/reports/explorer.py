@@ -55,9 +55,7 @@ def write_explorer(run: Run, table: pa.Table, pictures: PictureFacts, sheets: Se
     write_text(run.explorer_path, page(run, shown, pictures, blocks, images=table.num_rows))
 
 
-def page(
-    run: Run, table: pa.Table, pictures: PictureFacts, blocks: Mapping[str, bytes] | None, *, images: int
-) -> str:
+def page(run: Run, table: pa.Table, pictures: PictureFacts, blocks: Mapping[str, bytes] | None, *, images: int) -> str:
     """Return the page.
 
     Args:
@@ -115,7 +113,7 @@ def edits_of(run: Run, table: pa.Table) -> dict[str, Any]:
 
 
 def points(table: pa.Table) -> bytes:
-    """Return places, classes, labels, probabilities, levels and parts as columns, little-endian, largest items first."""
+    """Return places, classes, labels, probabilities, levels and parts as columns, little-endian, wide ones first."""
     codes = np.full(table.num_rows, NONE, np.uint16)
     if "label" in table.column_names:
         known = {name: number for number, name in enumerate(_labels(table))}

@@ -95,7 +95,9 @@ def check_edits(edits: Edits, *, paths: Collection[str], classes: int, where: st
     """
     strange = [path for path in {**edits.moved, **edits.wrong} if path not in paths]
     if strange:
-        raise UserError(f"{where} changes {len(strange)} images that the run has not learned from: {shortened(strange)}")
+        raise UserError(
+            f"{where} changes {len(strange)} images that the run has not learned from: {shortened(strange)}"
+        )
     check_numbers({int(number): name for number, name in edits.names.items()}, classes)
 
 

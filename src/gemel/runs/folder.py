@@ -17,7 +17,7 @@ LOCK_FILE = ".lock"
 
 OWN_FILES = (
     *("environment.json", "metrics.csv", "rejected.csv", "classes.parquet", "classes.yaml", "edits.json"),
-    *("report.html", "explorer.html", "evaluations/map.parquet", "cache/explorer/sheet-*"),
+    *("report.html", "explorer.html", "evaluations/map.parquet", "evaluations/live.json", "cache/explorer/sheet-*"),
     *("backbone.json", "backbone.safetensors", "checkpoints/last.ckpt", "checkpoints/previous.ckpt"),
     *("evaluations/*-*.json", "evaluations/gallery.json", "evaluations/bottleneck.json", "evaluations/.fit-*.ckpt"),
     *("left_out.csv", "check.csv", "evaluations/check.json", "evaluations/familiar.npz", "evaluations/kinds.json"),

@@ -20,6 +20,10 @@ T = TypeVar("T")
 RUN_FILE = "run.yaml"
 GALLERY = "evaluations/gallery.json"
 """the last file of the closing pass"""
+LIVE = "evaluations/live.json"
+"""how far a run is that has not ended"""
+UNFINISHED = "<!doctype html><!-- of a run that has not ended -->"
+"""how the report begins while the run goes on"""
 BOTTLENECK = "evaluations/bottleneck.json"
 KINDS = "evaluations/kinds.json"
 """how many kinds of images there seem to be"""
@@ -183,8 +187,14 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last files of training, closing pass and report are there; what they hold is not looked at."""
-        return all(path.is_file() for path in (self.backbone_path, self.path / GALLERY, self.report_path))
+        """Whether the last files of training, closing pass and report are there, the report not one of a run under way.
+
+        What they hold is not looked at beyond that.
+        """
+        if not all(path.is_file() for path in (self.backbone_path, self.path / GALLERY, self.report_path)):
+            return False
+        with self.report_path.open("rb") as file:
+            return not file.read(len(UNFINISHED)).startswith(UNFINISHED.encode())
 
     @property
     def backbone_path(self) -> Path:

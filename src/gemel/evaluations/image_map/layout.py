@@ -2,8 +2,9 @@
 
 UMAP's attraction along an exact graph of neighbours, and repulsion from random images (McInnes, Healy and Melville,
 arXiv 1802.03426), with the heavy-tailed kernel of t-SNE, which needs no power, started from the two main directions
-of the features; then images are moved apart (`spread`). `benchmarks/layouts.py` sets it beside UMAP, openTSNE and PaCMAP: as trustworthy as they are, without
-their start-up and their packages. The same features give the same map.
+of the features; then images are moved apart (`spread`). `benchmarks/layouts.py` sets it beside UMAP, openTSNE and
+PaCMAP: ten times as fast and more, without their packages, and nearly as trustworthy. The same features give the same
+map.
 """
 
 from typing import Any
@@ -63,7 +64,7 @@ def layout(features: Tensor, neighbours: tuple[Tensor, Tensor], seed: int = 0) -
         neighbours = nearest(rows, rows, NEIGHBOURS, leave_one_out=True)
     places = _start(features[torch.from_numpy(chosen)])
     heads, tails, periods = _graph(*neighbours)
-    epochs = 200 if len(chosen) > 10_000 else 400
+    epochs = 200 if len(chosen) > 10_000 else 250
     _descend(places, heads, tails, periods, epochs, REPELLED, STEEPEST, seed + 1)
     return spread(to_unit(places if len(chosen) == count else _among(features, chosen, places)))
 
@@ -82,9 +83,7 @@ def _start(features: Tensor) -> NDArray[np.float64]:
     return SPAN * places / max(np.abs(places).max(), 1e-12) + noise
 
 
-def _graph(
-    similarity: Tensor, index: Tensor
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+def _graph(similarity: Tensor, index: Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """Return the edges (i, j) of the symmetric graph, and every how many epochs each of them attracts.
 
     w_ij = exp(-(d_ij - rho_i) / sigma_i), d = 1 - cosine, rho_i the smallest d_ij, sigma_i such that the weights of an

@@ -14,8 +14,8 @@ DEEPEST = 16
 def levels(places: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return the level (N,) at which each image first shows, 0 (from afar) to `DEEPEST`.
 
-    Two images that show at a level lie at least 1 / (COARSEST 2^(level / 2)) apart along one axis, up to the deepest. Those
-    that come first among the images go first.
+    Two images that show at a level lie at least 1 / (COARSEST 2^(level / 2)) apart along one axis, up to the deepest.
+    Those that come first among the images go first.
 
     Args:
         places: (N, 2) in the unit square.
@@ -43,9 +43,7 @@ def _place(
                     for near_column in range(column, column + 3):
                         other = grid[min(near_row, side + 1), min(near_column, side + 1)]
                         if other >= 0:
-                            apart = max(
-                                abs(places[one, 0] - places[other, 0]), abs(places[one, 1] - places[other, 1])
-                            )
+                            apart = max(abs(places[one, 0] - places[other, 0]), abs(places[one, 1] - places[other, 1]))
                             free = free and apart * side >= 1
             if free:
                 found[one] = min(found[one], level)
