@@ -60,7 +60,7 @@ export class Edits {
     return this.now.wrong.has(row);
   }
 
-  /** Give a group another name; with the name of another group the two become one. */
+  /** Give a group a name that no other group has. */
   rename(group, name) {
     this.change((next) => {
       for (const number of group.classes) next.names.set(number, name);
@@ -86,17 +86,19 @@ export class Edits {
     });
   }
 
-  /** Split a group: classes that were merged part again, else one class falls into its halves. */
+  /** Split a group: classes that were merged part again, the largest keeps the name; else one falls into its halves. */
   split(group) {
     const kinds = new Map();
     const parted = group.classes.size > 1 ? (row) => this.classes(row) : this.half(group);
     for (const row of group.rows) {
       const kind = parted(row);
-      kinds.set(kind, [...(kinds.get(kind) ?? []), row]);
+      if (!kinds.has(kind)) kinds.set(kind, []);
+      kinds.get(kind).push(row);
     }
     if (kinds.size < 2) return false;
     if (group.classes.size > 1) {
-      this.change((next) => group.classes.forEach((number) => next.names.delete(number)));
+      const [largest] = [...kinds].sort(([, one], [, other]) => other.length - one.length)[0];
+      this.change((next) => group.classes.forEach((number) => number !== largest && next.names.delete(number)));
       return true;
     }
     const smaller = [...kinds.values()].sort((one, other) => other.length - one.length)[1];

@@ -201,6 +201,7 @@ class App {
 
   rename(group, name) {
     if (name === group.name) return;
+    if (this.edits.named(name)) return this.merge(group, this.edits.named(name));
     this.edits.rename(group, name);
     this.panel.view = { kind: "class", name };
     this.edited(`Class ${group.name} is now ${name}`);

@@ -113,7 +113,8 @@ export class ImageMap {
         const value = found ? this.pixels[row] : faint;
         for (let down = -radius; down <= radius; down++) {
           const reach = down === -radius || down === radius ? radius - 1 : radius;
-          memory.fill(value, (y + down) * width + x - reach, (y + down) * width + x + reach + 1);
+          const end = (y + down) * width + x + reach;
+          for (let at = end - 2 * reach; at <= end; at++) memory[at] = value;
         }
       }
     }

@@ -79,10 +79,11 @@ def classify(
     say_unreadable(seen, quiet)
     if seen.top is None:
         raise UserError(f"{run.method_name} discovers no classes; gemel embed gives its features")
+    before = read_names(run)
     if changes is not None and launched().rank == 0:
         apply_edits(run, changes)
     names = _names(run, seen, None if labels is None else naming, rename)
-    if launched().rank == 0:
+    if launched().rank == 0 and (changes is not None or names != before):
         _renew_explorer(run)
     by_hand = hand_edits(run, seen, names)
     return class_table(subject, seen, top=top, names=by_hand.names, familiar=read_familiar(run), edits=by_hand)

@@ -55,7 +55,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     if found is not None:
         run.write_json(BOTTLENECK, found)
     check_run(run, source, seen, tell)
-    write_map_and_page(run, seen)
+    write_map_and_page(run, seen, tell)
     run.write_json(GALLERY, gallery(seen))
     return seen
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from gemel.data.decode import Unreadable, glance
 from gemel.data.sources import Source, VectorSource
+from gemel.evaluations.base import Progress
 from gemel.launcher import cores
 
 COLUMNS = 16
@@ -64,14 +65,20 @@ def sheet(source: Source, indices: Sequence[int], side: int, quality: int = QUAL
     return _encoded(_canvas(source, indices, side), kind_of(side), quality)
 
 
-def all_sheets(source: Source, indices: NDArray[np.int64], side: int, budget: int) -> Sheets:
-    """Return the pictures of images in this order, in at most about `budget` bytes."""
+def all_sheets(
+    source: Source, indices: NDArray[np.int64], side: int, budget: int, tell: Progress | None = None
+) -> Sheets:
+    """Return the pictures of images in this order, in at most about `budget` bytes; `tell` is told how far it is."""
     kind = kind_of(side)
     if not side:
         return Sheets(0, kind, ())
     parts = [indices[start : start + PER_SHEET].tolist() for start in range(0, len(indices), PER_SHEET)]
     with ThreadPoolExecutor(max(1, min(4, cores()))) as pool:
-        canvases = list(pool.map(lambda part: _canvas(source, part, side), parts))
+        canvases: list[Image.Image] = []
+        for canvas in pool.map(lambda part: _canvas(source, part, side), parts):
+            canvases.append(canvas)
+            if tell is not None:
+                tell(min(len(canvases) * PER_SHEET, len(indices)), len(indices))
         found: list[bytes] = []
         for quality in QUALITIES if kind == "webp" else QUALITIES[:1]:
             found = list(pool.map(lambda one, quality=quality: _encoded(one, kind, quality), canvases))
