@@ -138,10 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"edits of at most {LONGEST_BODY} bytes are taken")
         try:
             self.server.content.edit(json.loads(self.rfile.read(int(length))))
-        except (ValueError, RecursionError) as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, "the request holds no JSON") from error
         except UserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "; ".join(error.mistakes)) from error
+        except (ValueError, RecursionError) as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, "the request holds no JSON") from error
         except OSError as error:
             raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, f"the run's folder can't be written: {error}") from error
         return Answer("application/json", b"{}")

@@ -109,7 +109,9 @@ def apply_edits(run: Run, edits: Edits) -> None:
     if names != before:
         write_names(run, names)
     kept = read_edits(run)
-    moved = {path: target for path, target in (kept.moved | edits.moved).items() if target is not None}
+    moved: dict[str, str | None] = {
+        path: target for path, target in (kept.moved | edits.moved).items() if target is not None
+    }
     wrong = {path: True for path, is_wrong in (kept.wrong | edits.wrong).items() if is_wrong}
     if (moved, wrong) != (kept.moved, kept.wrong):
         run.write_json(FILE, Edits(run=run.path.resolve().name, moved=moved, wrong=wrong).model_dump(exclude={"names"}))

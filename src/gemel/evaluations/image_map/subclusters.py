@@ -18,7 +18,8 @@ DEPTH = 2
 
 
 def subclusters(features: Tensor, classes: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Return the part of its class that each image is in, (N,): bit 0 tells its half, bit 1 the half of that half.
+    """Return the part of its class that each image is in, (N,): bit 0 tells its half, bit 1 the half of that half;
+    a bit is set in the smaller one.
 
     Args:
         features: (N, D), of one scale.
@@ -42,9 +43,8 @@ def _halve(rows: NDArray[np.float32], members: NDArray[np.int64], parts: NDArray
     step = directions[:, -1] * np.sqrt(variances[-1])
     start = np.stack([centre - step, centre + step])
     model = KMeans(2, init=cast(Any, start), n_init=cast(Any, 1), max_iter=50).fit(sample)
-    second = model.predict(rows[members].astype(np.float64)) == 1
-    if second.mean() > 0.5:  # bit 0 is the larger half
-        second = ~second
-    parts[members[second]] |= np.uint8(1 << depth)
-    for half in (members[~second], members[second]):
+    halves = np.asarray(model.predict(rows[members].astype(np.float64)))
+    smaller = int(np.bincount(halves, minlength=2).argmin())
+    parts[members[halves == smaller]] |= np.uint8(1 << depth)
+    for half in (members[halves != smaller], members[halves == smaller]):
         _halve(rows, half, parts, depth + 1)
