@@ -83,13 +83,18 @@ def memory() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
 
 
+def until(page: Any, expression: str) -> None:
+    while not page.evaluate(expression):  # the page's policy forbids what Playwright's own waiting does
+        time.sleep(0.005)
+
+
 def looked_at(browser: Any, address: str, *, script: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     began = time.perf_counter()
     page.goto(address, wait_until="commit")
-    page.wait_for_function("window.explorer && window.explorer.map.frames > 0")
+    until(page, "window.explorer && window.explorer.map.frames > 0")
     first = time.perf_counter() - began
-    page.wait_for_function("window.explorer.sheets.loaded.size > 0")
+    until(page, "window.explorer.sheets.loaded.size > 0")
     pictures = time.perf_counter() - began
     page.wait_for_selector("html[data-ready]")
     ready = time.perf_counter() - began

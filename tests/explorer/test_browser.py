@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,18 @@ def page(browser: Any) -> Iterator[Any]:
     context.close()
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait until an expression is true; the page's policy forbids what Playwright's own waiting does."""
+    end = time.monotonic() + 20
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        time.sleep(0.02)
+
+
 def opened(page: Any, address: str) -> None:
     page.goto(address)
     page.wait_for_selector("html[data-ready]", timeout=20_000)
-    page.wait_for_function("window.explorer.sheets.loaded.size > 0 && !window.explorer.map.pending")
+    until(page, "window.explorer.sheets.loaded.size > 0 && !window.explorer.map.pending")
 
 
 def lasso(page: Any, points: list[tuple[float, float]]) -> None:
@@ -113,11 +122,11 @@ def check_folders(folders: dict[str, int], found: dict[str, int]) -> None:
     )
 
 
-def test_from_the_disk_edits_come_back(page: Any, run: gemel.Run, tmp_path: Path) -> None:
+def test_from_the_disk_edits_come_back(page: Any, explored: gemel.Run, tmp_path: Path) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.context.set_offline(True)
-    opened(page, run.explorer_path.as_uri())
+    opened(page, explored.explorer_path.as_uri())
     found, ten = edit_everything(page)
     with page.expect_download() as download:
         page.click("#save")
@@ -125,41 +134,43 @@ def test_from_the_disk_edits_come_back(page: Any, run: gemel.Run, tmp_path: Path
     download.value.save_as(saved)
     changes = json.loads(saved.read_text(encoding="utf-8"))
     assert sorted(changes["moved"]) == sorted(ten) and set(changes["moved"].values()) == {"ten"}
-    check_folders(sorted_into(run, tmp_path / "sorted", "--edits", str(saved)), found)
+    check_folders(sorted_into(explored, tmp_path / "sorted", "--edits", str(saved)), found)
     assert {url.partition(":")[0] for url in asked} <= {"file", "blob"}
-    assert [url for url in asked if url.startswith("file")] == [run.explorer_path.as_uri()]
-    opened(page, run.explorer_path.as_uri())
+    assert [url for url in asked if url.startswith("file")] == [explored.explorer_path.as_uri()]
+    opened(page, explored.explorer_path.as_uri())
     assert groups(page) == found, "the page starts from what was applied"
     assert page.locator("#undo").is_disabled()
 
 
-def test_served_edits_go_into_the_run(page: Any, server: ExplorerServer, run: gemel.Run, tmp_path: Path) -> None:
-    opened(page, server.address)
+def test_served_edits_go_into_the_run(
+    page: Any, explorer_server: ExplorerServer, explored: gemel.Run, tmp_path: Path
+) -> None:
+    opened(page, explorer_server.address)
     found, ten = edit_everything(page)
-    page.wait_for_function("document.getElementById('written').textContent === 'edits go into the run'")
-    assert HOSTILE in read_names(run).values() and sorted(read_edits(run).moved) == sorted(ten)
-    check_folders(sorted_into(run, tmp_path / "sorted"), found)
-    opened(page, server.address)
+    until(page, "document.getElementById('written').textContent === 'edits go into the run'")
+    assert HOSTILE in read_names(explored).values() and sorted(read_edits(explored).moved) == sorted(ten)
+    check_folders(sorted_into(explored, tmp_path / "sorted"), found)
+    opened(page, explorer_server.address)
     assert groups(page) == found
     page.locator("#panel .class").first.click()
     page.locator("#panel .tile").first.click()
-    page.wait_for_function("document.querySelector('img.large')?.naturalWidth === 16")
+    until(page, "document.querySelector('img.large')?.naturalWidth === 16")
 
 
-def test_zoom_keys_search_and_names_of_files(page: Any, run: gemel.Run, tmp_path: Path) -> None:
-    opened(page, run.explorer_path.as_uri())
+def test_zoom_keys_search_and_names_of_files(page: Any, explored: gemel.Run, tmp_path: Path) -> None:
+    opened(page, explored.explorer_path.as_uri())
     shown = "window.explorer.map.pictures().rows.length"
     before = page.evaluate(shown)
     page.focus("#map")
     for _ in range(4):
         page.keyboard.press("+")
-    page.wait_for_function(f"window.explorer.camera.level > 3 && {shown} > 0")
+    until(page, f"window.explorer.camera.level > 3 && {shown} > 0")
     page.keyboard.press("0")
     assert page.evaluate(shown) == before
     page.keyboard.press("Enter")
     assert "class" in page.locator("#status").inner_text()
     page.wait_for_selector("text=Nearest neighbours")
-    table = run.map()
+    table = explored.map()
     assert table is not None
     for row, path in enumerate(table["path"].to_pylist()):
         if "/a/0" not in path:  # the odd ones
@@ -173,7 +184,7 @@ def test_zoom_keys_search_and_names_of_files(page: Any, run: gemel.Run, tmp_path
     assert page.locator("#panel h2").inner_text() == "1 image selected"
     (tmp_path / "t.csv").write_text('path;size\n0100.png;3\nx/0101.png;"4"\n', encoding="utf-8")
     page.set_input_files("#join", tmp_path / "t.csv")
-    page.wait_for_function("document.getElementById('status').textContent === 't.csv: 2 rows, 1 column'")
+    until(page, "document.getElementById('status').textContent === 't.csv: 2 rows, 1 column'")
     assert page.locator("#colour option:checked").inner_text() == "size"
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 800})

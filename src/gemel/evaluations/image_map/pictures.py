@@ -19,7 +19,7 @@ COLUMNS = 16
 PER_SHEET = COLUMNS * COLUMNS
 SIDES = ((3500, 96), (7000, 64), (11_000, 48))
 """up to so many images have pictures of so many pixels a side; more have `SMALLEST`"""
-SMALLEST = 32
+SMALLEST = 40
 SAMPLE = 64
 """images that tell the largest size that is needed"""
 EXACT = 20
@@ -106,7 +106,7 @@ def _small(source: Source, indices: Sequence[int], side: int) -> Iterator[Image.
             continue
         image = Image.fromarray(pixels).convert("RGB")
         if max(image.size) > side:
-            image.thumbnail((side, side), Image.Resampling.BOX if side <= SMALLEST else Image.Resampling.BICUBIC)
+            image.thumbnail((side, side), Image.Resampling.BICUBIC)
         yield image
 
 
@@ -121,5 +121,5 @@ def _pixels(source: Source, index: int, side: int) -> NDArray[np.uint8] | None:
 
 def _encoded(canvas: Image.Image, kind: str, quality: int) -> bytes:
     buffer = io.BytesIO()
-    canvas.save(buffer, kind.upper(), quality=quality, method=4, exact=False)
+    canvas.save(buffer, kind.upper(), quality=quality, method=2)
     return buffer.getvalue()
