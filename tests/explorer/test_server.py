@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 import gemel
+from gemel.cli.main import main
 from gemel.explorer.server import HOST, ExplorerServer
 from gemel.runs.class_names import read_names
 from gemel.runs.edits import read_edits
@@ -155,3 +158,15 @@ def test_the_users_mistakes(explored: gemel.Run, explorer_server: ExplorerServer
     (explored.path / "evaluations" / "map.parquet").unlink()
     with pytest.raises(gemel.UserError, match="has no map of its images yet"):
         gemel.explore(explored)
+
+
+def test_ctrl_c_ends_it(
+    explored: gemel.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (explored.path / "classes.yaml").write_text("3: cat\n")
+    monkeypatch.setattr(ExplorerServer, "service_actions", lambda server: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit) as left:
+        main(["explore", str(explored.path)])
+    told = capsys.readouterr().out
+    assert left.value.code == 0 and f"http://{HOST}:" in told and "stopped; the edits are in the run" in told
+    assert '"names":{"3":"cat"}' in explored.explorer_path.read_text(encoding="utf-8"), "what holds now"
