@@ -14,7 +14,7 @@ from torchvision.transforms import functional
 
 import gemel
 from gemel.data import augment, on_device
-from gemel.data.augment import center, crop, put
+from gemel.data.augment import crop, put
 from gemel.data.views import Draw, GlyphDraw, PhotoDraw, draw, order
 from gemel.runs.run import Run
 from gemel.settings.recipes import IMAGE_VIEWS, GlyphViews, PhotoViews
@@ -291,7 +291,6 @@ def test_any_size_and_channels(height: int, width: int, name: str, gray: bool, s
     one = draw(IMAGE_VIEWS[name](), seed=0, epoch=0, index=height, view=0, height=height, width=width, size=size)
     view = pixels(image, one)
     assert view.shape == ((size, size) if gray else (size, size, 3))
-    assert center(image, 16, glyph=name == "glyph").shape == ((16, 16) if gray else (16, 16, 3))
     if isinstance(one, PhotoDraw):
         assert far(crop(image, one), reference(image, plain_draw(**crop_of(one)))).max() <= 3
 

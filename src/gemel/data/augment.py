@@ -14,7 +14,7 @@ from gemel.data import on_device
 from gemel.data.compiled import is_compiled
 from gemel.data.photometric import Floats, blur_weights, finish, steps_of
 from gemel.data.resize import SMALL, resize
-from gemel.data.views import CENTER, GRID, WHOLE, Draw, GlyphDraw, PhotoDraw, StrongDraw
+from gemel.data.views import CENTER, GRID, Draw, GlyphDraw, PhotoDraw, PlainDraw, StrongDraw
 
 Pixels = NDArray[np.uint8]
 """(H, W) of a grey image or (H, W, 3)"""
@@ -29,7 +29,7 @@ def put(image: Pixels, draw: Draw, out: Pixels) -> None:
     elif isinstance(draw, StrongDraw):
         put_planes(_apply_strong(image, draw), out)
     else:
-        put_planes(center(image, draw.size, glyph=False), out)
+        put_planes(plain(image, draw), out)
 
 
 def _put_photo(image: Pixels, draw: PhotoDraw, out: Pixels) -> None:
@@ -59,13 +59,13 @@ def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
     return resized.permute(0, 2, 3, 1).contiguous().numpy().reshape(draw.size, draw.size, *part.shape[2:])
 
 
-def center(image: Pixels, size: int, *, glyph: bool) -> Pixels:
-    """Return the inference crop: a photo's shorter side to size · 256 / 224 and the middle; a glyph as a whole."""
-    if glyph:
-        return _apply_glyph(image, WHOLE._replace(size=size))
+def plain(image: Pixels, draw: PlainDraw) -> Pixels:
+    """Return the inference crop of a photo: its shorter side to size · 256 / 224, and the middle; or all of it."""
     height, width = image.shape[:2]
+    if draw.whole:
+        return np.asarray(Image.fromarray(image).resize((draw.size, draw.size), Image.Resampling.BICUBIC))
     side = min(height, width) * CENTER
-    return np.asarray(_square(image, (width - side) / 2, (height - side) / 2, side, size))
+    return np.asarray(_square(image, (width - side) / 2, (height - side) / 2, side, draw.size))
 
 
 def _square(image: Pixels, left: float, top: float, side: float, size: int) -> Image.Image:

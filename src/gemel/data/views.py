@@ -94,6 +94,8 @@ class PlainDraw(NamedTuple):
 
     size: int
     """side of the view, pixels"""
+    whole: bool = False
+    """all of the image, both sides resized; else the middle of it"""
 
 
 class StrongDraw(NamedTuple):
@@ -147,8 +149,8 @@ def draw(
     """
     assert not isinstance(views, VectorViews), "vectors are taken as they are"
     kind = "random" if view >= views.global_count else by_view(views.kinds, view)
-    if kind == "plain":
-        return PlainDraw(size) if isinstance(views, PhotoViews) else WHOLE._replace(size=size)
+    if kind in ("plain", "whole"):
+        return PlainDraw(size, kind == "whole") if isinstance(views, PhotoViews) else WHOLE._replace(size=size)
     generator = _generator(seed, epoch, view + _PARTNER_VIEWS if partner else view, index)
     if isinstance(views, GlyphViews):
         return _draw_glyph(views, generator, size)

@@ -18,6 +18,7 @@ from gemel.reports.formatting import number, percent, score, score_name, sentenc
 from gemel.reports.kinds_section import KindsSection, kinds_section
 from gemel.reports.live_section import LiveSection, live_section
 from gemel.reports.method_facts import method_facts, section_name
+from gemel.reports.other_ways import other_ways
 from gemel.runs.class_names import read_names
 from gemel.runs.live import read_live
 from gemel.runs.run import CHECK, EXPLORER, GALLERY, LIVE, Run
@@ -92,6 +93,8 @@ class Story(NamedTuple):
     evaluations: tuple[Scores, ...]
     bottleneck: Bottleneck | None
     kinds: KindsSection | None
+    other_ways: tuple[str, ...]
+    """which way was better where heads, and a network of one's own, were both tried on these images"""
     classes: Classes | None
     neighbours: tuple[Neighbourhood, ...]
     check: CheckSection | None
@@ -139,6 +142,7 @@ def story(run: Run, name: str, index: int) -> Story:
         evaluations=tuple(_scores(evaluation) for evaluation in evaluations),
         bottleneck=read_or_report(lambda: bottleneck_section(run), None, problems),
         kinds=read_or_report(lambda: kinds_section(run), None, problems),
+        other_ways=other_ways(run),
         classes=classes,
         neighbours=tuple(neighbourhoods_of(gallery)),
         check=read_or_report(lambda: check_section(run.check(), run.path / CHECK), None, problems),

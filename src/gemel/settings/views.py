@@ -67,7 +67,7 @@ def by_view(value: _T | tuple[_T, ...], view: int) -> _T:
 Chances = Annotated[float | tuple[float, ...], _by_view(Probability)]
 Scales = Annotated[Ordered | tuple[Ordered, ...], _by_view(Ordered, _pairs)]
 Strengths = Annotated[float | tuple[float, ...], _by_view(Annotated[float, Field(ge=0.0, le=10.0)])]
-PhotoKind = Literal["random", "plain", "strong"]
+PhotoKind = Literal["random", "plain", "whole", "strong"]
 GlyphKind = Literal["random", "plain"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -85,7 +85,8 @@ class PhotoViews(Description):
     global_count: GlobalCount = 2
     """views of the whole image size"""
     kinds: Annotated[PhotoKind | tuple[PhotoKind, ...], _by_view(PhotoKind)] = "random"
-    """by view; random: as below; plain: the inference crop; strong: flip, crop, RandAugment's operations and cutout"""
+    """by view; random: as below; plain: the inference crop; whole: all of the image, both sides resized; strong: flip,
+    crop, RandAugment's operations and cutout"""
     scale: Scales = (0.08, 1.0)
     """smallest and largest share of the image's area in a crop; by view"""
     ratio: Ordered = (0.75, 4 / 3)
