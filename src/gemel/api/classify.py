@@ -18,6 +18,7 @@ from gemel.settings.schema import checked
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from gemel.evaluations.base import Subject
     from gemel.evaluations.features import Seen
 
 Naming = Literal["one_to_one", "majority"]
@@ -61,24 +62,11 @@ def classify(
     run = load(run)
     changes = None if edits is None else _edits(run, edits)
     renamed(read_names(run), rename)  # its mistakes are reported before the images are read
-    from gemel.engine.caller import preserved
-    from gemel.engine.processes import joined
     from gemel.evaluations.familiar import read_familiar
-    from gemel.evaluations.features import printed, say_unreadable, see
     from gemel.evaluations.hand_edits import hand_edits
-    from gemel.evaluations.networks import open_subject
-    from gemel.evaluations.run_protocol import images_of
     from gemel.evaluations.tables import class_table
 
-    subject = open_subject(run, method=method)
-    if subject.method is None:
-        raise UserError(f"{subject.why_no_method}; gemel embed gives its features")
-    source = images_of(run, images, "none" if labels is None else labels)
-    with preserved(), joined():
-        seen = see(subject, source, tell=printed(quiet))
-    say_unreadable(seen, quiet)
-    if seen.top is None:
-        raise UserError(f"{run.method_name} discovers no classes; gemel embed gives its features")
+    subject, seen = _seen(run, images, "none" if labels is None else labels, method, quiet)
     before = read_names(run)
     if changes is not None and launched().rank == 0:
         apply_edits(run, changes)
@@ -87,6 +75,28 @@ def classify(
         _renew_explorer(run)
     by_hand = hand_edits(run, seen, names)
     return class_table(subject, seen, top=top, names=by_hand.names, familiar=read_familiar(run), edits=by_hand)
+
+
+def _seen(
+    run: Run, images: Images | None, labels: Labels, method: str | Path | None, quiet: bool
+) -> "tuple[Subject, Seen]":
+    """Return the run's network and what it makes of images; raises UserError where there are no classes."""
+    from gemel.engine.caller import preserved
+    from gemel.engine.processes import joined
+    from gemel.evaluations.features import printed, say_unreadable, see
+    from gemel.evaluations.networks import open_subject
+    from gemel.evaluations.run_protocol import images_of
+
+    subject = open_subject(run, method=method)
+    if subject.method is None:
+        raise UserError(f"{subject.why_no_method}; gemel embed gives its features")
+    source = images_of(run, images, labels)
+    with preserved(), joined():
+        seen = see(subject, source, tell=printed(quiet))
+    say_unreadable(seen, quiet)
+    if seen.top is None:
+        raise UserError(f"{run.method_name} discovers no classes; gemel embed gives its features")
+    return subject, seen
 
 
 def _edits(run: Run, file: str | Path) -> Edits:
