@@ -8,7 +8,7 @@ FILES ?= 2000
 SETTINGS ?= 500
 LISTED ?= 1000000
 
-.PHONY: demo test lint types docs package bench fuzz study-kills clean
+.PHONY: demo test lint types docs package bench fuzz study-kills web clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gemel pretrain digits --seed $(SEED) --out runs/demo --overwrite
@@ -40,6 +40,10 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -W ignore benchmarks/loader.py
 	$(BIN)/python benchmarks/listing.py --files $(LISTED)
 	$(BIN)/python -W ignore benchmarks/step.py --only networks
+
+# the explorer's page from its sources; needs node and npm, which gemel itself does not
+web:
+	cd web && npm install --no-package-lock --no-audit --no-fund --silent && npm run --silent build
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/fuzz.py --files $(FILES) --settings $(SETTINGS) --seed $(SEED) --out docs/studies/fuzz.md

@@ -20,7 +20,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("supervised", "training"),
     ("request",),
     ("evaluations",),
-    ("exchange", "studies"),
+    ("exchange", "studies", "explorer"),
     ("api",),
     ("__init__",),
     ("cli",),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gemel.api.embed import embed
     from gemel.api.evaluate import evaluate
     from gemel.api.exchange import export, import_official
+    from gemel.api.explore import explore
     from gemel.api.replay import replay
     from gemel.api.runs import backbone, load
     from gemel.api.several_runs import compare, report, study
@@ -36,6 +37,7 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "explore",
     "export",
     "import_official",
     "load",
@@ -54,6 +56,7 @@ _MODULES = {
     "api.classify": ("classify",),
     "api.embed": ("embed",),
     "api.evaluate": ("evaluate",),
+    "api.explore": ("explore",),
     "api.exchange": ("export", "import_official"),
     "api.replay": ("replay",),
     "api.runs": ("backbone", "load"),

@@ -157,14 +157,19 @@ def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:
     from gemel.evaluations.features import printed
     from gemel.metrics.health import health
     from gemel.reports import build_report
+    from gemel.runs.live import remove_live
+    from gemel.training.live_report import report_closing
     from gemel.training.train import train
 
-    say = speaker(quiet)
+    say, first = speaker(quiet), launched().rank == 0
     if not run.is_trained:
         train(prepared, run, say, quiet=quiet)
+    if first:
+        report_closing(run)
     close(run, prepared.source, printed(quiet))
-    if launched().rank != 0:
+    if not first:
         return run
+    remove_live(run)
     path = build_report([run], None)
     for finding in health(run.metrics().to_pydict(), prepared.method.advice):
         say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")

@@ -80,11 +80,13 @@ def _check(run: Run) -> None:
 
 
 def _write_page(run: Run, found: "Replay", source: Source, out: Path) -> None:
-    from gemel.evaluations.gallery import picture, picture_of_view
+    from gemel.data.thumbnail import thumbnail
+    from gemel.evaluations.gallery import picture
     from gemel.reports.replay_page import replay_page
 
     views = [view for view in found.batch.views if view.ndim == 4]
-    pictures = [[picture_of_view(view[row]) for view in views] for row in range(len(found.paths))]
+    shown = [view.permute(0, 2, 3, 1).contiguous().numpy() for view in views]
+    pictures = [[thumbnail(view[row]).uri for view in shown] for row in range(len(found.paths))]
     if not views:  # heads learn from vectors: the images that they are of
         pictures = [[picture(source, index)] for index in found.batch.index.tolist()]
     write_text(out, replay_page(str(run.path), found, pictures))

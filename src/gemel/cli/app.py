@@ -11,6 +11,7 @@ from gemel.cli.doctor import doctor
 from gemel.cli.embed import embed
 from gemel.cli.evaluate import evaluate, explain, is_network, options_of
 from gemel.cli.exchange import export, import_checkpoint
+from gemel.cli.explore import explore
 from gemel.cli.methods import methods, recipe, settings
 from gemel.cli.pretrain import pretrain, resume
 from gemel.cli.replay import replay
@@ -58,6 +59,7 @@ add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz", ".csv")}, takes
 add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=_front("classify"))
 add(app, replay, checks=RUN | {"out": ends_in(".html")}, takes=_front("replay"))
 add(app, report)
+add(app, explore, checks=RUN)
 add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=_front("import_official"))
 add(app, export, checks=RUN | {"format": _is_format}, explain=_formats)
 add(app, compare, checks={"out": ends_in(".md", ".html", ".csv")})

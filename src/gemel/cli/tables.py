@@ -10,6 +10,9 @@ from typing import Any
 from gemel.errors import UserError
 from gemel.runs.output_paths import check_writable, short_name
 
+WRONG = "wrong"
+"""folder of the images that the user marked so"""
+
 
 def check_links(images: str, into: Path) -> None:
     """Check, before the images are read, that there are files to link and a folder for the links.
@@ -28,13 +31,19 @@ def check_links(images: str, into: Path) -> None:
 
 
 def link(table: Any, into: Path) -> None:
-    """Make a folder for each class with links to its images; the images stay where they are."""
-    names = table.column("name").to_pylist() if "name" in table.column_names else [""] * table.num_rows
-    rows = zip(table.column("path").to_pylist(), table.column("class").to_pylist(), names, strict=True)
-    for path, number, name in rows:
+    """Make a folder for each class with links to its images, and one for those that the user marked as wrong.
+
+    The images stay where they are.
+    """
+    names, edited = (
+        table.column(name).to_pylist() if name in table.column_names else [""] * table.num_rows
+        for name in ("name", "edited")
+    )
+    rows = zip(table.column("path").to_pylist(), table.column("class").to_pylist(), names, edited, strict=True)
+    for path, number, name, edit in rows:
         image = Path(_on_disk(path)).absolute()
         readable = "" if name in ("", str(number)) else "-" + re.sub(r"[^\w. -]", "_", name)
-        folder = into / short_name(f"{number:04}{readable}")
+        folder = into / (WRONG if edit == WRONG else short_name(f"{number:04}{readable}"))
         folder.mkdir(parents=True, exist_ok=True)
         target, copy = folder / image.name, 1
         while os.path.lexists(target):  # images of one name from several folders

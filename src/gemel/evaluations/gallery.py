@@ -1,21 +1,16 @@
 """Pictures for the report: each class's most and least certain images, and the nearest neighbours of a few images."""
 
-import base64
-import io
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
 from gemel.data.sources import Source, VectorSource
+from gemel.data.thumbnail import Thumbnail, thumbnail
 from gemel.evaluations.features import Seen, Top
 from gemel.metrics.neighbours import nearest
-
-SIDE = 96
-"""of a picture, pixels"""
 
 CLASSES = 100
 """classes that are shown, the largest ones"""
@@ -97,45 +92,17 @@ def _entry(seen: Seen, row: int) -> dict[str, Any]:
     return entry
 
 
-class Thumbnail(NamedTuple):
-    """An image file of a small picture."""
-
-    data: bytes
-    kind: str
-    """png or jpeg"""
-
-
 def picture(source: Source, index: int) -> str:
-    """Return an image as a data URI, at most `SIDE` pixels wide and high; empty of vectors, or if it can't be read."""
-    found = thumbnail(source, index)
-    return "" if found is None else _data_uri(found)
+    """Return an image as a data URI; empty of vectors, or if it can't be read."""
+    found = small_picture(source, index)
+    return "" if found is None else found.uri
 
 
-def thumbnail(source: Source, index: int) -> Thumbnail | None:
-    """Return an image, at most `SIDE` pixels wide and high; None of vectors, or if it can't be read."""
+def small_picture(source: Source, index: int) -> Thumbnail | None:
+    """Return an image as a small file; None of vectors, or if it can't be read."""
     if isinstance(source, VectorSource):
         return None
     try:
-        image = Image.fromarray(source.display.picture(load(source, index)))
+        return thumbnail(source.display.picture(load(source, index)))
     except Unreadable:
         return None
-    return _small(image)
-
-
-def picture_of_view(view: torch.Tensor) -> str:
-    """Return a uint8 view (3, H, W) as a data URI, as `picture`."""
-    return _data_uri(_small(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())))
-
-
-def _data_uri(found: Thumbnail) -> str:
-    return f"data:image/{found.kind};base64,{base64.b64encode(found.data).decode()}"
-
-
-def _small(image: Image.Image) -> Thumbnail:
-    buffer = io.BytesIO()
-    if max(image.size) <= SIDE:
-        image.save(buffer, "PNG")
-        return Thumbnail(buffer.getvalue(), "png")
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-    image.convert("RGB").save(buffer, "JPEG", quality=82)
-    return Thumbnail(buffer.getvalue(), "jpeg")

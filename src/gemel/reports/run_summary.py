@@ -16,10 +16,12 @@ from gemel.reports.check_section import CheckSection, check_section
 from gemel.reports.class_gallery import Classes, Gallery, Neighbourhood, classes_of, neighbourhoods_of, read_gallery
 from gemel.reports.formatting import number, percent, score, score_name, sentence, words
 from gemel.reports.kinds_section import KindsSection, kinds_section
+from gemel.reports.live_section import LiveSection, live_section
 from gemel.reports.method_facts import method_facts, section_name
 from gemel.reports.other_ways import other_ways
 from gemel.runs.class_names import read_names
-from gemel.runs.run import CHECK, GALLERY, Run
+from gemel.runs.live import read_live
+from gemel.runs.run import CHECK, EXPLORER, GALLERY, LIVE, Run
 
 T = TypeVar("T")
 
@@ -75,6 +77,10 @@ class Story(NamedTuple):
 
     name: str
     folder: str
+    live: LiveSection | None
+    """None of a run that has ended"""
+    explorer: str
+    """name of the explorer's file beside the report; empty if there is none"""
     problems: tuple[str, ...]
     """damaged files, which are left out"""
     anchor: str
@@ -109,7 +115,7 @@ def story(run: Run, name: str, index: int) -> Story:
     table = read_or_report(run.metrics, pa.table({}), problems)
     assigned = read_or_report(run.classes, None, problems)
     rejected = read_or_report(run.rejected, pa.table({}), problems)
-    gallery = read_or_report(lambda: read_gallery(run.gallery(), run.path / GALLERY), Gallery(), problems)
+    gallery = read_or_report(lambda: _gallery(run), Gallery(), problems)
     names: dict[int, str] = read_or_report(lambda: read_names(run), {}, problems)
     evaluations = run.evaluations(problems.append)
     method = method_facts(settings, environment)
@@ -119,6 +125,8 @@ def story(run: Run, name: str, index: int) -> Story:
     return Story(
         name=name,
         folder=str(run.path),
+        live=read_or_report(lambda: live_section(run), None, problems),
+        explorer=EXPLORER if run.explorer_path.is_file() else "",
         anchor=f"run{index}",
         title=f"{method.title} on {_images_name(settings)}",
         facts=tuple(_facts(settings, environment)),
@@ -144,6 +152,15 @@ def story(run: Run, name: str, index: int) -> Story:
         environment=tuple(flat({key: value for key, value in environment.items() if key != "method"})),
         problems=tuple(problems),
     )
+
+
+def _gallery(run: Run) -> Gallery:
+    """Return the pictures of the closing pass; of a run that has not come so far those of the newest probe."""
+    found = run.gallery()
+    if found is not None:
+        return read_gallery(found, run.path / GALLERY)
+    live = read_live(run)
+    return read_gallery(None if live is None else live.gallery, run.path / LIVE)
 
 
 def read_or_report(read: Callable[[], T], instead: T, problems: list[str]) -> T:

@@ -16,7 +16,8 @@ from gemel.runs.run import RUN_FILE, Run, write_text
 LOCK_FILE = ".lock"
 
 OWN_FILES = (
-    *("environment.json", "metrics.csv", "rejected.csv", "classes.parquet", "classes.yaml", "report.html"),
+    *("environment.json", "metrics.csv", "rejected.csv", "classes.parquet", "classes.yaml", "edits.json"),
+    *("report.html", "explorer.html", "evaluations/map.parquet", "evaluations/live.json", "cache/explorer/sheet-*"),
     *("backbone.json", "backbone.safetensors", "checkpoints/last.ckpt", "checkpoints/previous.ckpt"),
     *("evaluations/*-*.json", "evaluations/gallery.json", "evaluations/bottleneck.json", "evaluations/.fit-*.ckpt"),
     *("left_out.csv", "check.csv", "evaluations/check.json", "evaluations/familiar.npz", "evaluations/kinds.json"),
@@ -145,7 +146,8 @@ def _remove(path: Path) -> None:
             file.unlink()
     for file in exports:
         file.unlink(missing_ok=True)
-    names = ("checkpoints", "evaluations", "cache/features", "cache/finetune", "cache", "tensorboard", "wandb")
+    caches = ("cache/features", "cache/finetune", "cache/explorer", "cache")
+    names = ("checkpoints", "evaluations", *caches, "tensorboard", "wandb")
     for pattern in (*(f"networks/*/{name}" for name in names), "networks/*", *names, "networks"):
         for folder in _own(path, pattern):
             if folder.is_dir() and not any(folder.iterdir()):

@@ -59,13 +59,14 @@ class Recorder:
 
     Attributes:
         last: the newest value of each column.
+        probe: what the columns of probes come from.
     """
 
     def __init__(self, run: Run, task: Pretraining, rows: Rows, *, trackers: Trackers, say: Say) -> None:
         self.run, self.task, self.rows, self.trackers, self.say = run, task, rows, trackers, say
         self.last: dict[str, float | int | str] = {}
         self._table = MetricsLog(run.metrics_path, until=task.step)
-        self._probe = Probe(task.plan, task.normalise)
+        self.probe = Probe(task.plan, task.normalise)
         self._alarmed = False
         self._since = self._clock()
 
@@ -84,7 +85,7 @@ class Recorder:
             **self._speed(),
         }
         if self.rows.probe_is_due(step):
-            row |= self._probe.measure(task.method)
+            row |= self.probe.measure(task.method)
             self._since = self._clock()  # a probe's time is not training's
         self.last = {**self.last, **row}
         self._table.append(row)

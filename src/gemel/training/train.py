@@ -1,6 +1,7 @@
 """The stages of a run, one after the other: tasks of the loop, with what is written beside their steps."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from gemel.launcher import launched
 from gemel.runs.run import Run
 from gemel.settings.tree import render
 from gemel.training.build import facts_of
+from gemel.training.live_report import LiveReport
 from gemel.training.prepared import Prepared
 from gemel.training.records import Recorder, RejectionGuard, Reporter, Rows
 from gemel.training.stages import Stage, stages_of
@@ -68,9 +70,11 @@ def _train_stage(
     rows, first = Rows(task), launched().rank == 0
     display = Display(task.steps, done=task.done, say=None if quiet or not first else say)
     observers: list[Observer] = []
+    live: LiveReport | nullcontext[None] = nullcontext()
     if first:  # rows are on the disk before the checkpoint that counts them
         recorder = Recorder(run, task, rows, trackers=trackers, say=say)
-        observers = [recorder, Reporter(display, recorder)]
+        live = LiveReport(run, task, recorder.probe, say=say)
+        observers = [recorder, Reporter(display, recorder), live]
     observers.append(RejectionGuard(run, task, share=settings.max_rejected))
     loop = Loop(
         task,
@@ -84,7 +88,7 @@ def _train_stage(
         continues=f"gemel resume {run.path} continues it",
         advice=lambda step: f"{ADVICE}; gemel replay {run.path} --step {step} shows what happened",
     )
-    with display:
+    with live, display:
         loop.run()
     return task
 

@@ -58,7 +58,7 @@ class VectorSource(Source):
     ) -> None:
         super().__init__(name, **described)
         self.vectors = vectors
-        self._paths, self._images, self.rows = paths, images, rows
+        self._paths, self.images, self.rows = paths, images, rows
         self._digits = len(str(len(self) - 1))
 
     def __len__(self) -> int:
@@ -66,8 +66,8 @@ class VectorSource(Source):
 
     def path(self, index: int) -> str:
         """Return the path that came with the vector, else the set's name and the vector's number in it."""
-        if self._images is not None:
-            return self._images.path(index)
+        if self.images is not None:
+            return self.images.path(index)
         return f"{self.name}/{index:0{self._digits}d}" if self._paths is None else str(self._paths[index])
 
     def only(self, indices: NDArray[np.int64]) -> "VectorSource":
@@ -78,7 +78,7 @@ class VectorSource(Source):
             "stated_classes": self.stated_classes,
         }
         paths = None if self._paths is None else [str(self._paths[index]) for index in indices.tolist()]
-        images = None if self._images is None else self._images.subset(indices)
+        images = None if self.images is None else self.images.subset(indices)
         found = VectorSource(self.name, self.take(indices), paths, images=images, **described)
         places = {index: place for place, index in enumerate(indices.tolist())}
         found.rejected = {places[index]: why for index, why in self.rejected.items() if index in places}
