@@ -17,7 +17,7 @@ from gemel.evaluations import features
 from gemel.evaluations.networks import open_subject
 from gemel.training import kinds
 
-SHORT: dict[str, Any] = {"epochs": 150, "classes": 2, "threads": 1, "workers": 0}
+SHORT: dict[str, Any] = {"epochs": 60, "classes": 2, "threads": 1, "workers": 0}
 
 
 @pytest.fixture(scope="module")
