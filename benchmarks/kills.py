@@ -107,7 +107,7 @@ def kill_and_resume(
         rows = Run(broken).metrics().to_pydict() if (broken / RUN_FILE).is_file() else {}
         steps.append(str(rows["step"][-1]) if rows.get("step") else "-")
     live(None)
-    tables = [Run(path).metrics().drop_columns("images_per_second") for path in (whole, broken)]
+    tables = [Run(path).metrics().drop_columns(["images_per_second", "data_wait"]) for path in (whole, broken)]
     weights = [(path / "backbone.safetensors").read_bytes() for path in (whole, broken)]
     leftovers = len(list(broken.glob("**/.*.part")))
     return Outcome(len(steps), steps, weights[0] == weights[1], tables[0].equals(tables[1]), leftovers)

@@ -1,5 +1,6 @@
 """Photographs by default: heads on the features of a packaged network, from the choice to the commands."""
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from conftest import write_photos
 from gemel.errors import UserError
 from gemel.evaluations import features
 from gemel.evaluations.networks import open_subject
+from gemel.reports.other_ways import other_ways
 from gemel.training import kinds
 
 SHORT: dict[str, Any] = {"epochs": 60, "classes": 2, "threads": 1, "workers": 0}
@@ -44,6 +46,7 @@ def test_what_is_chosen(run: gemel.Run) -> None:
     assert facts["weights"]["licence"] == "Apache-2.0"
     facts = run.backbone_facts
     assert (facts["name"], facts["width"], facts["views"]) == ("tf_efficientnet_lite0", 1280, "photo")
+    assert facts["crop"] == "whole"
 
 
 def test_classes_are_the_photographs(run: gemel.Run, folder: Path) -> None:
@@ -133,3 +136,24 @@ def test_a_folder_that_grew(run: gemel.Run, folder: Path, tmp_path: Path, monkey
     finally:
         shutil.rmtree(new)
     assert seen == [2], "the new image, and the file that can't be read"
+
+
+def test_the_report_says_which_way_was_better(run: gemel.Run, tmp_path: Path) -> None:
+    """A folder beside it holds the same run as if all layers had learned, with an accuracy of 0.6."""
+    here, beside = tmp_path / "heads", tmp_path / "all"
+    shutil.copytree(run.path, here)
+    shutil.copytree(run.path, beside)
+    settings = (beside / "run.yaml").read_text()
+    (beside / "run.yaml").write_text(settings.replace("train: heads", "train: all"))
+    for result in (beside / "evaluations").glob("cluster-*.json"):
+        found = json.loads(result.read_text())
+        result.write_text(json.dumps(found | {"metrics": found["metrics"] | {"acc": 0.6}}))
+    said = other_ways(gemel.load(here))
+    assert len(said) == 2
+    assert "about as good here" in said[0]
+    assert said[1].endswith(
+        "60.0 % by a network that learned all its layers (all); better here: heads on a frozen network"
+    )
+    assert said[1] in html.unescape(gemel.report([here]).read_text())
+    shutil.rmtree(beside)
+    assert other_ways(gemel.load(here)) == ()

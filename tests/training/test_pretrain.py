@@ -48,7 +48,7 @@ def tensors(run: Run) -> dict[str, Tensor]:
 
 def rows(run: Run) -> list[dict[str, Any]]:
     """metrics.csv without the one column that is a clock's."""
-    return run.metrics().drop_columns(["images_per_second"]).to_pylist()
+    return run.metrics().drop_columns(["images_per_second", "data_wait"]).to_pylist()
 
 
 def same(one: Run, two: Run) -> bool:
@@ -82,10 +82,12 @@ def test_settings_have_no_gaps(digits_run: Run) -> None:
 
 def test_metrics_tell_every_term(digits_run: Run) -> None:
     table = digits_run.metrics()
-    expected = (
-        "stage epoch step progress loss consistency sharpness diversity lr images_per_second embedding_std rankme"
-    )
-    assert {*expected.split(), "embedding_std", "classes_used", "agreement", "knn"} <= set(table.column_names)
+    terms = ("loss", "consistency", "sharpness", "diversity")
+    probes = ("embedding_std", "rankme", "classes_used", "agreement", "knn")
+    rest = ("stage", "epoch", "step", "progress", "lr", "images_per_second", "data_wait")
+    assert {*terms, *probes, *rest} <= set(table.column_names)
+    waits = table.column("data_wait").to_pylist()
+    assert 0 < min(waits) <= max(waits) <= 1
     steps = table.column("step").to_pylist()
     assert steps == sorted(set(steps))
     assert steps[-1] == 3 * (1797 // 128)
@@ -329,7 +331,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 ) -> None:
     options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 6, "image_size": 16, "batch_size": 8, **TINY}
     run = gemel.pretrain(photos, out=tmp_path / "run", checkpoint_seconds=1e-3, **options)
-    whole, table = run.backbone_path.read_bytes(), run.metrics().drop_columns("images_per_second")
+    whole, table = run.backbone_path.read_bytes(), run.metrics().drop_columns(["images_per_second", "data_wait"])
     bytes_of_last = bytearray(run.checkpoint_path.read_bytes())
     with zipfile.ZipFile(run.checkpoint_path) as archive:
         weights = max(archive.infolist(), key=lambda part: part.file_size)
@@ -342,7 +344,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     printed = capsys.readouterr().out
     assert "last.ckpt is damaged: going on from previous.ckpt, step 29" in printed
     assert run.backbone_path.read_bytes() == whole
-    assert run.metrics().drop_columns("images_per_second").equals(table)
+    assert run.metrics().drop_columns(["images_per_second", "data_wait"]).equals(table)
     bytes_of_last[0] ^= 1
     run.checkpoint_path.write_bytes(bytes_of_last)
     assert checkpoints.load(run, print) is not None
@@ -497,13 +499,6 @@ def test_greys_that_differ_are_drawn_anew(dark: bool, tmp_path: Path) -> None:
     said = prepare(asked_for([layer_of_call({**words, "views.levels": 0.1})]), lambda line: None, freeze).settings
     assert said.views is not None
     assert said.views.model_dump()["levels"] == 0.1
-
-
-def test_tensorboard_gets_the_rows(tmp_path: Path, photos: Path) -> None:
-    options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 1, "image_size": 16, "batch_size": 8, **TINY}
-    run = gemel.pretrain(photos, out=tmp_path / "run", log="tensorboard", **options)
-    (events,) = (run.path / "tensorboard").iterdir()
-    assert b"consistency" in events.read_bytes()
 
 
 def test_divergence_stops_the_run(tmp_path: Path, photos: Path) -> None:
