@@ -10,7 +10,7 @@ from PIL import Image
 
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.evaluations.features import Seen, Top
 from gemel.metrics.neighbours import nearest
 
@@ -113,7 +113,7 @@ def picture(source: Source, index: int) -> str:
 
 def thumbnail(source: Source, index: int) -> Thumbnail | None:
     """Return an image, at most `SIDE` pixels wide and high; None of vectors, or if it can't be read."""
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         return None
     try:
         image = Image.fromarray(source.display.picture(load(source, index)))
