@@ -158,7 +158,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 ABSENT = re.compile(
     r"is not a folder|is not a file|there is no folder, list or dataset|is neither a run nor a file"
-    r"|needs a package that is not installed"
+    r"|needs a package that is not installed|there is no such file"
 )
 """what a command may complain of in an empty folder: what it names is not there, and all its words are right"""
 
