@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gemel.api.evaluate import evaluate
     from gemel.api.exchange import export, import_official
     from gemel.api.explore import explore
+    from gemel.api.replay import replay
     from gemel.api.runs import backbone, load
     from gemel.api.several_runs import compare, report, study
     from gemel.api.train import pretrain, resume
@@ -41,6 +42,7 @@ __all__ = [
     "import_official",
     "load",
     "pretrain",
+    "replay",
     "report",
     "resume",
     "study",
@@ -56,6 +58,7 @@ _MODULES = {
     "api.evaluate": ("evaluate",),
     "api.explore": ("explore",),
     "api.exchange": ("export", "import_official"),
+    "api.replay": ("replay",),
     "api.runs": ("backbone", "load"),
     "api.several_runs": ("compare", "report", "study"),
     "api.train": ("pretrain", "resume"),

@@ -436,7 +436,7 @@ def test_views_of_given_images(digits_run: Run) -> None:
     for images, recipe, index, told in (
         ([PHOTO], "twist", [1, 2], "1 images and 2 numbers in index"),
         ([PHOTO], "twist", 2, "index must be a list of indices"),
-        ([torch.zeros(3, 4, 4, dtype=torch.uint8)], "twist", None, "a file, bytes or a uint8 array, not a Tensor"),
+        ([torch.zeros(3, 4, 4, dtype=torch.uint8)], "twist", None, "a file, bytes or an array, not a Tensor"),
         ([PHOTO], {"name": "photo", "image_size": 32}, None, "views.image_size is not an option of photo"),
         ([PHOTO], {"name": "photo", "jiter": 0.1}, None, "did you mean views.jitter"),
     ):

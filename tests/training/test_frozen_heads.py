@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import gemel
 from conftest import write_photos
 from gemel.errors import UserError
 from gemel.evaluations import features
+from gemel.evaluations.frozen_features import prune
 from gemel.evaluations.networks import open_subject
 from gemel.reports.other_ways import other_ways
+from gemel.training import kinds
 
 SHORT: dict[str, Any] = {"epochs": 150, "classes": 2, "threads": 1, "workers": 0}
 
@@ -84,17 +87,20 @@ def test_too_many_unreadable_files(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_reason_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "STEPS", 30)  # what is told, not how well it was found
     gemel.pretrain(folder, out=tmp_path / "run", **{**SHORT, "epochs": 1, "classes": "auto"})
     told = capsys.readouterr().out
     assert "train: heads (photographs: classes on tf_efficientnet_lite0's features; --train all learns" in told
     assert "licence: Apache-2.0" in told
     assert "so many classes divide neighbours best, modularity" in told
     run = gemel.load(tmp_path / "run")
-    kinds = run.kinds()
-    assert kinds is not None and kinds["number"] == run.settings["classes"]
+    found = run.kinds()
+    assert found is not None and found["number"] == run.settings["classes"]
     page = run.report_path.read_text()
-    assert "How many kinds?" in page and f"{kinds['number']} divide the graph of neighbours best" in page
+    assert "How many kinds?" in page and f"{found['number']} divide the graph of neighbours best" in page
     (run.path / "evaluations" / "kinds.json").write_text('{"number": 3}')
     gemel.report([run])
     page = run.report_path.read_text()
@@ -128,7 +134,7 @@ def test_a_folder_that_grew(run: gemel.Run, folder: Path, tmp_path: Path, monkey
     new.mkdir()
     shutil.copy(sorted(folder.glob("a/*.jpg"))[2], new / "copy.jpg")
     try:
-        gemel.pretrain(folder, out=tmp_path / "run", quiet=True, **SHORT)
+        gemel.pretrain(folder, out=tmp_path / "run", quiet=True, **{**SHORT, "epochs": 1})
     finally:
         shutil.rmtree(new)
     assert seen == [2], "the new image, and the file that can't be read"
@@ -153,3 +159,18 @@ def test_the_report_says_which_way_was_better(run: gemel.Run, tmp_path: Path) ->
     assert said[1] in html.unescape(gemel.report([here]).read_text())
     shutil.rmtree(beside)
     assert other_ways(gemel.load(here)) == ()
+
+
+def test_features_of_long_ago_are_deleted(tmp_path: Path) -> None:
+    passes = [tmp_path / "network" / "cache" / "features" / name for name in ("oldest", "older", "newest")]
+    for age, path in zip((30, 20, 10), passes, strict=True):
+        path.mkdir(parents=True)
+        (path / "features.npy").write_bytes(bytes(1000))
+        (path / "done.json").write_text("{}")
+        os.utime(path / "done.json", (1e9 - age, 1e9 - age))
+    prune(tmp_path, most=3006)
+    assert all(path.is_dir() for path in passes)
+    prune(tmp_path, most=2500)
+    assert [path.is_dir() for path in passes] == [False, True, True]
+    prune(tmp_path, most=0)
+    assert [path.is_dir() for path in passes] == [False, False, True]

@@ -45,7 +45,7 @@ def classify(
 
     Args:
         run: a run or its folder.
-        images: as for pretrain, or paths, or uint8 arrays (N, H, W) or (N, H, W, 3); left out: those of the run.
+        images: as for pretrain, or paths, or arrays (N, H, W) or (N, H, W, C); left out: those of the run.
         top: number of classes shown for each image, the most likely ones.
         labels: of a labelled sample among the images, which names the classes: folders or FILE.csv.
         naming: one_to_one: a label names at most one class, so that most are right; majority: its most frequent label.

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemel.data.data_uri import data_uri
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
 from gemel.data.sources import Source, VectorSource
+from gemel.data.thumbnail import Thumbnail, thumbnail
 from gemel.evaluations.features import Seen, Top
 from gemel.metrics.neighbours import nearest
 
@@ -94,9 +94,15 @@ def _entry(seen: Seen, row: int) -> dict[str, Any]:
 
 def picture(source: Source, index: int) -> str:
     """Return an image as a data URI; empty of vectors, or if it can't be read."""
+    found = small_picture(source, index)
+    return "" if found is None else found.uri
+
+
+def small_picture(source: Source, index: int) -> Thumbnail | None:
+    """Return an image as a small file; None of vectors, or if it can't be read."""
     if isinstance(source, VectorSource):
-        return ""
+        return None
     try:
-        return data_uri(load(source, index))
+        return thumbnail(source.display.picture(load(source, index)))
     except Unreadable:
-        return ""
+        return None

@@ -112,7 +112,7 @@ def measure(
         "crop": CROPS[facts.get("crop") or facts["views"]],
         "mean": list(facts["mean"]),
         "std": list(facts["std"]),
-        **{key: value for key, value in train.decoding._asdict().items() if value is not None},
+        **{key: value for key, value in train.decoding.asked.items() if value is not None},
         "options": evaluation.options,
         "fingerprints": [fingerprint(source) for source in (train, test) if source is not None],
     }

@@ -1,5 +1,6 @@
 """Features and classes of images as tables, one row for each image."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from gemel.evaluations.base import Subject
 from gemel.evaluations.class_naming import likely
 from gemel.evaluations.familiar import Familiar
 from gemel.evaluations.features import Seen
+from gemel.evaluations.gallery import small_picture
 from gemel.evaluations.hand_edits import HandEdits
 
 
@@ -18,6 +20,37 @@ def vector_table(seen: Seen) -> pa.Table:
     width = seen.features.shape[1]
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(seen.features.numpy().ravel()), width)
     return pa.table({"path": _paths(seen), "vector": vectors})
+
+
+def picture_table(seen: Seen) -> pa.Table:
+    """Return path, vector, image, then class and probability, and label, where there are some.
+
+    `image` holds the bytes of a small picture and its name, as the datasets library has it, which the schema says.
+    """
+    columns: dict[str, Any] = {name: vector_table(seen)[name] for name in ("path", "vector")}
+    pictures = [small_picture(seen.source, index) for index in seen.indices.tolist()]
+    rows = [{"bytes": None if one is None else one.data, "path": None} for one in pictures]
+    columns["image"] = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    if seen.top is not None:
+        columns |= {"class": seen.top.classes[:, 0].numpy(), "probability": seen.top.probability[:, 0].numpy()}
+    if seen.labels is not None:
+        columns["label"] = _labels(seen)
+    table = pa.table(columns)
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": _features(table)}})})
+
+
+def _features(table: pa.Table) -> dict[str, Any]:
+    """Return the types of a table's columns in the words of the datasets library."""
+    found: dict[str, Any] = {}
+    for field in table.schema:
+        if field.name == "image":
+            found[field.name] = {"_type": "Image"}
+        elif pa.types.is_fixed_size_list(field.type):
+            value = {"dtype": str(field.type.value_type).replace("float", "float32"), "_type": "Value"}
+            found[field.name] = {"feature": value, "length": field.type.list_size, "_type": "Sequence"}
+        else:
+            found[field.name] = {"dtype": {"float": "float32"}.get(str(field.type), str(field.type)), "_type": "Value"}
+    return found
 
 
 def class_table(
@@ -47,10 +80,8 @@ def class_table(
         columns["unlike"] = familiar.is_unlike(seen.features).numpy()
     if edits is not None and (edits.classes or edits.wrong):
         _edit(columns, edits, len(seen.indices))
-    labels = seen.labels
-    if labels is not None:
-        known = seen.source.label_names
-        columns["label"] = pa.array([known[label] if label >= 0 else None for label in labels.tolist()], pa.string())
+    if seen.labels is not None:
+        columns["label"] = _labels(seen)
     return pa.table(columns)
 
 
@@ -60,6 +91,12 @@ def _edit(columns: dict[str, Any], edits: HandEdits, count: int) -> None:
         if "name" in columns:
             columns["name"][row] = edits.names.get(number, str(number))
     columns["edited"] = [edits.kind_of(row) for row in range(count)]
+
+
+def _labels(seen: Seen) -> pa.Array:
+    known, labels = seen.source.label_names, seen.labels
+    assert labels is not None
+    return pa.array([known[label] if label >= 0 else None for label in labels.tolist()], pa.string())
 
 
 def _paths(seen: Seen) -> list[str]:

@@ -67,8 +67,7 @@ def _spread(rows: Tensor, count: int, divisor: int) -> tuple[Tensor, Tensor]:
     """Return the hinge of the columns' deviations, and the squares of the covariances, both divided by D."""
     centred = centre(rows)
     deviations = (mean_over_processes(centred.square().mean(0)) * (count / (count - 1)) + EPSILON).sqrt()
-    squares = correlation_terms(centred, centred.detach(), standardised=False)["redundancy"]
-    squares = 2 * squares - squares.detach()  # symmetric in its two arguments: half of the gradient is enough
+    squares = correlation_terms(centred, None, standardised=False)["redundancy"]
     return torch.relu(1 - deviations).mean(), squares * ((count / divisor) ** 2 / rows.shape[1])
 
 

@@ -256,7 +256,9 @@ def _of_training(log: Log, settings: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure("Epochs", str(epochs), _how_far(log))
     if _last(log, "images_per_second"):
         middle = float(np.nanmedian(log.columns["images_per_second"]))
-        yield Figure("Speed", number(round(middle, 1)), "images/s, median")
+        waits = log.columns.get("data_wait", np.zeros(1))
+        waits = f"; {percent(float(np.nanmedian(waits)))} of the time waiting for views" if waits.any() else ""
+        yield Figure("Speed", number(round(middle, 1)), f"images/s, median{waits}")
     if loss := _last(log, "loss"):
         after = len(log.x) - 1 - loss[1]
         yield Figure("Final loss", number(loss[0], 3), "then not finite" if after > 1 else "")

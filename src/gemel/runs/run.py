@@ -55,6 +55,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def _flush(path: Path) -> None:
     """Write to the disk what the system still holds in memory: a file's bytes, or the names in a folder."""
+    if os.name == "nt":  # which opens no folders, and flushes only what it may write
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -119,4 +119,7 @@ def facts_of(settings: Settings, width: int) -> dict[str, Any]:
         "white": settings.white,
         "black": settings.black,
         "background": settings.background,
+        "pixels": settings.pixels,
+        "channels": settings.channels,
+        "pages": settings.pages,
     }

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from gemel.data.data_uri import data_uri
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
 from gemel.data.plan import Plan
 from gemel.data.sources import VectorSource
+from gemel.data.thumbnail import thumbnail
 from gemel.engine.progress import Say
 from gemel.errors import Diverged, Interrupted, UserError, brief
 from gemel.reports import build_report
@@ -136,6 +136,6 @@ def _picture_of(plan: Plan, index: int) -> str:
             return ""
         source = source.images
     try:
-        return data_uri(load(source, index))
+        return thumbnail(source.display.picture(load(source, index))).uri
     except Unreadable:
         return ""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gemel.data.decode import Unreadable, glance
+from gemel.data.decode import Unreadable, glance, pixels_of
 from gemel.data.sources import Source, VectorSource
 from gemel.evaluations.base import Progress
 from gemel.launcher import cores
@@ -114,7 +114,9 @@ def _pixels(source: Source, index: int, side: int) -> NDArray[np.uint8] | None:
     """Return an image at a size of at least `side` pixels where it has as many; None if it can't be read."""
     try:
         data = source.read(index)
-        return glance(data, source.decoding, least=side).pixels if isinstance(data, bytes) else data
+        is_file = isinstance(data, bytes)
+        pixels = glance(data, source.decoding, least=side).pixels if is_file else pixels_of(data, source.decoding)
+        return source.display.picture(pixels)
     except (OSError, Unreadable):
         return None
 
