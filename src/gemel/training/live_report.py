@@ -67,8 +67,7 @@ class LiveReport:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Say in the report why the training stopped."""
         if error is not None:
-            is_told = isinstance(error, UserError | Interrupted | Diverged)
-            self._write("stopped", why=brief(str(error) if is_told else type(error).__name__))
+            self._write("stopped", why=_reason(error))
 
     def _left(self, now: float) -> float | None:
         done = self._task.done - self._first
@@ -121,6 +120,12 @@ def report_closing(run: Run) -> None:
     if live is not None:
         write_live(run, "closing", every=3600.0, done=live.steps, steps=live.steps, gallery=live.gallery)
         build_report([run])
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "a signal asked it to"
+    return brief(str(error)) if isinstance(error, UserError | Diverged) else type(error).__name__
 
 
 def _picture_of(plan: Plan, index: int) -> str:
