@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from gemel import methods
@@ -34,14 +35,16 @@ def page() -> str:
         "to the name in force. Where a later layer names another, they are dropped, and a line says so.",
     ]
     for title, rows in sections:
-        lines += ["", f"## {title}", "", "| key | values | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            "| "
-            + " | ".join(f"`{cell}`" if column == 0 else cell.replace("|", "\\|") for column, cell in enumerate(row))
-            + " |"
-            for row in rows
-        ]
+        lines += ["", f"## {title}", "", *table(rows)]
     return "\n".join(lines) + "\n"
+
+
+def table(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """Return the lines of a Markdown table of a schema's rows."""
+    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for key, *cells in rows:
+        lines.append(" | ".join([f"| `{key}`", *(cell.replace("|", "\\|") for cell in cells)]) + " |")
+    return lines
 
 
 def map_of_methods() -> str:

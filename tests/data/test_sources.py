@@ -426,7 +426,9 @@ def test_mistakes_in_lists() -> None:
     assert "line 1: photos" in mistake("folder.txt")
     assert "is one image; give its folder" in mistake("photos/1.jpg")
     Path("archive.zip").write_bytes(b"PK\3\4\0\0\0")
-    assert "not a text file" in mistake("archive.zip")
+    assert "can't be read as a zip archive" in mistake("archive.zip")
+    Path("archive.bin").write_bytes(b"PK\3\4\0\0\0")
+    assert "not a text file" in mistake("archive.bin")
 
 
 @AS_ROOT
@@ -619,10 +621,10 @@ def test_arrays_and_paths_from_python() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((400, 20, 20, 3)), r"400 arrays of float64 and shape \[\(20, 20, 3\)\] are no images; give uint8"),
-        (np.zeros((4, 3, 20, 20), np.uint8), "give uint8 of shape"),
+        (np.zeros((9, 40, 40, 40)), r"9 arrays of float64 and shape \[\(40, 40, 40\)\] are no images; give numbers"),
+        (np.zeros((4, 20, 20), complex), "arrays of complex128"),
         (np.zeros((0, 20, 20), np.uint8), "0 arrays"),
-        (np.zeros((20, 20), np.uint8), "give uint8 of shape"),
+        (np.zeros((20, 20), np.uint8), "give numbers of one type and shape"),
         ([np.zeros((2, 2), np.uint8), np.zeros((2, 2))], "float64, uint8"),
         ([np.zeros((2, 2), np.uint8), "a.jpg"], "images are a folder, a list of paths, an array"),
         (["missing.jpg"] * 9000, "9000 of the 9000 files in list of paths are not there"),

@@ -146,16 +146,18 @@ def test_terms_are_noted_without_waiting_for_the_device() -> None:
         found.check("runs/x", lambda: "")
 
 
-def test_the_callers_process_stays_as_it_was(tmp_path: Path) -> None:
+def test_the_callers_process_stays_as_it_was(tmp_path: Path, photos: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     filters = list(warnings.filters)
     states = [torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1]]
     try:
         method = {"name": "twist", "hidden": 16}
-        ran = gemel.pretrain("digits", out=tmp_path / "run", epochs=1, method=method, **TINY)
-        gemel.evaluate(ran, "knn")
-        gemel.embed(ran, "digits")
+        ran = gemel.pretrain(
+            photos, out=tmp_path / "run", epochs=1, image_size=16, batch_size=8, labels="folders", method=method, **TINY
+        )
+        gemel.evaluate(ran, "knn", k=3)
+        gemel.embed(ran, photos)
         assert torch.get_num_threads() == 2
         assert torch.equal(torch.random.get_rng_state(), states[0])
         assert random.getstate() == states[1]

@@ -70,9 +70,18 @@ def same_features(run: Run, network: nn.Module, images: Tensor) -> None:
 
 
 def test_the_folder_is_the_list(digits_run: Run) -> None:
-    assert exchange.available() == ["detectron2", "official", "onnx", "safetensors", "timm", "torchvision"]
+    assert exchange.available() == [
+        "detectron2",
+        "huggingface",
+        "official",
+        "onnx",
+        "safetensors",
+        "timm",
+        "torchvision",
+    ]
     with pytest.raises(
-        UserError, match=r"'officials' is unknown; there are detectron2, official, .*; did you mean official"
+        UserError,
+        match=r"'officials' is unknown; there are detectron2, .*, official, .*; did you mean official",
     ):
         gemel.export(digits_run, "officials")
 

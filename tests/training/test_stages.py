@@ -42,7 +42,7 @@ def facts(run: Run) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     state = checkpoints.load(run)
     assert state is not None
     assert state["stage"] == 1
-    return state["method"], run.metrics().drop_columns(["images_per_second"]).to_pylist()
+    return state["method"], run.metrics().drop_columns(["images_per_second", "data_wait"]).to_pylist()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """timm's networks, by their names; the only file that imports timm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gemel.backbones.base import REFUSALS, Backbone, Channels, first_line, measured, near
+from gemel.backbones.base import COLOURS, REFUSALS, Backbone, Channels, first_line, measured, near
 from gemel.errors import UserError
 from gemel.settings.recipes import Count, Side
 
@@ -164,6 +164,38 @@ def _own_size(name: str) -> int:
     """Return the side of the images that a network was made for."""
     facts = timm.get_pretrained_cfg(name)
     return 224 if facts is None else facts.input_size[-1]
+
+
+def configuration(name: str, network: Any, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what timm's config.json holds of a network without its classifier.
+
+    Args:
+        name: timm's name, with or without a tag.
+        network: one of timm's.
+        seen: the images that it takes: input_size, mean, std, interpolation, crop_pct and so on.
+    """
+    known = {key: one for key, one in dict(getattr(network, "pretrained_cfg", {})).items() if key in _OF_NETWORK}
+    channels = seen["input_size"][0]
+    arguments = {"model_args": {"in_chans": channels}} if channels != COLOURS else {}
+    return {
+        "architecture": name.partition(".")[0],
+        "num_classes": 0,
+        "num_features": int(network.num_features),
+        **arguments,
+        "pretrained_cfg": {**known, **seen, "num_classes": 0, "custom_load": False},
+    }
+
+
+_OF_NETWORK = ("first_conv", "classifier", "fixed_input_size", "pool_size")
+"""of what timm knows of a network's weights: what holds for any weights of it"""
+
+
+def for_channels(weight: Tensor, channels: int) -> Tensor:
+    """Return a first layer's kernels, (O, 3, h, w), for images of other channels, as timm adapts them.
+
+    The three kernels are repeated, and scaled so that equal channels give what they gave; of one channel summed.
+    """
+    return timm.models.adapt_input_conv(channels, weight.clone())
 
 
 class LastBlocks(nn.Module):

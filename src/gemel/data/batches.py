@@ -124,6 +124,8 @@ class ViewLoader:
 class InferenceLoader:
     """The inference crops of images in the order of the indices; unreadable ones are skipped and reported.
 
+    A glyph is seen as a whole, a photo by its middle, or with `whole` all of it, both sides resized.
+
     Yields (views (b, 3, size, size) uint8, index (b,)).
     """
 
@@ -133,11 +135,14 @@ class InferenceLoader:
         *,
         size: int,
         glyph: bool,
+        whole: bool = False,
         batch_size: int = 256,
         workers: int = 0,
         indices: Sequence[int] | None = None,
     ) -> None:
-        views: Views = GlyphViews(global_count=1, kinds="plain") if glyph else PhotoViews(global_count=1, kinds="plain")
+        views: Views = PhotoViews(global_count=1, kinds="whole" if whole else "plain")
+        if glyph:
+            views = GlyphViews(global_count=1, kinds="plain")
         if isinstance(source, VectorSource):
             views = VectorViews(global_count=1)
         plan = Plan(source, views, size, seed=0, batch_size=batch_size)

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """What a method sees at a step; a NamedTuple, so that the loader pins it and the trainer moves it as it is."""
 
     views: list[Tensor]
-    """global crops, then local ones; each (B, 3, H, W), or (B, d) of vectors"""
+    """global crops, then local ones; each (B, C, H, W), or (B, d) of vectors"""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     """(B,) index of each image in the dataset"""
     label: Tensor
@@ -83,7 +83,9 @@ class Plan:
     def shape(self) -> tuple[int, ...]:
         """Shape of an image's first view."""
         source = self.source
-        return source.vectors.shape[1:] if isinstance(source, VectorSource) else (3, self.size, self.size)
+        if isinstance(source, VectorSource):
+            return source.vectors.shape[1:]
+        return (source.decoding.shown, self.size, self.size)
 
     @property
     def leaves_finish(self) -> bool:

@@ -103,7 +103,7 @@ class Loop:
         name: of the run, for messages.
         part: what the steps are counted in, for messages: " of self_labeling".
         continues: what continues an interrupted loop, for messages.
-        advice: what to try after a divergence, for messages.
+        advice: returns what to try after a divergence at a step (of all stages), for messages.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Loop:
         name: str = "",
         part: str = "",
         continues: str = "the same command continues it",
-        advice: str = ADVICE,
+        advice: Callable[[int], str] = lambda step: ADVICE,
     ) -> None:
         self.task, self.devices, self.name, self._part, self._continues = task, devices, name, part, continues
         self._network = devices.wrapped(task.network)
@@ -151,6 +151,12 @@ class Loop:
 
     def step(self, batches: Iterator[Any]) -> tuple[Any, Terms]:
         """Do one step; return its batch and terms, on the device."""
+        batch, terms = self.gradients(batches)
+        self._update()
+        return batch, {name: value.detach() for name, value in terms.items()}
+
+    def gradients(self, batches: Iterator[Any]) -> tuple[Any, Terms]:
+        """Do the first half of a step, up to the gradients; return its batch and terms, on the device."""
         task, devices = self.task, self.devices
         progress = task.done / task.steps
         task.before_step(progress)
@@ -161,16 +167,21 @@ class Loop:
         terms = task.loss(self._network, batch, progress)
         devices.backward(terms["loss"])
         devices.unscale(task.optimizer)
+        return batch, terms
+
+    def _update(self) -> None:
+        """Do the second half of a step, which changes the weights."""
+        task = self.task
+        progress = task.done / task.steps
         task.adjust(progress)
-        devices.step(task.optimizer)
+        self.devices.step(task.optimizer)
         task.optimizer.zero_grad()
         task.after_step(progress)
         task.done += 1
-        return batch, {name: value.detach() for name, value in terms.items()}
 
     def _observed(self, batch: Any, terms: Terms) -> bool:
         """Check the terms and tell the observers; return whether one of them asks for a checkpoint."""
-        self._finite.note(terms, self.task.done)
+        self._finite.note(terms, self.task.step)
         if self.devices.device.type == "cpu" or self._looks(self.task.done):
             self._finite.check(self.name, lambda: self.task.describe(batch), self._advice)
         try:
@@ -183,7 +194,7 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint, once the weights are known to be finite."""
         begun = time.monotonic()
-        check_weights(self.task.guarded, self.name, self.task.done, self._advice)
+        check_weights(self.task.guarded, self.name, self.task.step, self._advice(self.task.step))
         self._save(self.task.state() | {"precision": self.devices.state()})
         self._saved_at, self._saved_step = time.monotonic(), self.task.done
         taken = self._saved_at - begun

@@ -282,6 +282,7 @@ def _pass(
             source,
             size=int(subject.facts["size"]),
             glyph=subject.facts["views"] == "glyph",
+            whole=subject.facts.get("crop") == "whole",
             workers=default_workers(source),
             indices=chunk.tolist(),
         )

@@ -16,6 +16,8 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Side = Annotated[int, Field(ge=4, le=4096)]
 Ordered = tuple[PositiveFloat, PositiveFloat]
 Colour = tuple[Probability, Probability, Probability]
+ChannelMeans = Annotated[tuple[Probability, ...], Field(min_length=1, max_length=32)]
+ChannelDeviations = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=32)]
 
 
 class Description(BaseModel):
