@@ -99,7 +99,9 @@ def drawn(image: NDArray[np.uint8], objects: Sequence[Drawn]) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     for one in objects:
         box = [value * scale for value in one.box]
-        pen.rectangle([box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1)], outline=colour(one.number), width=2)
+        pen.rectangle(
+            [box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1)], outline=colour(one.number), width=2
+        )
         _write(pen, one.words, (box[0], box[1]), colour(one.number))
     return picture
 

@@ -65,10 +65,12 @@ def _object_set(described: DescribedSet, found: list[Objects], mistakes: list[st
 
 
 def _digit_objects(described: DescribedSet, root: Path, seed: int) -> ObjectSet:
+    del root  # there are no files
     return ObjectSet(described, *(digit_scenes.objects_of(judged, seed) for judged in (False, True)))
 
 
 def _digit_labels(described: DescribedSet, root: Path, seed: int) -> LabelSet:
+    del root  # there are no files
     return LabelSet(described, *(digit_scenes.labels_of(judged, seed) for judged in (False, True)))
 
 
@@ -80,7 +82,10 @@ def _label_set(described: DescribedSet, root: Path, seed: int) -> LabelSet:
 _NONE = "nothing: the scenes are made from the seed"
 
 _SETS = (
-    DescribedSet("voc0712", "VOC07+12", "detection", f"{_VOC}, and the same of VOC2012", _VOC_ORIGIN, (16_551, 4_952), _voc, "voc"),
+    DescribedSet(
+        "voc0712", "VOC07+12", "detection", f"{_VOC}, and the same of VOC2012", _VOC_ORIGIN, (16_551, 4_952), _voc,
+        "voc",
+    ),
     DescribedSet("voc2007", "VOC07", "detection", _VOC, _VOC_ORIGIN, (5_011, 4_952), _voc, "voc"),
     DescribedSet(
         "coco", "COCO", "detection", "annotations/instances_{train,val}2017.json, train2017/*.jpg, val2017/*.jpg",

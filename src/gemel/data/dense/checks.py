@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 def check_objects(objects: Objects) -> None:
-    """Hold the sizes of the images, by their headers, against those that the annotations state; take them where none is.
+    """Hold the sizes of the images, by their headers, against those of the annotations; take them where none is stated.
 
     An image that its EXIF tag turns is annotated upright. Images that can't be read are left for later.
 

@@ -66,7 +66,9 @@ class _Columns:
             if not _numbers(code["size"]) or not (isinstance(code["counts"], str) or _numbers(code["counts"])):
                 self.malformed.append(f"annotation {brief(name)} has run lengths without size or counts")
             else:
-                self.codes[len(self.images) - 1] = code | ({"counts": [int(n) for n in code["counts"]]} if plain else {})
+                self.codes[len(self.images) - 1] = code | (
+                    {"counts": [int(n) for n in code["counts"]]} if plain else {}
+                )
         elif isinstance(region, list):
             for polygon in region:
                 if not _numbers(polygon) or len(polygon) % 2:
@@ -152,7 +154,7 @@ def _objects(
 
 
 def _parsed(described: Layout, file: Path, columns: _Columns) -> tuple[list[Any], list[str], list[Any]]:
-    """Return rows of the images (id, file_name, height, width), and names and ids of the categories, by ascending id."""
+    """Return rows of the images (id, file_name, height, width), and names and ids of the categories, sorted by id."""
     try:
         tree = json.loads(file.read_text(encoding="utf-8"), object_hook=columns.take)
     except (OSError, ValueError, RecursionError) as error:

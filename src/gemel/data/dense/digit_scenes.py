@@ -116,8 +116,8 @@ def _source(made: Scenes, judged: bool, seed: int) -> ArraySource:
 
 
 def _background(random: np.random.Generator) -> NDArray[np.float64]:
-    """Return a smooth field of colour with noise on it, (SIDE, SIDE, 3)."""
-    coarse = random.integers(60, 200, (4, 4, 3)).astype(np.uint8)
+    """Return a smooth dark field of colour with noise on it, (SIDE, SIDE, 3)."""
+    coarse = random.integers(0, 110, (4, 4, 3)).astype(np.uint8)
     field = np.asarray(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64)
     return field + random.normal(0, 12, (SIDE, SIDE, 3))
 
@@ -125,10 +125,10 @@ def _background(random: np.random.Generator) -> NDArray[np.float64]:
 def _paste(
     canvas: NDArray[np.float64], digit: NDArray[np.uint8], taken: NDArray[np.bool_], random: np.random.Generator
 ) -> NDArray[np.bool_] | None:
-    """Draw a digit in a colour of its own where it overlaps none; return its mask, None where there is no room."""
+    """Draw a digit in a light colour of its own where it overlaps none; return its mask, None where there is no room."""
     side = int(random.integers(SIDES[0], SIDES[1] + 1))
     ink = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BILINEAR), np.float64)
-    colour = random.choice([0.0, 255.0]) + random.uniform(-1, 1, 3) * 50
+    colour = random.uniform(150, 255, 3)
     mask = ink >= INK
     if not mask.any():
         return None

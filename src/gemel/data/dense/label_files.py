@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gemel.data.dense.label_maps import FileLabels, Labels
 from gemel.data.downstream.matlab import variables
@@ -81,14 +80,18 @@ def cityscapes(described: Layout, root: Path) -> Pair:
         stems = [base / "gtFine" / part / one.parent.name / one.name.removesuffix("_leftImg8bit.png") for one in images]
         trained = bool(stems) and stems[0].with_name(f"{stems[0].name}_gtFine_labelTrainIds.png").is_file()
         kind = "labelTrainIds" if trained else "labelIds"
-        pairs = [(one, stem.with_name(f"{stem.name}_gtFine_{kind}.png")) for one, stem in zip(images, stems, strict=True)]
+        pairs = [
+            (one, stem.with_name(f"{stem.name}_gtFine_{kind}.png")) for one, stem in zip(images, stems, strict=True)
+        ]
         found.append(_labels(described, base, pairs, CITY_NAMES, table=None if trained else _city_table()))
     return found[0], found[1]
 
 
 def masks(described: Layout, root: Path) -> Pair:
     """Return one's own images and label maps of the same names, and the classes of classes.txt."""
-    base = folder_of(described, root, ["masks"], ["images/train", "images/val", "labels/train", "labels/val", "classes.txt"])
+    base = folder_of(
+        described, root, ["masks"], ["images/train", "images/val", "labels/train", "labels/val", "classes.txt"]
+    )
     names = lines_of(described, base / "classes.txt")
     if not 2 <= len(names) <= IGNORED:
         raise UserError(f"{base / 'classes.txt'} names {len(names)} classes; there are 2 to {IGNORED}, one a line")
@@ -103,9 +106,7 @@ def masks(described: Layout, root: Path) -> Pair:
 
 def _voc(described: Layout, root: Path) -> tuple[Path, list[list[str]]]:
     needed = [f"ImageSets/Segmentation/{part}.txt" for part in ("train", "val")]
-    base = folder_of(
-        described, root, ["VOCdevkit/VOC2012", "VOC2012"], [*needed, "JPEGImages", "SegmentationClass"]
-    )
+    base = folder_of(described, root, ["VOCdevkit/VOC2012", "VOC2012"], [*needed, "JPEGImages", "SegmentationClass"])
     return base, [lines_of(described, base / one) for one in needed]
 
 
@@ -133,7 +134,9 @@ def _labels(
     for number, what in enumerate(("images", "label maps")):
         missing = [pair[number] for pair in pairs if not pair[number].is_file()]
         if missing:
-            mistakes.append(f"{described.title}: {len(missing)} of {len(pairs)} {what} are missing, the first is {missing[0]}")
+            mistakes.append(
+                f"{described.title}: {len(missing)} of {len(pairs)} {what} are missing, the first is {missing[0]}"
+            )
     if not pairs:
         mistakes.append(f"{described.title}: no image in {root}; expected {described.layout}. {described.origin}")
     if mistakes:
@@ -141,4 +144,3 @@ def _labels(
     inside = [str(image.relative_to(root)).encode() for image, _ in pairs]
     source = FileSource(described.title, str(root), str(root), Paths.of(inside))
     return kind(described, source, [label for _, label in pairs], names, table)
-

@@ -127,8 +127,8 @@ def pixel_values(described: Layout, file: Path) -> Labels:
                 raise UserError(f"{described.title}: {file} promises more than {PIXEL_LIMIT:,} pixels")
             if image.mode not in ("P", "L", "1"):
                 raise UserError(
-                    f"{described.title}: {file} is an image of mode {image.mode}; a label map has one byte a pixel, its "
-                    "class (mode L or P)"
+                    f"{described.title}: {file} is an image of mode {image.mode}; a label map has one byte a pixel, "
+                    "its class (mode L or P)"
                 )
             return np.array(image, np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

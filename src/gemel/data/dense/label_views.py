@@ -89,7 +89,9 @@ def view_of(
 
 def planes_of(image: Pixels) -> Pixels:
     """Return (3, H, W) of an image (H, W) or (H, W, 3)."""
-    return np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape)) if image.ndim == 2 else image.transpose(2, 0, 1))
+    return np.ascontiguousarray(
+        np.broadcast_to(image, (3, *image.shape)) if image.ndim == 2 else image.transpose(2, 0, 1)
+    )
 
 
 def bilinear(planes: Pixels, sides: tuple[int, int]) -> Pixels:
@@ -100,7 +102,7 @@ def bilinear(planes: Pixels, sides: tuple[int, int]) -> Pixels:
 
 
 def distorted(planes: Pixels, random: np.random.Generator) -> Pixels:
-    """Change brightness, contrast, saturation and hue, each by chance one half; contrast before or after the colours."""
+    """Change brightness, contrast, saturation and hue, each by chance one half; contrast before or after colours."""
     values = planes.astype(np.float32)
     changed = random.random(4) < 0.5
     late = random.random() < 0.5

@@ -51,7 +51,9 @@ def read_objects(described: Layout, root: Path, parts: Parts) -> Objects:
     for base, listed in parts:
         missing = [one for one in listed if not (base / "JPEGImages" / f"{one}.jpg").is_file()]
         if missing:
-            mistakes.append(f"{described.title}: {len(missing)} images of {base} are missing, the first is {missing[0]}.jpg")
+            mistakes.append(
+                f"{described.title}: {len(missing)} images of {base} are missing, the first is {missing[0]}.jpg"
+            )
         for one in listed:
             file = base / "Annotations" / f"{one}.xml"
             try:

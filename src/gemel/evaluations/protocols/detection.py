@@ -61,7 +61,8 @@ class Detection(Evaluation):
     Args:
         data: voc0712, voc2007, coco, boxes (a set of your own in COCO's form), or digit-scenes, which needs no files
         root: the set's folder, or the one that holds it
-        recipe: whose numbers: twist, barlow_twins, moco, moco-2x, small; left out: the method's or twist; small for digit-scenes
+        recipe: whose numbers: twist, barlow_twins, moco, moco-2x, small; left out: the method's or twist; small for
+            digit-scenes
         detector: fpn: feature pyramid; c4: fourth stage on each region
         masks: learn and judge masks of instances too
         steps: of the fit
@@ -174,7 +175,9 @@ class Detection(Evaluation):
             raise UserError(f"--recipe {name} has no numbers for --data {self.described.name}; moco has")
         published, there = RECIPES[name][kind], sets.train.regions is not None and sets.judged.regions is not None
         if self.given["masks"] and not there:
-            raise UserError(f"--masks: not every object of {self.described.title} has a mask (segmentation); leave it out")
+            raise UserError(
+                f"--masks: not every object of {self.described.title} has a mask (segmentation); leave it out"
+            )
         masks = published.masks and there if self.given["masks"] is None else self.given["masks"]
         recipe, scaled = resolved(published, self.given | {"masks": masks})
         return name, recipe, published, scaled
@@ -196,13 +199,12 @@ def _trial(
     from gemel.supervised.dense.batches import BoxStream
     from gemel.supervised.dense.fit import fit, forget
     from gemel.supervised.dense.judged_objects import predictions
-    from gemel.supervised.dense.task import Detecting as Task
-    from gemel.supervised.dense.task import rows_of_process
+    from gemel.supervised.dense.task import DetectionTask, rows_of_process
 
     began, facts = time.monotonic(), subject.facts
     network = detector_of(subject, recipe, len(sets.train.names), seed)
     shape = _shape(network)
-    task = Task(network, facts["mean"], facts["std"], BoxStream(sets.train, recipe, seed), Devices(precision))
+    task = DetectionTask(network, facts["mean"], facts["std"], BoxStream(sets.train, recipe, seed), Devices(precision))
     note = told(tell, seeds.index(seed), len(seeds), recipe.steps + len(sets.judged))
     fit(task, question, folder=subject.folder, log=place.folder, name="the fit", tell=lambda done, _: note(done))
     task.measure_norms(recipe.precise)
@@ -259,9 +261,7 @@ def coco_scores(objects: Objects, images: list[int], rows: list[dict[str, Any]],
     return found
 
 
-def voc_scores(
-    objects: Objects, images: list[int], rows: list[dict[str, Any]]
-) -> tuple[dict[str, float], list[int]]:
+def voc_scores(objects: Objects, images: list[int], rows: list[dict[str, Any]]) -> tuple[dict[str, float], list[int]]:
     """Return VOC's metrics, and the classes without an object that is judged.
 
     Args:
@@ -272,7 +272,7 @@ def voc_scores(
     number = {objects.ids[index]: index for index in images}
     of_image = np.repeat(np.arange(len(objects)), np.diff(objects.starts))
     judged = np.isin(of_image, images)
-    boxes = objects.boxes + [1, 1, 0, 0]
+    boxes = objects.boxes + np.array([1, 1, 0, 0])
     found_image = np.array([number[one["image_id"]] for one in rows], np.int64)
     found_class = np.array([one["category_id"] for one in rows], np.int64)
     found_boxes = np.array([one["bbox"] for one in rows], np.float64).reshape(-1, 4)
@@ -329,7 +329,7 @@ def _facts(sets: ObjectSet, trials: list[Trial]) -> dict[str, Any]:
         "judged_images": len(judged),
         "without_object_images": len(train) - len(train.learned()),
         "crowds_left_out": int(train.crowd.sum()),
-        "annotations_left_out": {key: value for key, value in train.notes.items()},
+        "annotations_left_out": train.notes,
         "classes_not_in_training": missing,
         **trials[0].facts,
         "seconds": sum(one.facts["seconds"] for one in trials),

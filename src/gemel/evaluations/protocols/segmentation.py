@@ -178,13 +178,14 @@ def _trial(
     from gemel.supervised.dense.batches import LabelStream
     from gemel.supervised.dense.fit import fit, forget
     from gemel.supervised.dense.judged_labels import judge
-    from gemel.supervised.dense.task import Segmenting as Task
-    from gemel.supervised.dense.task import rows_of_process
+    from gemel.supervised.dense.task import SegmentationTask, rows_of_process
 
     began, facts, judged = time.monotonic(), subject.facts, sets.judged
     network = segmenter_of(subject, recipe, len(sets.train.names), seed)
     parameters = sum(one.numel() for one in network.parameters())
-    task = Task(network, facts["mean"], facts["std"], LabelStream(sets.train, recipe, seed), Devices(precision))
+    task = SegmentationTask(
+        network, facts["mean"], facts["std"], LabelStream(sets.train, recipe, seed), Devices(precision)
+    )
     note = told(tell, seeds.index(seed), len(seeds), recipe.steps + len(judged))
     fit(task, question, folder=subject.folder, log=place.folder, name="the fit", tell=lambda done, _: note(done))
     shown: dict[int, Labels] = {}

@@ -66,7 +66,9 @@ def _filled(lengths: Sequence[int], height: int, width: int) -> NDArray[np.bool_
 
 
 def _lengths(counts: str | bytes) -> list[int]:
-    """Return the run lengths of a compressed code: five bits a character; from the fourth on, differences to the last but one.
+    """Return the run lengths of a compressed code.
+
+    Five bits a character; from the fourth number on, differences to the last but one.
 
     >>> _lengths(b"041")
     [0, 4, 1]

@@ -43,7 +43,9 @@ class Stream(ABC, Generic[Row, Batch]):
         rejected: reasons of the unreadable images, by index; the next readable ones stand for them.
     """
 
-    def __init__(self, source: Source, indices: "np.ndarray[tuple[int], np.dtype[np.int64]]", batch_size: int, seed: int):
+    def __init__(
+        self, source: Source, indices: "np.ndarray[tuple[int], np.dtype[np.int64]]", batch_size: int, seed: int
+    ):
         self.source, self.indices, self.batch_size, self.seed = source, indices, batch_size, seed
         self.cache = ImageCache(source)
         self.rejected: dict[int, str] = {}

@@ -116,9 +116,7 @@ class PyramidDetector(Detector):
         self.anchor_sizes, self.multiple = [[anchor_scale * one] for one in strides], stages.strides[-1]
         anchor = Anchors(self.anchor_sizes, strides)
         self.proposals = Proposals(anchor, channels, sampled=anchors, before=before, after=after)
-        regions = PyramidRegions(
-            channels, stages.strides, convs=convs, width=width, masks=classes + 1 if masks else 0
-        )
+        regions = PyramidRegions(channels, stages.strides, convs=convs, width=width, masks=classes + 1 if masks else 0)
         self.heads = RegionHeads(regions, classes, sampled=sampled, masks=masks)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:

@@ -114,7 +114,9 @@ RECIPES: dict[str, dict[str, Detecting]] = {
         "coco": Detecting(source="MoCo, COCO 1x", **_COCO | _C4),
     },
     "moco-2x": {
-        "coco": Detecting(source="MoCo detection/, COCO 2x", **_COCO | _C4 | {"steps": 180_000, "falls": (120_000, 160_000)}),
+        "coco": Detecting(
+            source="MoCo detection/, COCO 2x", **_COCO | _C4 | {"steps": 180_000, "falls": (120_000, 160_000)},
+        ),
     },
     "small": {
         kind: Detecting(
@@ -169,8 +171,8 @@ class Segmenting(Dense):
 
 
 _TWIST = Segmenting(
-    source="DenseCL's configuration, FCN on VOC12 aug", steps=20_000, batch_size=16, lr=0.01, weight_decay=5e-4, stride=8,
-    head="fcn", channels=512, auxiliary=256, schedule="poly", box=(2048, 512), crop=512, test="whole",
+    source="DenseCL's configuration, FCN on VOC12 aug", steps=20_000, batch_size=16, lr=0.01, weight_decay=5e-4,
+    stride=8, head="fcn", channels=512, auxiliary=256, schedule="poly", box=(2048, 512), crop=512, test="whole",
 )  # fmt: skip
 
 SEGMENTING: dict[str, dict[str, Segmenting]] = {

@@ -69,9 +69,7 @@ class RegionHeads(RoIHeads):
             nn.init.normal_(layer.weight, std=deviation)
             nn.init.zeros_(layer.bias)
         weights = (10.0, 10.0, 5.0, 5.0)
-        super().__init__(
-            None, None, predictor, 0.5, 0.5, sampled, 0.25, weights, THRESHOLD, SUPPRESSED, MOST
-        )
+        super().__init__(None, None, predictor, 0.5, 0.5, sampled, 0.25, weights, THRESHOLD, SUPPRESSED, MOST)
         self.regions, self.masks = regions, masks
         self.sampler = self.fg_bg_sampler = Sampler(sampled, 0.25)
 
@@ -91,7 +89,9 @@ class RegionHeads(RoIHeads):
         sums, counts = [entropy, distance], [len(label)] * 2
         if self.masks:
             chosen = [one > 0 for one in labels]
-            boxes, rows = ([part[one] for part, one in zip(parts, chosen, strict=True)] for parts in (proposals, matched))
+            boxes, rows = (
+                [part[one] for part, one in zip(parts, chosen, strict=True)] for parts in (proposals, matched)
+            )
             found = widened(self.regions.mask_logits(maps, boxes, None if shared is None else shared[positive]))
             own = found[torch.arange(len(found), device=found.device), label[positive]]
             aim = mask_targets(targets, boxes, rows, found.shape[-1]).to(own)

@@ -66,7 +66,7 @@ class Regions(nn.Module, ABC):
 
     @abstractmethod
     def mask_logits(self, maps: Maps, boxes: Sequence[Tensor], shared: Tensor | None) -> Tensor:
-        """Return mask logits (R, classes + 1, 28, 28); `shared` are the maps of these regions, if `vectors` gave them."""
+        """Return mask logits (R, classes + 1, 28, 28); `shared`: the maps of these regions, if `vectors` gave them."""
 
 
 class PyramidRegions(Regions):

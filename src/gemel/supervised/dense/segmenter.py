@@ -107,14 +107,19 @@ def windows(height: int, width: int, side: int, stride: int) -> list[tuple[int, 
     [(0, 0), (0, 513), (0, 1026), (0, 1280), (256, 0), (256, 513), (256, 1026), (256, 1280)]
     """
     starts = [
-        [min(number * stride, max(length - side, 0)) for number in range(max(length - side + stride - 1, 0) // stride + 1)]
+        [
+            min(number * stride, max(length - side, 0))
+            for number in range(max(length - side + stride - 1, 0) // stride + 1)
+        ]
         for length in (height, width)
     ]
     return [(top, left) for top in starts[0] for left in starts[1]]
 
 
 @torch.no_grad()
-def logits_of(network: Segmenter, image: Tensor, *, test: Literal["whole", "windows"], side: int, stride: int) -> Tensor:
+def logits_of(
+    network: Segmenter, image: Tensor, *, test: Literal["whole", "windows"], side: int, stride: int
+) -> Tensor:
     """Return the logits (1, classes, H, W) of a normalised image (1, 3, H, W), by windows their mean.
 
     Args:

@@ -73,7 +73,7 @@ class DenseTask(ABC, Generic[Batch]):
         """Yield the batches from step `done` on."""
         return self.stream.batches(range(self.done, self.steps))
 
-    def before_step(self, progress: float) -> None:  # noqa: B027
+    def before_step(self, progress: float) -> None:
         """Do nothing."""
 
     @abstractmethod
@@ -89,7 +89,7 @@ class DenseTask(ABC, Generic[Batch]):
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
 
-    def after_step(self, progress: float) -> None:  # noqa: B027
+    def after_step(self, progress: float) -> None:
         """Do nothing."""
 
     def describe(self, batch: Batch) -> str:
@@ -120,7 +120,7 @@ class DenseTask(ABC, Generic[Batch]):
         self.done, self.stream.rejected = state["done"], dict(state["rejected"])
 
 
-class Detecting(DenseTask[BoxBatch]):
+class DetectionTask(DenseTask[BoxBatch]):
     """A detector on images with boxes.
 
     Args:
@@ -154,7 +154,7 @@ class Detecting(DenseTask[BoxBatch]):
         return self.recipe.lr * self.recipe.rate_factor(self.done)
 
 
-class Segmenting(DenseTask[LabelBatch]):
+class SegmentationTask(DenseTask[LabelBatch]):
     """A segmenter on images with label maps.
 
     Args:
@@ -198,5 +198,7 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
     learned = [one for one in network.parameters() if one.requires_grad]
     parts = [[one for one in learned if (id(one) in plain) is is_norm] for is_norm in (False, True)]
     return [
-        {"params": cast(Any, part), "weight_decay": share} for part, share in zip(parts, (decay, 0.0), strict=True) if part
+        {"params": cast(Any, part), "weight_decay": share}
+        for part, share in zip(parts, (decay, 0.0), strict=True)
+        if part
     ]

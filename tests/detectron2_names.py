@@ -1,4 +1,4 @@
-"""Detectron2's tensors under gemel's names, and the narrow ResNet-50 of the golden file."""
+"""Detectron2's tensors of the golden file under gemel's names."""
 
 import json
 from pathlib import Path
@@ -7,31 +7,15 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, ResNet
+from torch import Tensor
 
 from gemel.backbones.stages import Stages
 from gemel.supervised.dense.detector import Detector, PyramidDetector, StageDetector
+from narrow_resnets import narrow_resnet50
 
-FILE = Path(__file__).parents[2] / "golden" / "dense_golden.safetensors"
+FILE = Path(__file__).parent / "golden" / "dense_golden.safetensors"
 
 CLASSES = 3
-
-
-class Narrow(ResNet):
-    """ResNet-50 with a stem of 4 channels and maps of 8, 16, 32, 64."""
-
-    def _make_layer(self, block: Any, planes: int, *given: Any, **options: Any) -> nn.Sequential:
-        if planes == 64:
-            self.inplanes = 4
-            self.conv1, self.bn1 = nn.Conv2d(3, 4, 7, 2, 3, bias=False), nn.BatchNorm2d(4)
-        return super()._make_layer(block, planes // 32, *given, **options)
-
-
-def narrow() -> nn.Module:
-    network = Narrow(Bottleneck, [3, 4, 6, 3])
-    network.fc = nn.Identity()  # pyright: ignore
-    return network
 
 
 def read(kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -43,7 +27,7 @@ def read(kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def detector(kind: str, **options: Any) -> Detector:
     """Return the golden file's detector with random weights."""
-    network = narrow()
+    network = narrow_resnet50()
     given: dict[str, Any] = {"masks": True, "sampled": 100_000, "anchors": 100_000, "after": (40, 30)} | options
     if kind == "fpn":
         return PyramidDetector(Stages(network), CLASSES, channels=8, width=16, before=(2000, 1000), **given)
