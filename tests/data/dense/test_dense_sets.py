@@ -312,7 +312,7 @@ def test_nothing_but_ignored_pixels(tmp_path: Path) -> None:
 def test_sizes_are_held_against_the_images(tmp_path: Path) -> None:
     layouts.boxes(tmp_path, (2, 2))
     change(tmp_path / "train.json", lambda tree: tree["images"][1].update(height=65))
-    with pytest.raises(UserError, match="1 images have another size .*annotated as 64 x 65"):
+    with pytest.raises(UserError, match=r"1 images have another size .*annotated as 64 x 65"):
         check_objects(objects("boxes", tmp_path).train)
     wide = np.zeros((64, 40, 3), np.uint8)
     exif = Image.Exif()

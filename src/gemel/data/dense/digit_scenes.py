@@ -125,7 +125,7 @@ def _background(random: np.random.Generator) -> NDArray[np.float64]:
 def _paste(
     canvas: NDArray[np.float64], digit: NDArray[np.uint8], taken: NDArray[np.bool_], random: np.random.Generator
 ) -> NDArray[np.bool_] | None:
-    """Draw a digit in a light colour of its own where it overlaps none; return its mask, None where there is no room."""
+    """Draw a digit in a light colour where it overlaps none; return its mask, None where there is no room."""
     side = int(random.integers(SIDES[0], SIDES[1] + 1))
     ink = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BILINEAR), np.float64)
     colour = random.uniform(150, 255, 3)
