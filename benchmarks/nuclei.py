@@ -1,7 +1,7 @@
 """Boxes and masks of nuclei in StarDist's fluorescence image: learned in its upper half, judged in the lower one.
 
     pip download --no-deps stardist==0.9.2 && unzip stardist-*.whl 'stardist/data/images/*'
-    python benchmarks/nuclei.py stardist/data/images [--steps 100] [--out runs/nuclei] [--picture docs/pictures/nuclei.jpg]
+    python benchmarks/nuclei.py stardist/data/images [--steps 100] [--picture docs/pictures/nuclei.jpg]
 
 The image has 16 bits, of which its values up to 235 fill the lower byte alone: they are scaled to 255 first.
 """

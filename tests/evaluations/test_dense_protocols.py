@@ -73,7 +73,7 @@ def test_detection_is_interrupted_and_goes_on(sets: Path, tmp_path: Path) -> Non
     assert all(torch.equal(one, before[name]) for name, one in network.network.state_dict().items())
     assert {"ap", "ap50", "ap75", "mask_ap", "mask_ap50"} <= metrics.keys()
     assert (settings["trained_images"], settings["judged_images"]) == (4, 3)
-    assert settings["comparable"].startswith("no: no paper prints boxes; steps 6, published 300")
+    assert settings["comparable"].startswith("no: no paper prints boxes; recipe small is no paper's; steps 6,")
     assert settings["falls"] == (4, 6) or settings["falls"] == [4, 6]
     assert not list((tmp_path / "one/evaluations").glob(".fit-*"))
     read_back(sets / "boxes/val.json", tmp_path / "one" / settings["predictions"] / "predictions.json", metrics)
@@ -145,7 +145,7 @@ def test_detection_on_voc(sets: Path, tmp_path: Path) -> None:
     assert set(metrics) == {"ap", "ap50", "ap75", "ap50_area"}
     assert "aeroplane" in settings["classes_without_truth"]
     assert settings["comparable"].startswith("no: ")
-    for reason in ("part of the set: 5 and 3 images", "detector c4, published fpn", "norm frozen"):
+    for reason in ("recipe small", "part of the set: 5 and 3 images", "detector c4, published fpn", "norm frozen"):
         assert reason in settings["comparable"]
     rows = json.loads((tmp_path / settings["predictions"] / "predictions.json").read_text())
     assert all(one["image_id"].startswith("2007_test") and 1 <= one["category_id"] <= 20 for one in rows)

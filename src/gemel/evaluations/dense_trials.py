@@ -134,10 +134,26 @@ def check_network(network: nn.Module, batch_size: int) -> None:
 
 
 def comparable(
-    subject: Subject, recipe: Dense, published: Dense, described: DescribedSet, counts: tuple[int, int], precision: str
+    subject: Subject,
+    name: str,
+    numbers: tuple[Dense, Dense],
+    described: DescribedSet,
+    counts: tuple[int, int],
+    precision: str,
 ) -> str:
-    """Return yes, or no and every reason why the result is not like the printed ones."""
-    reasons = departures(recipe, published)
+    """Return yes, or no and every reason why the result is not like the printed ones.
+
+    Args:
+        subject: the network.
+        name: of the recipe.
+        numbers: those in force, and the recipe's.
+        described: the set.
+        counts: images learned from and judged.
+        precision: of the network's arithmetic.
+    """
+    reasons = departures(*numbers)
+    if name == "small":
+        reasons.insert(0, "recipe small is no paper's")
     if not any(described.counts) or described.name in ("digit-scenes", "voc2007", "voc2012"):
         reasons.insert(0, f"no paper prints {described.name}")
     elif counts != described.counts:

@@ -158,7 +158,7 @@ class Detection(Evaluation):
             "device": str(device()),
             **_facts(sets, found),
             "published_images": list(self.described.counts),
-            "comparable": comparable(subject, recipe, published, self.described, counts, self.precision),
+            "comparable": comparable(subject, name, (recipe, published), self.described, counts, self.precision),
             "predictions": folder,
         }
 

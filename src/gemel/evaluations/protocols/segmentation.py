@@ -147,7 +147,7 @@ class Segmentation(Evaluation):
             "classes_not_in_training": [sets.train.names[one] for one in np.flatnonzero(judged & ~learned)],
             **found[0].facts,
             "seconds": sum(one.facts["seconds"] for one in found),
-            "comparable": comparable(subject, recipe, published, self.described, counts, self.precision),
+            "comparable": comparable(subject, name, (recipe, published), self.described, counts, self.precision),
             "predictions": folder,
         }
 
