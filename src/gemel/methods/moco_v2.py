@@ -99,7 +99,7 @@ class MocoV2(Method):
         "views_disagree": "train longer, or lower --method.temperature",
         "same_embeddings": "raise --method.momentum, lower the learning rate, or take a longer --method.queue",
     }
-    protocols: ClassVar[Mapping[str, str]] = {"linear": "moco"}
+    protocols: ClassVar[Mapping[str, str]] = {"linear": "moco", "detection": "moco"}
     small: ClassVar[Mapping[str, Any]] = {"projector": (16, 8), "queue": 24}
 
     def __init__(
