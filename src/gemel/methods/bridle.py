@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gemel.backbones.base import features_of
 from gemel.data.plan import Batch
 from gemel.methods.base import Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.class_head import ClassHead
 from gemel.methods.parts.information import entropies
 from gemel.methods.parts.recipes import small
@@ -99,7 +99,7 @@ class Bridle(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the best head's logits, (B, C)."""
-        return self.heads[int(self.head_losses.argmin())](features)[1]
+        return of_best([head(features)[1] for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head."""

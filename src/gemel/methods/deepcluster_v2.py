@@ -13,7 +13,7 @@ from gemel.data.plan import Batch
 from gemel.distributed import joined_rows, mean_over_processes
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.heads import mlp
 from gemel.methods.parts.kmeans import kmeans
 from gemel.methods.parts.precision import exact_products, widened
@@ -191,7 +191,7 @@ class DeepClusterV2(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return <ẑ, c> / τ of the best head, (B, K)."""
-        best = self.centroids[int(self.head_losses.argmin())]
+        best = of_best(list(self.centroids), self.head_losses)
         return normalize(self.projector(features)) @ best.T / self.temperature
 
     def classify(self, features: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.counter import Counter
 from gemel.methods.parts.cross_correlation import check_pair
 from gemel.methods.parts.precision import exact_products, widened
@@ -154,7 +154,7 @@ class Iic(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the logits of the best head of B, (B, C)."""
-        return self.heads[int(self.head_losses.argmin())](features)
+        return of_best([head(features) for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head of B."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Group, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.recipes import CIFAR, RESNET50, changed, small
 from gemel.methods.parts.scan_losses import compare_heads, scan_loss, scan_self_labeling_loss
 from gemel.methods.parts.teacher import Teacher
@@ -216,7 +216,7 @@ class Scan(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the best head's logits, (B, C)."""
-        return self.heads[int(self.head_losses.argmin())](features)
+        return of_best([head(features) for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head."""

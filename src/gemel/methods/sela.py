@@ -12,7 +12,7 @@ from gemel.backbones.base import features_of
 from gemel.data.plan import Batch
 from gemel.distributed import joined_rows, mean_over_processes
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.counter import Counter
 from gemel.methods.parts.equipartition import equipartition
 from gemel.methods.parts.precision import exact_products, widened
@@ -204,7 +204,7 @@ class SeLa(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the best head's logits, (B, K)."""
-        return self.heads[int(self.head_losses.argmin())](features)
+        return of_best([head(features) for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, K) by the best head."""

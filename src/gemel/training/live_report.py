@@ -131,7 +131,7 @@ def _reason(error: BaseException) -> str:
 def _picture_of(plan: Plan, index: int) -> str:
     """Return an image as a data URI; empty of vectors without images, or if it can't be read."""
     source = plan.source
-    if source.width is not None:
+    if isinstance(source, VectorSource):
         if source.images is None:
             return ""
         source = source.images

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gemel.data.decode import Unreadable, glance, pixels_of
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.evaluations.base import Progress
 from gemel.launcher import cores
 
