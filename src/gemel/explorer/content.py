@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from gemel.data.decode import Unreadable, decode
+from gemel.data.decode import Unreadable, pixels_of
 from gemel.data.listing import printable
 from gemel.data.sources import Source
 from gemel.errors import UserError
@@ -108,11 +108,11 @@ class Content:
                 kind = next((kind for start, kind in SHOWN_AS_THEY_ARE.items() if data.startswith(start)), None)
                 if kind is not None:
                     return Answer(kind, data)
-                data = decode(data, self.source.decoding)
+            pixels = self.source.display.picture(pixels_of(data, self.source.decoding))
         except (OSError, Unreadable):
             return None
         buffer = io.BytesIO()
-        Image.fromarray(data).save(buffer, "PNG", compress_level=1)
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         return Answer("image/png", buffer.getvalue())
 
     def edit(self, changes: Any) -> None:
