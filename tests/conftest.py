@@ -168,9 +168,7 @@ def odd_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = (digit * 15.9).astype(np.uint8).repeat(2, 0).repeat(2, 1)
             Image.fromarray(pixels).save(images / os.fsdecode(name))
         method = {"name": "twist", "hidden": 32}
-        gemel.pretrain(
-            folder / "images", out=folder / "run", epochs=8, batch_size=32, classes=10, method=method, **TINY
-        )
+        gemel.pretrain(folder / "images", out=folder / "run", epochs=8, batch_size=32, classes=8, method=method, **TINY)
 
     return made_once(tmp_path_factory.getbasetemp(), "odd_run", make) / "run"
 

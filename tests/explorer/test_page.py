@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
+import torch
 
 import gemel
+from gemel.data.sources import open_source
+from gemel.evaluations.features import Seen
+from gemel.evaluations.image_map.explorer_page import write_map_and_page
 from gemel.reports import explorer
 from gemel.reports.explorer import PictureFacts, edits_of, neighbours, renew_edits, write_explorer
 from gemel.runs.class_names import write_names
@@ -83,8 +86,14 @@ def test_edits_are_known_by_rows(explored: gemel.Run) -> None:
     assert edits_of(explored, table.slice(0, 5))["moved"] == {4: "x"}
 
 
-def test_a_method_without_classes_has_a_map(photos_run: gemel.Run) -> None:
-    page = photos_run.explorer_path.read_text(encoding="utf-8")
-    facts = json_of(page, "facts")
-    assert facts["likely"] == 0 and facts["count"] == 40 and facts["sheets"]["side"] == 96
-    assert isinstance(photos_run.map(), pa.Table)
+def test_without_classes_there_is_a_map(tmp_path: Path) -> None:
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "run.yaml").write_text("images: shades\nmethod: {name: barlow_twins}\n")
+    images = [np.full((30, 60, 3), 5 * number, np.uint8) for number in range(40)]
+    features = torch.eye(40)[:, :7] + torch.arange(40)[:, None] / 40
+    run = gemel.load(tmp_path)
+    write_map_and_page(run, Seen(open_source(images), np.arange(40), features, None, {}))
+    facts = json_of(run.explorer_path.read_text(encoding="utf-8"), "facts")
+    assert facts["likely"] == 0 and facts["count"] == 40 and facts["sheets"]["side"] == 60
+    table = run.map()
+    assert table is not None and table["file"].null_count == 40 and table["class"][0].as_py() == []

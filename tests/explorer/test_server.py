@@ -39,7 +39,7 @@ def test_the_page_its_blocks_and_its_pictures(explorer_server: ExplorerServer, e
     assert (status, kind) == (200, "text/html") and b'id="facts"' in page and b'id="points"' not in page
     table = explored.map()
     assert table is not None and table.num_rows == 240
-    for name, size in (("points", 240 * (2 + 2 + 2 * 3 + 2 + 3 + 1 + 1)), ("neighbours", 240 * 8 * 5)):
+    for name, size in (("points", 240 * (2 + 2 + 2 * 8 + 2 * 8 + 2 + 1 + 1)), ("neighbours", 240 * 8 * 5)):
         status, _, block = ask(explorer_server, name)
         assert status == 200 and len(block) == size
     paths = json.loads(ask(explorer_server, "paths")[2])
@@ -106,11 +106,11 @@ def test_edits_go_into_the_run(explorer_server: ExplorerServer, explored: gemel.
     ("body", "told"),
     [
         ([], b"holds no edits"),
-        ({"names": {"10": "cat"}}, b"class 10 was named; there are classes 0 to 9"),
+        ({"names": {"8": "cat"}}, b"class 8 was named; there are classes 0 to 7"),
         ({"names": {"3": "c" * 300}}, b"must have 1 to 100 characters"),
         ({"moved": {"/etc/passwd": "cat"}}, b"1 images that the run has not learned from"),
         ({"wrong": {"x": 1}}, b"holds no edits of the explorer: wrong.x"),
-        ({"names": {"3": "\ud800"}}, b"holds no edits of the explorer: names.3"),
+        ({"names": {"3": "\ud800"}}, b"the name of class 3 holds half of a character"),
         ({"else": 1}, b"holds no edits of the explorer: else"),
     ],
 )

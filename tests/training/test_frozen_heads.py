@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import gemel
 from conftest import write_photos
 from gemel.errors import UserError
 from gemel.evaluations import features
+from gemel.evaluations.frozen_features import prune
 from gemel.evaluations.networks import open_subject
 from gemel.reports.other_ways import other_ways
 from gemel.training import kinds
 
-SHORT: dict[str, Any] = {"epochs": 150, "classes": 2, "threads": 1, "workers": 0}
+SHORT: dict[str, Any] = {"epochs": 60, "classes": 2, "threads": 1, "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +159,18 @@ def test_the_report_says_which_way_was_better(run: gemel.Run, tmp_path: Path) ->
     assert said[1] in html.unescape(gemel.report([here]).read_text())
     shutil.rmtree(beside)
     assert other_ways(gemel.load(here)) == ()
+
+
+def test_features_of_long_ago_are_deleted(tmp_path: Path) -> None:
+    passes = [tmp_path / "network" / "cache" / "features" / name for name in ("oldest", "older", "newest")]
+    for age, path in zip((30, 20, 10), passes, strict=True):
+        path.mkdir(parents=True)
+        (path / "features.npy").write_bytes(bytes(1000))
+        (path / "done.json").write_text("{}")
+        os.utime(path / "done.json", (1e9 - age, 1e9 - age))
+    prune(tmp_path, most=3006)
+    assert all(path.is_dir() for path in passes)
+    prune(tmp_path, most=2500)
+    assert [path.is_dir() for path in passes] == [False, True, True]
+    prune(tmp_path, most=0)
+    assert [path.is_dir() for path in passes] == [False, False, True]

@@ -41,8 +41,8 @@ function reader(bytes) {
 export function points(bytes, { count, likely }) {
   const read = reader(bytes);
   const x = read(Uint16Array, count), y = read(Uint16Array, count);
-  const classes = read(Uint16Array, count * likely), label = read(Uint16Array, count);
-  const probability = read(Uint8Array, count * likely), level = read(Uint8Array, count), part = read(Uint8Array, count);
+  const classes = read(Uint16Array, count * likely), probability = read(Uint16Array, count * likely);
+  const label = read(Uint16Array, count), level = read(Uint8Array, count), part = read(Uint8Array, count);
   const unit = (column) => Float32Array.from(column, (value) => value / 65535);
   return { count, likely, x: unit(x), y: unit(y), classes, label, probability, level, part };
 }

@@ -5,13 +5,12 @@
 
 export class Edits {
   /**
-   * @param classes class of each image; null where the method has none
-   * @param part part of its class that each image is in, for splits
+   * @param points {count, likely, classes, probability, part}: the likeliest classes of each image, best first
    * @param start {names: {class: name}, moved: {row: group}, wrong: [row]}
    */
-  constructor(classes, part, start) {
-    this.classes = classes;
-    this.part = part;
+  constructor(points, start) {
+    this.points = points;
+    this.part = points.part;
     this.now = {
       names: new Map(Object.entries(start.names).map(([key, name]) => [Number(key), name])),
       moved: new Map(Object.entries(start.moved).map(([row, group]) => [Number(row), group])),
@@ -23,29 +22,48 @@ export class Edits {
     this.regroup();
   }
 
+  nameOf(number, names = this.now.names) {
+    return names.get(number) ?? String(number);
+  }
+
   /** Assign images to groups anew; groups are sorted by size. */
   regroup() {
     const { names, moved } = this.now;
+    const { count, likely, classes } = this.points;
     const groups = new Map();
     const group = (name) => groups.get(name) ?? groups.set(name, { name, rows: [], classes: new Set() }).get(name);
-    const ofClass = new Map();
-    const own = (number) => {
-      if (!ofClass.has(number)) {
-        const found = group(names.get(number) ?? String(number));
-        found.classes.add(number);
-        ofClass.set(number, found);
-      }
-      return ofClass.get(number);
-    };
-    for (const number of names.keys()) own(number);
-    for (let row = 0; row < this.part.length; row++) {
+    const used = new Set(names.keys());
+    for (let at = 0; at < count * likely; at += likely || 1) used.add(classes[at]); // also where all were moved away
+    for (const number of used) group(this.nameOf(number)).classes.add(number);
+    const own = likely ? this.ownClass() : null;
+    for (let row = 0; row < count; row++) {
       const target = moved.get(row);
-      if (this.classes) own(this.classes(row)); // a class all of whose images were moved is still there
-      (target != null ? group(target) : this.classes ? own(this.classes(row)) : group("images")).rows.push(row);
+      group(target ?? (own ? this.nameOf(own(row)) : "images")).rows.push(row);
     }
+    this.own = own;
     this.groups = [...groups.values()].sort((one, other) => other.rows.length - one.rows.length);
-    this.group = new Int32Array(this.part.length);
+    this.group = new Int32Array(count);
     this.groups.forEach((one, number) => one.rows.forEach((row) => (this.group[row] = number)));
+  }
+
+  /** Return the class of an image by its row, moved or not; as in classify, classes of one name count together. */
+  ownClass() {
+    const { likely, classes, probability } = this.points;
+    const heads = new Map(), lowest = new Map();
+    for (const [number, name] of [...this.now.names].sort(([one], [other]) => one - other)) {
+      if (!lowest.has(name)) lowest.set(name, number);
+      heads.set(number, lowest.get(name));
+    }
+    const head = (number) => heads.get(number) ?? number;
+    if (lowest.size === heads.size) return (row) => classes[row * likely]; // nothing is merged
+    return (row) => {
+      const sums = new Map();
+      for (let at = row * likely; at < (row + 1) * likely; at++)
+        sums.set(head(classes[at]), (sums.get(head(classes[at])) ?? 0) + probability[at]);
+      let best = -1;
+      for (const [number, sum] of sums) if (best < 0 || sum > sums.get(best)) best = number;
+      return best;
+    };
   }
 
   groupOf(row) {
@@ -79,8 +97,7 @@ export class Edits {
   move(rows, name) {
     this.change((next) => {
       for (const row of rows) {
-        const own = this.classes && (next.names.get(this.classes(row)) ?? String(this.classes(row)));
-        if (own === name) next.moved.delete(row);
+        if (this.own && this.nameOf(this.own(row)) === name) next.moved.delete(row);
         else next.moved.set(row, name);
       }
     });
@@ -88,16 +105,18 @@ export class Edits {
 
   /** Split a group: classes that were merged part again, the largest keeps the name; else one falls into its halves. */
   split(group) {
-    const kinds = new Map();
-    const parted = group.classes.size > 1 ? (row) => this.classes(row) : this.half(group);
+    const kinds = new Map(), { classes, likely } = this.points;
+    const parted = group.classes.size > 1 ? (row) => classes[row * likely] : this.half(group);
     for (const row of group.rows) {
       const kind = parted(row);
+      if (group.classes.size > 1 && !group.classes.has(kind)) continue; // moved here, or of the merged classes together
       if (!kinds.has(kind)) kinds.set(kind, []);
       kinds.get(kind).push(row);
     }
-    if (kinds.size < 2) return false;
+    if (group.classes.size < 2 && kinds.size < 2) return false;
     if (group.classes.size > 1) {
-      const [largest] = [...kinds].sort(([, one], [, other]) => other.length - one.length)[0];
+      const size = (number) => kinds.get(number)?.length ?? 0;
+      const [largest] = [...group.classes].sort((one, other) => size(other) - size(one));
       this.change((next) => group.classes.forEach((number) => number !== largest && next.names.delete(number)));
       return true;
     }

@@ -12,6 +12,7 @@ import { Sheets } from "./sheets.js";
 import { asNumbers, joined } from "./table.js";
 
 const NO_LABEL = 0xffff;
+const SHOWN = 3; // likeliest classes of an image
 
 class App {
   constructor(facts, points) {
@@ -21,8 +22,7 @@ class App {
     this.search = "";
     this.tables = [];
     this.saving = Promise.resolve();
-    const classes = facts.likely ? (row) => points.classes[row * facts.likely] : null;
-    this.edits = new Edits(classes, points.part, data.startOfEdits());
+    this.edits = new Edits(points, data.startOfEdits());
     this.saved = this.edits.now;
     this.camera = new Camera();
     const canvas = byId("map");
@@ -52,16 +52,18 @@ class App {
   }
 
   certainty(row) {
-    return this.facts.likely ? this.data.probability[row * this.facts.likely] / 255 : 1;
+    return this.facts.likely ? this.data.probability[row * this.facts.likely] / 65535 : 1;
   }
 
   likely(row) {
     const found = [];
     for (let at = row * this.facts.likely; at < (row + 1) * this.facts.likely; at++) {
-      const number = this.data.classes[at];
-      found.push({ name: this.edits.now.names.get(number) ?? String(number), probability: this.data.probability[at] / 255 });
+      const name = this.edits.nameOf(this.data.classes[at]), probability = this.data.probability[at] / 65535;
+      const known = found.find((one) => one.name === name);
+      if (known) known.probability += probability;
+      else found.push({ name, probability });
     }
-    return found;
+    return found.sort((one, other) => other.probability - one.probability).slice(0, SHOWN);
   }
 
   label(row) {

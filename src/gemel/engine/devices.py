@@ -89,7 +89,8 @@ def _data_parallel() -> DDPStrategy:
     """Return DDP that sends no buffers at a step: batch norms are synchronised, they are the same on all processes."""
     new = "forward_sync_buffers"  # torch 2.13 deprecated the old name
     name = new if new in signature(DistributedDataParallel).parameters else "broadcast_buffers"
-    return DDPStrategy(**{name: False}, gradient_as_bucket_view=True)
+    options: dict[str, Any] = {name: False}
+    return DDPStrategy(gradient_as_bucket_view=True, **options)
 
 
 class _Processes(LightningEnvironment):

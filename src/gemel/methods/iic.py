@@ -17,7 +17,7 @@ from gemel.methods.parts.counter import Counter
 from gemel.methods.parts.cross_correlation import check_pair
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, small
-from gemel.settings.recipes import AdamOptimizer, PhotoViews, Recipe
+from gemel.settings.recipes import AdamOptimizer, AtLeastTwo, HeadCount, PhotoViews, Recipe
 
 EPSILON = 2.0**-52
 """least probability, whatever the precision"""
@@ -108,9 +108,9 @@ class Iic(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 10,
-        overclasses: Annotated[int, Field(ge=2, le=1_000_000)] = 70,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 5,
+        classes: AtLeastTwo = 10,
+        overclasses: AtLeastTwo = 70,
+        heads: HeadCount = 5,
         lamb: NonNegativeFloat = 1.0,
         turns: Annotated[tuple[Turn, ...], Field(min_length=1, max_length=100)] = ("A", "B", "B"),
     ) -> None:

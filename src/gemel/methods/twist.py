@@ -20,7 +20,7 @@ from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.methods.parts.twist_recipes import RECIPES
 from gemel.schedules import cosine
-from gemel.settings.recipes import Count, Probability, Recipe
+from gemel.settings.recipes import AtLeastTwo, Count, HeadCount, Probability, Recipe
 
 __all__ = ["ClassHead", "Twist", "multi_crop_loss", "self_labeling_loss", "teacher_loss", "twist_loss"]
 
@@ -84,7 +84,7 @@ class Twist(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 4096,
+        classes: AtLeastTwo = 4096,
         hidden: Count = 4096,
         layers: Annotated[int, Field(ge=0, le=2)] = 2,
         alpha: NonNegativeFloat = 1.0,
@@ -93,7 +93,7 @@ class Twist(Method):
         epsilon: NonNegativeFloat = 1e-5,
         norm: bool = True,
         bunch: Count | None = None,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 1,
+        heads: HeadCount = 1,
         consensus: bool = False,
         clustered: Probability = 0.0,
         head_style: HeadStyle = "convolutional",

@@ -119,8 +119,8 @@ def points(table: pa.Table) -> bytes:
         known = {name: number for number, name in enumerate(_labels(table))}
         codes[:] = [known.get(label, NONE) for label in table["label"].to_pylist()]
     unit = [np.round(table[name].to_numpy() * 65535).astype("<u2") for name in ("x", "y")]
-    shares = np.round(_matrix(table, "probability") * 255).clip(0, 255).astype(np.uint8)
-    columns = [*unit, _matrix(table, "class").astype("<u2"), codes.astype("<u2"), shares]
+    shares = np.round(_matrix(table, "probability") * 65535).clip(0, 65535).astype("<u2")
+    columns = [*unit, _matrix(table, "class").astype("<u2"), shares, codes.astype("<u2")]
     columns += [table[name].to_numpy().astype(np.uint8) for name in ("level", "part")]
     return b"".join(column.tobytes() for column in columns)
 

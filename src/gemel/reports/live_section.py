@@ -42,9 +42,9 @@ def live_section(run: Run) -> LiveSection | None:
         about = _how_far(live) if live.phase == "training" else "Classes, scores and pictures are being made."
         lines = (about, f"{written}; this page renews itself.")
         return LiveSection("good", title, lines, "", REFRESH, pictures)
-    why = live.why or "its process has ended."
+    why = live.why or "its process has ended"
     at = _how_far(live) if live.phase == "training" or live.done < live.steps else "The training itself has ended."
-    lines = (f"{at}", f"It stopped: {why}", f"{written}.")
+    lines = (f"{at}", f"It stopped: {why}.", f"{written}.")
     return LiveSection("warning", "Interrupted", lines, f"gemel resume {run.path}", 0, pictures)
 
 

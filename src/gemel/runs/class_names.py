@@ -81,6 +81,8 @@ def mistake_in_name(number: str, name: object) -> str:
         return f"{brief(number)!r} is not the number of a class"
     if isinstance(name, bool):  # as YAML reads no, yes, on and off
         return f"the name of class {number} is read as {name}; put it in quotes"
+    if isinstance(name, str) and name != name.encode("utf-8", "ignore").decode():
+        return f"the name of class {number} holds half of a character: {brief(name)}"
     if not isinstance(name, str | int | float) or not 0 < len(str(name).strip()) <= LONGEST:
         return f"the name of class {number} must have 1 to {LONGEST} characters, not {brief(name)}"
     return ""

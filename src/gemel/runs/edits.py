@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gemel.errors import UserError, brief
-from gemel.runs.class_names import LONGEST, check_numbers, mistake_in_name, read_names, write_names
+from gemel.runs.class_names import check_numbers, mistake_in_name, read_names, write_names
 from gemel.runs.run import Run, read_mapping_of_json
 from gemel.text_files import shortened
 
@@ -72,8 +72,8 @@ def checked_edits(found: Mapping[str, Any], where: str) -> Edits:
         raise UserError(f"{where} holds no edits of the explorer: {'; '.join(lines)}") from error
     wrong = [mistake for number, name in edits.names.items() if (mistake := mistake_in_name(number, name or "none"))]
     for target in {target for target in edits.moved.values() if target is not None}:
-        if not 0 < len(target.strip()) <= LONGEST:
-            wrong.append(f"the name of a class must have 1 to {LONGEST} characters, not {brief(target)}")
+        if mistake := mistake_in_name("0", target):
+            wrong.append(mistake.replace("of class 0", "of a class"))
     if edits.gemel_edits != FORMAT:
         wrong.append(f"format {edits.gemel_edits} of edits is not known; there is {FORMAT}")
     if wrong:

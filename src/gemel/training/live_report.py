@@ -67,8 +67,7 @@ class LiveReport:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Say in the report why the training stopped."""
         if error is not None:
-            is_told = isinstance(error, UserError | Interrupted | Diverged)
-            self._write("stopped", why=brief(str(error) if is_told else type(error).__name__))
+            self._write("stopped", why=_reason(error))
 
     def _left(self, now: float) -> float | None:
         done = self._task.done - self._first
@@ -123,10 +122,16 @@ def report_closing(run: Run) -> None:
         build_report([run])
 
 
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "a signal asked it to"
+    return brief(str(error)) if isinstance(error, UserError | Diverged) else type(error).__name__
+
+
 def _picture_of(plan: Plan, index: int) -> str:
     """Return an image as a data URI; empty of vectors without images, or if it can't be read."""
     source = plan.source
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         if source.images is None:
             return ""
         source = source.images

@@ -7,7 +7,7 @@ from pyarrow import parquet
 from torch import Tensor, from_numpy
 
 from gemel.data.listing import printable
-from gemel.evaluations.features import Seen, drawn
+from gemel.evaluations.features import KEPT, Seen, drawn
 from gemel.evaluations.image_map.layout import NEIGHBOURS, layout, main_directions
 from gemel.evaluations.image_map.levels import levels
 from gemel.evaluations.image_map.subclusters import subclusters
@@ -18,8 +18,8 @@ MOST = 200_000
 """images on a map; of more, so many are drawn by chance"""
 SHOWN = 8
 """nearest neighbours that the map knows of an image"""
-LIKELY = 3
-"""most likely classes that it knows of one"""
+LIKELY = KEPT
+"""most likely classes that it knows of one: where classes are merged, the page adds up their probabilities"""
 
 
 def map_table(seen: Seen) -> pa.Table:

@@ -44,7 +44,7 @@ def side_of(source: Source, count: int) -> int:
 
     Small images are not enlarged: of digits of 8 x 8 pixels there is no more to see.
     """
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         return 0
     side = next((side for most, side in SIDES if count <= most), SMALLEST)
     largest = 0
