@@ -166,6 +166,14 @@ def comparable(
     return f"no: {'; '.join(reasons)}" if reasons else "yes"
 
 
+def say(tell: Progress | None, scaled: str, missing: Sequence[str]) -> None:
+    """Print what was scaled, and which judged classes are not learned, where anything is to be printed."""
+    if tell is not None and scaled:
+        print(f"scaled to what was given from {scaled}")
+    if tell is not None and missing:
+        print(f"{len(missing)} classes are judged that no training image shows: {', '.join(missing)}")
+
+
 def told(tell: Progress | None, trial: int, trials: int, each: int) -> Callable[[int], None]:
     """Return what is told how far one of several trials is, in steps and judged images."""
 

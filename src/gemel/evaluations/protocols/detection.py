@@ -34,6 +34,7 @@ from gemel.evaluations.dense_trials import (
     comparable,
     is_first,
     question_of,
+    say,
     summary,
     told,
     trials_of,
@@ -131,8 +132,7 @@ class Detection(Evaluation):
         check_network(subject.network, recipe.batch_size)
         for part in (sets.train, sets.judged):
             check_objects(part)
-        if tell is not None and scaled:
-            print(f"scaled to what was given from {scaled}")
+        say(tell, scaled, _not_learned(sets))
         question = question_of(
             subject, recipe, [sets.train.hash(), sets.judged.hash()], self.precision, {"metric": self.described.metric}
         )
@@ -319,18 +319,22 @@ def _shape(network: "Detector") -> dict[str, Any]:
     }
 
 
+def _not_learned(sets: ObjectSet) -> list[str]:
+    """Return the classes that are judged and that no training image shows."""
+    there, learned = (set(part.classes.tolist()) for part in (sets.judged, sets.train))
+    return [sets.judged.names[number] for number in sorted(there - learned)]
+
+
 def _facts(sets: ObjectSet, trials: list[Trial]) -> dict[str, Any]:
     """Return counts, and what each trial found beside its metrics."""
     train, judged = sets.train, sets.judged
-    missing = [name for number, name in enumerate(judged.names)
-               if (judged.classes == number).any() and not (train.classes == number).any()]  # fmt: skip
     return {
         "trained_images": len(train.learned()),
         "judged_images": len(judged),
         "without_object_images": len(train) - len(train.learned()),
         "crowds_left_out": int(train.crowd.sum()),
         "annotations_left_out": train.notes,
-        "classes_not_in_training": missing,
+        "classes_not_in_training": _not_learned(sets),
         **trials[0].facts,
         "seconds": sum(one.facts["seconds"] for one in trials),
     }

@@ -36,6 +36,7 @@ from gemel.evaluations.dense_trials import (
     comparable,
     is_first,
     question_of,
+    say,
     summary,
     told,
     trials_of,
@@ -115,8 +116,9 @@ class Segmentation(Evaluation):
         name, recipe, published, scaled = self._numbers(subject)
         check_network(subject.network, recipe.batch_size)
         pixels = [check_labels(part) for part in (sets.train, sets.judged)]
-        if tell is not None and scaled:
-            print(f"scaled to what was given from {scaled}")
+        learned, judged = (part > 0 for part in pixels)
+        missing = [sets.train.names[one] for one in np.flatnonzero(judged & ~learned)]
+        say(tell, scaled, missing)
         question = question_of(subject, recipe, [sets.train.hash(), sets.judged.hash()], self.precision, {})
         fit = partial(_trial, subject, sets, recipe, self.precision, tell, list(self.seeds), self.predictions)
 
@@ -127,7 +129,6 @@ class Segmentation(Evaluation):
         with preserved():
             found, folder = trials_of(subject, "segmentation", question, self.seeds, fit, needed)
         counts = len(sets.train), len(sets.judged)
-        learned, judged = (part > 0 for part in pixels)
         return summary(found), {
             "data": self.described.name,
             "test": "of the set",
@@ -144,7 +145,7 @@ class Segmentation(Evaluation):
             "trained_images": counts[0],
             "judged_images": counts[1],
             "published_images": list(self.described.counts),
-            "classes_not_in_training": [sets.train.names[one] for one in np.flatnonzero(judged & ~learned)],
+            "classes_not_in_training": missing,
             **found[0].facts,
             "seconds": sum(one.facts["seconds"] for one in found),
             "comparable": comparable(subject, name, (recipe, published), self.described, counts, self.precision),
