@@ -294,7 +294,7 @@ def test_missing_files(tmp_path: Path) -> None:
     (tmp_path / "labels/train/0.png").unlink()
     with pytest.raises(UserError, match="1 of 4 label maps are missing, the first is"):
         labels("masks", tmp_path)
-    for name, words in (("voc0712", "ImageSets/Main/trainval.txt"), ("coco", "instances_train2017.json missing")):
+    for name, words in (("voc0712", "ImageSets/Main/trainval.txt"), ("coco", "annotations/instances_val2017.json missing")):
         with pytest.raises(UserError, match=words):
             objects(name, tmp_path)
     with pytest.raises(UserError, match="gtFine missing"):
@@ -311,7 +311,12 @@ def test_nothing_but_ignored_pixels(tmp_path: Path) -> None:
 
 def test_sizes_are_held_against_the_images(tmp_path: Path) -> None:
     layouts.boxes(tmp_path, (2, 2))
-    change(tmp_path / "train.json", lambda tree: tree["images"][1].update(height=65))
+
+    def taller(tree: dict[str, Any]) -> None:
+        tree["images"][1].update(height=65)
+        tree["annotations"] = [one for one in tree["annotations"] if isinstance(one["segmentation"], list)]
+
+    change(tmp_path / "train.json", taller)
     with pytest.raises(UserError, match=r"1 images have another size .*annotated as 64 x 65"):
         check_objects(objects("boxes", tmp_path).train)
     wide = np.zeros((64, 40, 3), np.uint8)

@@ -200,23 +200,32 @@ def _trial(
     texts = merged({index: json.dumps(one.tolist()) for index, one in shown.items()})
     if not counts.any():
         raise UserError(f"none of the {len(judged)} images to be judged can be read; the first: {unreadable}")
-    made = None
-    if is_first():
-        metrics, iou = miou.scores(counts)
-        made = Trial(seed, metrics, {
-            "parameters": parameters,
-            "class_iou": {name: round(one, 6) if np.isfinite(one) else None
-                          for name, one in zip(judged.names, iou, strict=True)},
-            "confusion": counts.tolist(),
-            "unreadable": not_learned,
-            "unreadable_judged": len(unreadable),
-            "seconds": round(time.monotonic() - began, 1),
-        })  # fmt: skip
-        pictures = {index: np.array(json.loads(text), np.uint8) for index, text in sorted(texts.items())}
-        keep(place.folder, PICTURES, of_labels(judged, pictures))
-        place.write(made)
+    found = {
+        "parameters": parameters, "unreadable": not_learned, "unreadable_judged": len(unreadable),
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+    made = _judged(judged, counts, texts, place, seed, found) if is_first() else None
     trial = Trial(*first_says(made))
     forget(question, subject.folder)
+    return trial
+
+
+def _judged(
+    maps: LabelMaps,
+    counts: NDArray[np.int64],
+    texts: Mapping[int, str],
+    place: Place,
+    seed: int,
+    facts: dict[str, Any],
+) -> Trial:
+    """Compute the metrics, and write pictures and numbers."""
+    metrics, iou = miou.scores(counts)
+    rounded = [round(one, 6) if np.isfinite(one) else None for one in iou]
+    shares = {"class_iou": dict(zip(maps.names, rounded, strict=True)), "confusion": counts.tolist()}
+    trial = Trial(seed, metrics, shares | facts)
+    pictures = {index: np.array(json.loads(text), np.uint8) for index, text in sorted(texts.items())}
+    keep(place.folder, PICTURES, of_labels(maps, pictures))
+    place.write(trial)
     return trial
 
 
