@@ -154,7 +154,7 @@ def test_twist_page_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 ABSENT = re.compile(
-    r"is not a folder|is not a file|there is no folder, list or dataset|is neither a run nor a file"
+    r"is not a folder|is no folder|is not a file|there is no folder, list or dataset|is neither a run nor a file"
     r"|needs a package that is not installed|there is no such file|files of .* are not there"
 )
 """what a command may complain of in an empty folder: what it names is not there, and all its words are right"""
