@@ -296,9 +296,6 @@ def test_missing_files(tmp_path: Path) -> None:
         labels("masks", tmp_path)
     missing = (("voc0712", "ImageSets/Main/trainval.txt"), ("coco", "annotations/instances_val2017.json missing"))
     for name, words in missing:
-        ("voc0712", "ImageSets/Main/trainval.txt"),
-        ("coco", "annotations/instances_val2017.json missing"),
-    ):
         with pytest.raises(UserError, match=words):
             objects(name, tmp_path)
     with pytest.raises(UserError, match="gtFine missing"):
