@@ -8,7 +8,7 @@ FILES ?= 2000
 SETTINGS ?= 500
 LISTED ?= 1000000
 
-.PHONY: demo test lint types bench fuzz study-kills clean
+.PHONY: demo test lint types docs package bench fuzz study-kills web clean
 
 demo: $(VENV)/.installed
 	$(BIN)/gemel pretrain digits --seed $(SEED) --out runs/demo --overwrite
@@ -24,11 +24,26 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
+# the site, and the notebook run from top to bottom; any warning fails
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# the wheel and the source archive, as they would be uploaded
+package: $(VENV)/.installed-package
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -W ignore benchmarks/views.py
 	$(BIN)/python -W ignore benchmarks/loader.py
 	$(BIN)/python benchmarks/listing.py --files $(LISTED)
 	$(BIN)/python -W ignore benchmarks/step.py --only networks
+
+# the explorer's page from its sources; needs node and npm, which gemel itself does not
+web:
+	cd web && npm install --no-package-lock --no-audit --no-fund --silent && npm run --silent build
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/fuzz.py --files $(FILES) --settings $(SETTINGS) --seed $(SEED) --out docs/studies/fuzz.md
@@ -54,5 +69,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[dev]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) --editable '.[docs]'
+	touch $@
+
+$(VENV)/.installed-package: $(VENV)/.installed
+	$(INSTALL) build twine check-wheel-contents
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site dist runs .pytest_cache .ruff_cache .hypothesis

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from torch.nn.functional import log_softmax, softmax
+from torch.nn.functional import cross_entropy, softmax
+from torch.nn.utils.parametrizations import weight_norm
 from vector_sets import FOLDER, SETS, load
 
 import gemel
@@ -33,6 +34,9 @@ from gemel.reports.tables import Table, markdown
 Classes = NDArray[np.int64]
 
 HEADS = 16
+
+LENGTH = 8.0
+"""mean length of the vectors that TURTLE sees, about that of the features which its rates were made for"""
 
 
 def by_gemel(rows: NDArray[np.float32], count: int, seed: int) -> Classes:
@@ -80,23 +84,27 @@ def by_temi(rows: NDArray[np.float32], count: int, seed: int) -> Classes:
 
 
 def by_turtle(rows: NDArray[np.float32], count: int, seed: int) -> Classes:
-    """min_θ CE(softmax(θx), w x) - γ H(mean of softmax(θx)), w trained by 10 steps on the labels of θ; γ = 10."""
+    """min_θ CE(w x, softmax(θx)) - γ H(mean of softmax(θx)), w trained by 10 steps on the labels of θ; γ = 10.
+
+    As its authors': weight norm on θ, Adam at 1e-3 in both loops, w kept from step to step (their warm start; with
+    their cold one digits' pixels fall from 0.908 to 0.524, letters from 0.735 to 0.620); 1,500 steps, theirs are 6,000.
+    """
     x, _ = _seen(rows, count)
+    x = x * (LENGTH / x.norm(dim=1).mean())
     torch.manual_seed(seed)
-    task, learner = torch.nn.Linear(x.shape[1], count), torch.nn.Linear(x.shape[1], count)
-    outer = torch.optim.Adam(task.parameters(), lr=1e-2)
-    inner = torch.optim.Adam(learner.parameters(), lr=1e-2)
-    for _ in range(1000):
+    task = weight_norm(torch.nn.Linear(x.shape[1], count))
+    learner = torch.nn.Linear(x.shape[1], count)
+    outer = torch.optim.Adam(task.parameters(), lr=1e-3)
+    inner = torch.optim.Adam(learner.parameters(), lr=1e-3)
+    for _ in range(1500):
         batch = x[torch.randperm(len(x))[:2000]]
         labels = softmax(task(batch), 1)
         for _ in range(10):
             inner.zero_grad()
-            (-(labels.detach() * log_softmax(learner(batch), 1)).sum(1).mean()).backward()
+            cross_entropy(learner(batch), labels.detach()).backward()
             inner.step()
-        mean = labels.mean(0)
-        fit = -(labels * log_softmax(learner(batch), 1).detach()).sum(1).mean()
         outer.zero_grad()
-        (fit + 10 * (mean * mean.clamp_min(1e-12).log()).sum()).backward()
+        (cross_entropy(learner(batch).detach(), labels) - 10 * torch.special.entr(labels.mean(0)).sum()).backward()
         outer.step()
     with torch.no_grad():
         return task(x).argmax(1).numpy()

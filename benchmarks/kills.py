@@ -1,8 +1,8 @@
 """Kill a run again and again, at random moments, and resume it: does it end as the unbroken one?
 
-python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0]
+python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0] [--images digits]
 
-For every method, with 0 and with 2 workers: an unbroken run on the digits, then the same run in a process that gets
+For every method, with 0 and with 2 workers: an unbroken run on the images, then the same run in a process that gets
 SIGKILL after a random time, is started again (`gemel.resume`), killed again, and so on until it has been killed often
 enough and may end. Weights must be the same to the last bit, and metrics.csv but for the speed. Prints a table and
 writes it to docs/studies/kills.md or --out.
@@ -46,9 +46,9 @@ class Outcome(NamedTuple):
     """half-written files after the end"""
 
 
-def begin(out: Path, method: dict[str, Any], epochs: int, workers: int) -> None:
+def begin(images: str, out: Path, method: dict[str, Any], epochs: int, workers: int) -> None:
     """A run from its start; in a process of its own."""
-    gemel.pretrain("digits", out=out, method=method, epochs=epochs, workers=workers, **OPTIONS)
+    gemel.pretrain(images, out=out, method=method, epochs=epochs, workers=workers, **OPTIONS)
 
 
 def go_on(out: Path) -> None:
@@ -76,12 +76,13 @@ def _in_a_group(target: Any, given: tuple[Any, ...]) -> None:
 
 
 def kill_and_resume(
-    folder: Path, method: dict[str, Any], *, epochs: int, kills: int, workers: int, seed: int
+    folder: Path, images: str, method: dict[str, Any], *, epochs: int, kills: int, workers: int, seed: int
 ) -> Outcome:
     """The unbroken run (no workers), and the killed one beside it.
 
     Args:
         folder: for both runs.
+        images: that both learn from.
         method: its settings.
         epochs: of each.
         kills: how often.
@@ -91,7 +92,7 @@ def kill_and_resume(
     whole, broken = folder / "whole", folder / f"broken-{workers}"
     start = time.monotonic()
     if not whole.is_dir():
-        wait_or_kill(begin, (whole, method, epochs, 0), None)
+        wait_or_kill(begin, (images, whole, method, epochs, 0), None)
         (folder / "seconds").write_text(str(time.monotonic() - start))
     seconds = float((folder / "seconds").read_text())
     chance, steps = random.Random(seed), list[str]()
@@ -99,14 +100,14 @@ def kill_and_resume(
     def live(moment: float | None) -> bool:
         if (broken / RUN_FILE).is_file():
             return wait_or_kill(go_on, (broken,), moment)
-        return wait_or_kill(begin, (broken, method, epochs, workers), moment)
+        return wait_or_kill(begin, (images, broken, method, epochs, workers), moment)
 
     # All lives together are shorter than the unbroken run: the kills come before the end.
     while len(steps) < kills and live(chance.uniform(0.0, 1.4 * seconds / kills)):
         rows = Run(broken).metrics().to_pydict() if (broken / RUN_FILE).is_file() else {}
         steps.append(str(rows["step"][-1]) if rows.get("step") else "-")
     live(None)
-    tables = [Run(path).metrics().drop_columns("images_per_second") for path in (whole, broken)]
+    tables = [Run(path).metrics().drop_columns(["images_per_second", "data_wait"]) for path in (whole, broken)]
     weights = [(path / "backbone.safetensors").read_bytes() for path in (whole, broken)]
     leftovers = len(list(broken.glob("**/.*.part")))
     return Outcome(len(steps), steps, weights[0] == weights[1], tables[0].equals(tables[1]), leftovers)
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", default="digits")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table")
     parser.add_argument("--methods", nargs="+", default=methods.available())
     words = parser.parse_args()
@@ -132,6 +134,7 @@ def main() -> None:
             for workers in (0, 2):
                 found = kill_and_resume(
                     Path(folder),
+                    words.images,
                     {"name": name},
                     epochs=words.epochs,
                     kills=words.kills,
@@ -144,8 +147,9 @@ def main() -> None:
                 print(lines[-1], flush=True)
                 # how many kills fit in before the end depends on how busy the machine is; the table tells
                 good &= found.same_weights and found.same_metrics and found.kills > 0 and not found.leftovers
-    command = f"python benchmarks/kills.py --kills {words.kills} --epochs {words.epochs} --seed {words.seed}"
-    said = f"# Killed and resumed\n\n`{command}`; every method of the folder, on scikit-learn's digits.\n\n"
+    command = f"python benchmarks/kills.py --images {words.images} --kills {words.kills} --epochs {words.epochs}"
+    command += f" --seed {words.seed}"
+    said = f"# Killed and resumed\n\n`{command}`; every method of the folder, on {words.images}.\n\n"
     write_text(words.out, said + "\n".join(lines) + "\n")
     sys.exit(0 if good else 1)
 

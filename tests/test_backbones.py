@@ -194,12 +194,12 @@ def test_a_size_that_torchvision_s_network_refuses() -> None:
         torchvision_backbone("inception_v3", 64)
 
 
-def test_small_stem_keeps_the_map_large() -> None:
-    small, standard = (backbones.find("resnet18")(stem=stem).network for stem in ("small", "standard"))
-    images = torch.randn(1, 3, 32, 32)
-    assert small.eval().forward_features(images).shape[-1] == 4
-    assert standard.eval().forward_features(images).shape[-1] == 1
-    assert small.conv1.stride == (1, 1)
+@pytest.mark.parametrize(("stem", "side"), [("small", 4), ("pooled", 2), ("standard", 1)])
+def test_stems(stem: str, side: int) -> None:
+    """What is not standard keeps the map large."""
+    network = backbones.find("resnet18")(stem=stem).network
+    assert network.eval().forward_features(torch.randn(1, 3, 32, 32)).shape[-1] == side
+    assert network.conv1.stride == ((2, 2) if stem == "standard" else (1, 1))
 
 
 def test_views_of_one_size_share_a_pass() -> None:

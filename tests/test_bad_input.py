@@ -3,7 +3,6 @@
 import csv
 import os
 import pickle
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from pyarrow import parquet
 
 import gemel
 from conftest import write_photos
+from forked import command
 from gemel.cli.main import main
 from gemel.data.batches import InferenceLoader, Loader
 from gemel.data.decode import Unreadable, load
@@ -228,16 +228,10 @@ def test_a_full_disk(tmp_path: Path, digits_run: Run, photos: Path) -> None:
     for name in ("f.parquet", "f.npz", "f.csv"):
         (tmp_path / name).write_text("as it was")
         words = ["classify" if name == "f.csv" else "embed", str(digits_run.path), str(photos), "--out"]
-        done = subprocess.run(
-            [sys.executable, "-m", "gemel", *words, str(tmp_path / name)],
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1, done.stderr
-        assert "File too large" in done.stderr
-        assert "Traceback" not in done.stderr
+        code, _, errors = command(*words, str(tmp_path / name), largest=1000).end()
+        assert code == 1, errors
+        assert "File too large" in errors
+        assert "Traceback" not in errors
         assert (tmp_path / name).read_text() == "as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.csv", "f.npz", "f.parquet"]
 

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 import gemel
 from conftest import write_photos
+from forked import command
 from gemel.cli.main import main
 from gemel.runs.run import Run
 
@@ -349,9 +350,9 @@ def test_links_do_not_overwrite(
 LISTS = ["methods", "settings twist", "settings barlow_twins", "recipe twist", "pretrain --help", "evaluate --help"]
 
 
-@pytest.mark.parametrize("command", LISTS)
-def test_lists(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = gemel_says(command.split(), capsys)
+@pytest.mark.parametrize("line", LISTS)
+def test_lists(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = gemel_says(line.split(), capsys)
     assert code == 0
     assert len(out.splitlines()) > 3
 
@@ -413,11 +414,9 @@ def test_handlers_are_given_back_to_a_caller(capsys: pytest.CaptureFixture[str])
 
 def test_sigterm_leaves_with_130_at_any_time(tmp_path: Path) -> None:
     """Before the training begins, too."""
-    words = [sys.executable, "-m", "gemel", "pretrain", "digits", "--epochs", "4000", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()  # the first choice: torch is being used, nothing is trained yet
-    process.terminate()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    process = command("pretrain", "digits", "--epochs", "4000", "--out", str(tmp_path / "run"))
+    process.wait_until(process.printed)  # the first choice: torch is being used, nothing is trained yet
+    process.send(signal.SIGTERM)
+    code, _, errors = process.end()
+    assert code == 130
     assert "Traceback" not in errors

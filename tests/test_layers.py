@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 # Rooms from the ground up; a room imports from its own and from lower rows, never from its neighbours.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "hashing", "distributed", "schedules", "published"),
-    ("text_files",),
+    ("text_files", "extras"),
     ("settings", "metrics"),
     ("runs", "launcher"),
     ("device",),
@@ -20,7 +20,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("supervised", "training"),
     ("request",),
     ("evaluations",),
-    ("exchange", "studies"),
+    ("exchange", "studies", "explorer"),
     ("api",),
     ("__init__",),
     ("cli",),
@@ -35,6 +35,10 @@ FOREIGN = {
     "jinja2": {"reports"},
     "numba": {"data.compiled"},
     "simplejpeg": {"data.jpeg"},
+    "tifffile": {"data.other_files"},
+    "pydicom": {"data.other_files"},
+    "lmdb": {"data.sources.lmdb"},
+    "fsspec": {"data.sources.remote"},
     "pycocotools": {"metrics.dense"},
 }
 

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from cluster_losses import CLUSTER_LOSSES
+from forked import together
 from gemel.distributed import any_of, from_first, gather, joined_rows, mean_over_processes, merged, rank, world_size
 from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.barlow_twins import barlow_twins_loss
@@ -163,9 +162,8 @@ def shared() -> dict[str, Any]:
     }
 
 
-def work(number: int, processes: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
+def everything(processes: int) -> dict[str, object]:
+    number = rank()
     found: dict[str, object] = {name: terms_and_gradient(loss) for name, loss in losses(processes).items()}
     found |= {f"{name} float32": terms_and_gradient(loss, torch.float32) for name, loss in losses(processes).items()}
     found |= {f"{form} official": terms_and_gradient(loss) for form, loss in OFFICIAL.items()}
@@ -179,8 +177,7 @@ def work(number: int, processes: int, folder: str) -> None:
     for shape in SHAPES:
         for shares in SHARES[processes]:
             found[f"norm {shares} {shape}"] = normalised_rows(shares, shape)
-    torch.save(found, f"{folder}/{number}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 def assert_same(found: Any, terms: dict[str, Tensor], gradient: Tensor, tolerance: float, name: str) -> None:
@@ -199,11 +196,9 @@ def assert_shared(found: dict[str, Any], processes: int) -> None:
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_several_equal_one(processes: int, tmp_path: Path) -> None:
-    mp.spawn(work, (processes, str(tmp_path)), nprocs=processes)  # pyright: ignore[reportPrivateImportUsage]
+def test_several_equal_one(processes: int) -> None:
     whole = {name: terms_and_gradient(loss) for name, loss in losses(processes).items()}
-    for number in range(processes):
-        found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
+    for number, found in enumerate(together(processes, everything, processes)):
         for name, (terms, gradient) in whole.items():
             assert_same(found[name], terms, gradient, 1e-10, name)
             assert_same(found[f"{name} float32"], terms, gradient, 1e-5, name)

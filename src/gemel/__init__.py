@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from gemel.api.embed import embed
     from gemel.api.evaluate import evaluate
     from gemel.api.exchange import export, import_official
+    from gemel.api.explore import explore
+    from gemel.api.replay import replay
     from gemel.api.runs import backbone, load
     from gemel.api.several_runs import compare, report, study
     from gemel.api.train import pretrain, resume
@@ -35,10 +37,12 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "explore",
     "export",
     "import_official",
     "load",
     "pretrain",
+    "replay",
     "report",
     "resume",
     "study",
@@ -52,7 +56,9 @@ _MODULES = {
     "api.classify": ("classify",),
     "api.embed": ("embed",),
     "api.evaluate": ("evaluate",),
+    "api.explore": ("explore",),
     "api.exchange": ("export", "import_official"),
+    "api.replay": ("replay",),
     "api.runs": ("backbone", "load"),
     "api.several_runs": ("compare", "report", "study"),
     "api.train": ("pretrain", "resume"),

@@ -4,12 +4,17 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from gemel.errors import UserError
 
-REQUEUE = signal.SIGUSR1
-"""what a SLURM job asks for shortly before its time is over: sbatch --signal=USR1@120"""
+REQUEUE: int | None = getattr(signal, "SIGUSR1", None)
+"""what a SLURM job asks for shortly before its time is over: sbatch --signal=USR1@120; Windows has no such signal"""
+
+UNKNOWN_MEMORY = 8 * 2**30
+"""bytes that are counted on where the system does not tell how many there are"""
 
 
 class Launched(NamedTuple):
@@ -52,6 +57,16 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's."""
+    found = UNKNOWN_MEMORY
+    if hasattr(os, "sysconf"):  # not on Windows
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return found
 
 
 def is_first(environment: Mapping[str, str] = os.environ) -> bool:

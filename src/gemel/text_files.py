@@ -78,7 +78,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[Row]:
     shown = brief(os.fsdecode(path))
     text = read_text(path)
     first = text.partition("\n")[0]
-    separator = next((one for one in ",;\t" if one in first), ",")
+    separator = _separator(first)
     reader = csv.reader(StringIO(text), delimiter=separator, skipinitialspace=True)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -94,6 +94,20 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[Row]:
             f"put a cell that holds {separator!r} in double quotes"
         )
     return [Row(number, dict(zip(header, cells + [""] * len(header), strict=False))) for number, cells in rows]
+
+
+def _separator(header: str) -> str:
+    return next((one for one in ",;\t" if one in header), ",")
+
+
+def read_header(path: str | Path) -> list[str]:
+    """Return the names of a CSV file's columns, as `read_table` has them.
+
+    Raises:
+        UserError: as `read_text`.
+    """
+    first = read_text(path).partition("\n")[0]
+    return [name.strip().lower() for name in next(csv.reader([first], delimiter=_separator(first)), [])]
 
 
 def composed(name: str) -> str:

@@ -3,6 +3,7 @@
 import io
 import logging
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from gemel.data.sources import open_source
 from gemel.data.survey import survey, survey_source
 from gemel.errors import UserError
 
+PLAIN: dict[str, Any] = {"floats": False, "channels": 3}
+"""what is found of images of 8 bits"""
 RANDOM = np.random.default_rng(0)
 RAMP = np.add.outer(np.arange(32), np.arange(32)) / 62  # (32, 32), 0 to 1
 WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (200, 30, 0)
@@ -224,12 +227,17 @@ def write_dataset(folder: Path, white: int, brightness: list[float]) -> None:
 def test_one_white_for_a_dataset(tmp_path: Path) -> None:
     write_dataset(tmp_path, 4095, [1.0, 0.5, 0.05])
     source = open_source(tmp_path)
-    assert source.decoding == Decoding(4095.0, 0.0)
-    assert [load(source, index).max() for index in range(3)] == pytest.approx([255, 127.5, 12.75], abs=1)
+    assert source.decoding == Decoding(4095.0, 0.0, floats=True, channels=3)
+    assert [load(source, index).max() for index in range(3)] == pytest.approx([255, 127.5, 12.75], abs=0.1)
     assert source.subset(np.array([2])).decoding == source.decoding  # not found from the one dark image
-    assert load(source.subset(np.array([2])), 0).max() == 13
+    assert load(source.subset(np.array([2])), 0).max() == np.float32(204 * 255 / 4095)
+    source.decoding = source.decoding._replace(floats=False)
+    assert load(source, 2).max() == 13
     found = survey_source(source)
-    assert found.reasons == {"white": "sampled images of 16 bits reach 4,095: 12 bits"}
+    assert found.reasons == {
+        "pixels": "3 of 3 sampled images hold more than 8 bits",
+        "white": "sampled images of 16 bits reach 4,095: 12 bits",
+    }
 
 
 def test_a_level_that_is_given_wins(tmp_path: Path) -> None:
@@ -237,7 +245,10 @@ def test_a_level_that_is_given_wins(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     source.decoding = Decoding(8190.0)
     assert load(source, 0).max() == 128
-    assert survey_source(source, Decoding(8190.0)).decoding == Decoding(8190.0)
+    assert survey_source(source, Decoding(8190.0)).decoding == Decoding(8190.0, floats=True, channels=3)
+    assert survey_source(source, Decoding(8190.0, floats=False)).decoding == Decoding(8190.0, **PLAIN)
+    with pytest.raises(UserError, match="--pixels bytes is for images of 1 or 3 channels, not 5"):
+        Decoding.of({"pixels": "bytes", "channels": 5})
     with pytest.raises(UserError, match="white 5 must be greater than black 5"):
         Decoding.of({"white": 5, "black": 5})
     with pytest.raises(UserError, match="white 4095 must be greater than black 5000"):
@@ -250,10 +261,10 @@ def test_eight_bits_depend_on_nothing(tmp_path: Path) -> None:
         data = encoded(Image.fromarray(photograph), kind)
         plain = decode(data)
         np.testing.assert_array_equal(decode(data, Decoding(100.0, 50.0, RED)), plain)
-        assert inspect(data) == (False, None)
+        assert inspect(data) == (False, None, 3, False)
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(photograph), "PNG"))
-    assert survey_source(open_source(tmp_path)) == (Decoding(), {}, False, False)
-    assert open_source("digits").decoding == Decoding()
+    assert survey_source(open_source(tmp_path)) == (Decoding(**PLAIN), {}, False, False)
+    assert open_source("digits").decoding == Decoding(**PLAIN)
 
 
 def test_a_survey_passes_over_what_cannot_be_read(tmp_path: Path) -> None:
@@ -261,7 +272,7 @@ def test_a_survey_passes_over_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nonsense")
     source = open_source(tmp_path)
     (tmp_path / "b.png").write_bytes(b"")
-    assert source.decoding == Decoding(1023.0, 0.0)
+    assert source.decoding == Decoding(1023.0, 0.0, floats=True, channels=3)
 
 
 # Transparency
@@ -339,7 +350,7 @@ def icons(folder: Path, ink: int, count: int = 6) -> None:
 def test_shapes_in_the_alpha_channel_alone(tmp_path: Path) -> None:
     icons(tmp_path / "dark", 0)
     source = open_source(tmp_path / "dark")
-    assert source.decoding == Decoding(background=WHITE)
+    assert source.decoding == Decoding(background=WHITE, **PLAIN)
     np.testing.assert_array_equal(load(source, 3), np.repeat(np.where(DISC, 0, 255)[..., None], 3, -1))
     assert survey_source(source).reasons == {"background": "alpha channel in 6 of the sampled images"}
 
@@ -347,11 +358,12 @@ def test_shapes_in_the_alpha_channel_alone(tmp_path: Path) -> None:
 def test_white_shapes_do_not_vanish(tmp_path: Path) -> None:
     icons(tmp_path, 255)
     found = survey_source(open_source(tmp_path))
-    assert found.decoding == Decoding(background=BLACK)
+    assert found.decoding == Decoding(background=BLACK, **PLAIN)
     assert found.reasons == {"background": "over white 6 of 6 sampled images with an alpha channel vanish"}
-    assert survey_source(open_source(tmp_path), Decoding(background=WHITE)).decoding == Decoding(background=WHITE)
+    given = Decoding(background=WHITE, **PLAIN)
+    assert survey_source(open_source(tmp_path), Decoding(background=WHITE)).decoding == given
     icons(tmp_path, 0, 5)  # now five vanish over black, and six over white
-    assert survey_source(open_source(tmp_path)).decoding == Decoding(background=(128, 128, 128))
+    assert survey_source(open_source(tmp_path)).decoding == Decoding(background=(128, 128, 128), **PLAIN)
     assert all(not is_nearly_one_colour(load(open_source(tmp_path), index)) for index in range(11))
 
 
@@ -364,7 +376,7 @@ def test_nearly_one_colour() -> None:
     assert is_nearly_one_colour(hot)
 
 
-# Bands
+# Bands, where the package that reads them is missing
 
 
 @pytest.mark.parametrize(
@@ -387,12 +399,17 @@ def test_nearly_one_colour() -> None:
     ],
 )
 def test_bands_are_named(
-    samples: NDArray[Any], options: dict[str, int], words: str, capfd: pytest.CaptureFixture[str]
+    samples: NDArray[Any],
+    options: dict[str, int],
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
     root = logging.getLogger()
     handlers, root.handlers = root.handlers, []  # pytest's own, without which Python prints what nobody takes
     try:
-        with pytest.raises(Unreadable, match="gemel reads 1 to 4 bands of 8 or 16 bits") as caught:
+        with pytest.raises(Unreadable, match="needs the package tifffile: pip install 'gemel\\[formats\\]'") as caught:
             decode(tiff(samples, **options))
     finally:
         root.handlers = handlers
@@ -402,4 +419,6 @@ def test_bands_are_named(
 
 def test_a_survey_of_bytes() -> None:
     images = [encoded(Image.fromarray((RAMP * 1000 * k).astype(np.uint16)), "PNG") for k in (1, 4)]
-    assert survey([lambda data=data: data for data in images]).decoding == Decoding(4095.0, 0.0)
+    assert survey([lambda data=data: data for data in images]).decoding == Decoding(
+        4095.0, 0.0, floats=True, channels=3
+    )

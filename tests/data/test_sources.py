@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gemel.data import listing
+from gemel.data import datasets, listing
 from gemel.data.decode import FORMATS
 from gemel.data.listing import Paths
 from gemel.data.sources import ArraySource, Source, open_source, printable
@@ -426,7 +426,9 @@ def test_mistakes_in_lists() -> None:
     assert "line 1: photos" in mistake("folder.txt")
     assert "is one image; give its folder" in mistake("photos/1.jpg")
     Path("archive.zip").write_bytes(b"PK\3\4\0\0\0")
-    assert "not a text file" in mistake("archive.zip")
+    assert "can't be read as a zip archive" in mistake("archive.zip")
+    Path("archive.bin").write_bytes(b"PK\3\4\0\0\0")
+    assert "not a text file" in mistake("archive.bin")
 
 
 @AS_ROOT
@@ -439,7 +441,11 @@ def test_a_list_that_may_not_be_read() -> None:
 # ---- data sets
 
 
-def test_digits() -> None:
+@pytest.mark.parametrize("is_found", [True, False])
+def test_digits(is_found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By scikit-learn's file, or by scikit-learn where that lies elsewhere."""
+    if not is_found:
+        monkeypatch.setattr(datasets, "find_spec", lambda name: None)
     source = open_source("digits")
     assert len(source) == 1797
     assert source.path(12) == "digits/0012"
@@ -449,9 +455,10 @@ def test_digits() -> None:
     assert source.labels is not None
     np.testing.assert_array_equal(source.labels, bunch.target)
     assert source.labels.dtype == np.int64
+    images = np.stack([np.asarray(source.read(index)) for index in range(len(source))])
+    np.testing.assert_array_equal(images, [[[round(v * 255 / 16) for v in row] for row in one] for one in bunch.images])
     image = source.read(5)
     assert isinstance(image, np.ndarray)
-    np.testing.assert_array_equal(image, [[round(v * 255 / 16) for v in row] for row in bunch.images[5]])
     image[:] = 0  # a copy
     assert np.asarray(source.read(5)).any()
     assert paths(pickle.loads(pickle.dumps(source))) == paths(source)
@@ -619,10 +626,10 @@ def test_arrays_and_paths_from_python() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (np.zeros((400, 20, 20, 3)), r"400 arrays of float64 and shape \[\(20, 20, 3\)\] are no images; give uint8"),
-        (np.zeros((4, 3, 20, 20), np.uint8), "give uint8 of shape"),
+        (np.zeros((9, 40, 40, 40)), r"9 arrays of float64 and shape \[\(40, 40, 40\)\] are no images; give numbers"),
+        (np.zeros((4, 20, 20), complex), "arrays of complex128"),
         (np.zeros((0, 20, 20), np.uint8), "0 arrays"),
-        (np.zeros((20, 20), np.uint8), "give uint8 of shape"),
+        (np.zeros((20, 20), np.uint8), "give numbers of one type and shape"),
         ([np.zeros((2, 2), np.uint8), np.zeros((2, 2))], "float64, uint8"),
         ([np.zeros((2, 2), np.uint8), "a.jpg"], "images are a folder, a list of paths, an array"),
         (["missing.jpg"] * 9000, "9000 of the 9000 files in list of paths are not there"),

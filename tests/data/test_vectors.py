@@ -58,7 +58,8 @@ def broken(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"path": PATHS}, "it has the columns path; name the vectors' one vector"),
+        ({"path": PATHS}, "300 of the 300 files in .* are not there"),
+        ({"x": PATHS}, "has the columns x; call that of paths path, that of images image, or that of vectors vector"),
         (broken(vector=[*ROWS[:-1], ROWS[0][:5]]), "the vectors differ in length: 5, 64"),
         (broken(vector=[*ROWS[:-1], None]), "the vectors differ in length: 64, and 1 rows have none"),
         (broken(vector=PATHS), "vector holds string; give a list of numbers for each row"),

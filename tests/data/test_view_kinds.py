@@ -10,18 +10,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from pydantic import ValidationError
 from sklearn.datasets import load_digits, load_sample_images
 
 import gemel
 from conftest import TINY
-from gemel.data.augment import center, put
+from gemel.data.augment import put
 from gemel.data.normalise import Normalise
-from gemel.data.views import OPERATIONS, Draw, GlyphDraw, PhotoDraw, PlainDraw, StrongDraw, draw
+from gemel.data.views import OPERATIONS, WHOLE, Draw, PhotoDraw, PlainDraw, StrongDraw, draw
 from gemel.errors import UserError
 from gemel.settings.recipes import GlyphViews, PhotoViews
 from gemel.settings.schema import convert, mistakes_in
+from gemel.settings.views import PhotoKind
 
 PHOTO = np.ascontiguousarray(load_sample_images().images[0][100:300, 100:400])
 DRAWS = 3000
@@ -35,7 +37,7 @@ by_number = {
     "solarize": chances,
     "strength": st.floats(0, 5),
     "scale": st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(lambda pair: tuple(sorted(pair))),
-    "kinds": st.sampled_from(["random", "plain", "strong"]),
+    "kinds": st.sampled_from(["random", "plain", "whole", "strong"]),
 }
 one_or_several = {name: item | st.lists(item, min_size=1, max_size=4).map(tuple) for name, item in by_number.items()}
 
@@ -115,7 +117,7 @@ def test_one_value_or_one_for_each_view(text: dict[str, Any], value: object) -> 
         ({"scale": "0.2"}, "views.scale: takes pairs of the smallest and the largest, not 1"),
         ({"scale": [[0.2, 1], [0.4, 0.3]]}, "scale: the smallest, 0.4, is above the largest, 0.3"),
         ({"scale": [0.2, 1.5], "ratio": [2, 1]}, "scale: the largest, 1.5, is above 1.0; ratio: the smallest, 2.0"),
-        ({"kinds": ["plain", "stron"]}, "views.kinds.1 must be 'random', 'plain' or 'strong', not stron"),
+        ({"kinds": ["plain", "stron"]}, "views.kinds.1 must be 'random', 'plain', 'whole' or 'strong', not stron"),
         ({"strength": [1, 6]}, "hue 0.1 times strength 6 is above 0.5"),
         ({"global_count": 0}, "views.global_count must be greater than or equal to 1, not 0"),
     ],
@@ -153,17 +155,30 @@ def photo(one: Draw) -> PhotoDraw:
     return one
 
 
-@given(st.integers(1, 400), st.integers(1, 400), st.booleans(), st.integers(4, 64))
-def test_a_plain_view_is_the_inference_crop(height: int, width: int, gray: bool, size: int) -> None:
+@given(st.integers(1, 400), st.integers(1, 400), st.booleans(), st.integers(4, 64), st.sampled_from(["plain", "whole"]))
+def test_inference_crops_of_photos_are_pillows(height: int, width: int, gray: bool, size: int, kind: PhotoKind) -> None:
     shown = np.tile(PHOTO, (2, 2, 1))[:height, :width]
     image = np.ascontiguousarray(shown[..., 0] if gray else shown)
-    for views, glyph in ((PhotoViews(kinds=("random", "plain")), False), (GlyphViews(kinds="plain"), True)):
-        one = draw(views, seed=1, epoch=2, index=3, view=1, height=height, width=width, size=size)
-        assert isinstance(one, GlyphDraw if glyph else PlainDraw)
-        out = np.empty((3, size, size), np.uint8)
-        put(image, one, out)
-        expected = center(image, size, glyph=glyph)
-        assert np.array_equal(out, np.broadcast_to(np.atleast_3d(expected).transpose(2, 0, 1), out.shape))
+    views = PhotoViews(kinds=("random", kind))
+    one = draw(views, seed=1, epoch=2, index=3, view=1, height=height, width=width, size=size)
+    assert one == PlainDraw(size, kind == "whole")
+    out = np.empty((3, size, size), np.uint8)
+    put(image, one, out)
+    expected = inference_crop(image, size, whole=kind == "whole")
+    assert np.array_equal(out, np.broadcast_to(np.atleast_3d(expected).transpose(2, 0, 1), out.shape))
+
+
+def inference_crop(image: NDArray[np.uint8], size: int, *, whole: bool) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    side = min(height, width) * 224 / 256
+    middle = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+    box = (0, 0, width, height) if whole else middle
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def test_a_plain_view_of_a_glyph_is_the_whole_image() -> None:
+    one = draw(GlyphViews(kinds="plain"), seed=1, epoch=2, index=3, view=1, height=30, width=40, size=20)
+    assert one == WHOLE._replace(size=20)
 
 
 def test_operations_of_strong_views_are_drawn_with_replacement() -> None:
@@ -254,12 +269,14 @@ def test_kinds_of_given_images() -> None:
     recipe = {"name": "photo", "size": 32, "global_count": 3, "kinds": ["plain", "strong"], "local_count": 2}
     views = gemel.views([PHOTO, PHOTO[..., 0]], recipe, seed=4, index=[8, 9])
     assert [tuple(view.shape) for view in views] == [(2, 3, 32, 32)] * 3 + [(2, 3, 12, 12)] * 2
-    assert np.array_equal(views[0][0].permute(1, 2, 0), center(PHOTO, 32, glyph=False))
+    assert np.array_equal(views[0][0].permute(1, 2, 0), inference_crop(PHOTO, 32, whole=False))
     assert not torch.equal(views[1], views[2]), "both strong, drawn apart"
     again = gemel.views([PHOTO[..., 0]], recipe, seed=4, index=[9])
     assert all(torch.equal(one[0], two[1]) for one, two in zip(again, views, strict=True))
     (glyph,) = gemel.views([PHOTO], {"name": "glyph", "size": 20, "global_count": 1, "kinds": "plain"})
-    assert np.array_equal(glyph[0].permute(1, 2, 0), center(PHOTO, 20, glyph=True))
+    whole = np.empty((3, 20, 20), np.uint8)
+    put(PHOTO, WHOLE._replace(size=20), whole)
+    assert np.array_equal(glyph[0], whole)
 
 
 def test_views_of_partners_are_drawn_apart() -> None:

@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,23 @@ def run(task: Line, **options: Any) -> list[dict[str, Any]]:
     return saved
 
 
+@pytest.mark.parametrize(("taken", "steps"), [(0.9, [2, 4, 6]), (2.0, [2, 5, 6])])
+def test_a_long_checkpoint_is_written_less_often(
+    taken: float, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a step takes 15 s: 2 s every half minute would be more than a twentieth of the time."""
+    clock, task, saved = [0.0], Line(), list[int]()
+    monkeypatch.setattr("gemel.engine.loop.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(task, "after_step", lambda progress: clock.append(clock.pop() + 15.0))
+
+    def save(state: dict[str, Any]) -> None:
+        saved.append(state["step"])
+        clock.append(clock.pop() + taken)
+
+    Loop(task, Devices(), save=save, seconds=29.0).run()
+    assert saved == steps
+
+
 def test_a_checkpoint_at_every_due_step_and_at_the_end() -> None:
     assert [one["step"] for one in run(Line())] == [1, 2, 3, 4, 5, 6]
     assert [one["step"] for one in run(Line(), seconds=1e9)] == [6]
@@ -128,16 +146,18 @@ def test_terms_are_noted_without_waiting_for_the_device() -> None:
         found.check("runs/x", lambda: "")
 
 
-def test_the_callers_process_stays_as_it_was(tmp_path: Path) -> None:
+def test_the_callers_process_stays_as_it_was(tmp_path: Path, photos: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     filters = list(warnings.filters)
     states = [torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1]]
     try:
         method = {"name": "twist", "hidden": 16}
-        ran = gemel.pretrain("digits", out=tmp_path / "run", epochs=1, method=method, **TINY)
-        gemel.evaluate(ran, "knn")
-        gemel.embed(ran, "digits")
+        ran = gemel.pretrain(
+            photos, out=tmp_path / "run", epochs=1, image_size=16, batch_size=8, labels="folders", method=method, **TINY
+        )
+        gemel.evaluate(ran, "knn", k=3)
+        gemel.embed(ran, photos)
         assert torch.get_num_threads() == 2
         assert torch.equal(torch.random.get_rng_state(), states[0])
         assert random.getstate() == states[1]

@@ -10,11 +10,10 @@ from time import sleep
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from conftest import write_photos
+from forked import together
 from gemel.backbones.convnet import convnet
 from gemel.data.sources import ArraySource, Source, open_source
 from gemel.data.sources.parts import Joined
@@ -327,19 +326,15 @@ def test_a_second_command_waits_for_the_first(tmp_path: Path, capsys: pytest.Cap
     assert not list((tmp_path / "cache").glob("*.lock"))
 
 
-def work(number: int, processes: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
-    judged = subject(Path(folder) / "shared")
+def features_of_digits(folder: Path) -> tuple[Tensor, int]:
+    judged = subject(folder)
     seen = see(judged, open_source("digits"))
-    torch.save((seen.features.clone(), judged.network.images), f"{folder}/{number}.pt")
-    dist.destroy_process_group()
+    return seen.features.clone(), judged.network.images
 
 
 def test_several_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(work, (2, str(tmp_path)), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
     alone = see(subject(tmp_path / "alone"), open_source("digits"))
-    seen = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2)]
+    seen = together(2, features_of_digits, tmp_path / "shared")
     for rows, _ in seen:
         torch.testing.assert_close(rows, alone.features, rtol=1e-6, atol=1e-6)
     assert [images for _, images in seen] == [899, 898], "each image once"

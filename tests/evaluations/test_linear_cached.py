@@ -28,7 +28,7 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 def test_as_scikit_learn(pixels: Subject) -> None:
     source = open_source("digits")
-    found = run(pixels, source, strengths=5, weakest=-4, strongest=0)
+    found = run(pixels, source, strengths=4, weakest=-3, strongest=0)
     seen = see(pixels, source)
     assert source.labels is not None
     rows, labels = seen.features.double().numpy(), source.labels
@@ -41,7 +41,7 @@ def test_as_scikit_learn(pixels: Subject) -> None:
         model.fit(rows[fit], labels[fit])
         return float(model.score(rows[judged], labels[judged]))
 
-    path = np.logspace(0, -4, 5)
+    path = np.logspace(0, -3, 4)
     scores = [accuracy(inner, validation, strength) for strength in path]
     best = path[int(np.argmax(scores))]
     assert found.settings["strength"] == pytest.approx(best)

@@ -78,7 +78,7 @@ def test_results_tell_everything_they_depend_on(name: str, pixels: Subject) -> N
     small: dict[str, dict[str, Any]] = {
         "label-free": {"objects": 5, "view_count": 3},
         "cluster": {"restarts": 1},
-        "linear-cached": {"strengths": 2},
+        "linear-cached": {"strengths": 2, "weakest": -2.0},
     }
     options = small.get(name, {})
     first, second = (run(name, pixels, digits(300), **options) for _ in range(2))
@@ -211,7 +211,12 @@ def test_test_labels_are_matched_by_name(tmp_path: Path, pixels: Subject) -> Non
 
 @pytest.mark.parametrize("name", ["knn", "linear-cached", "cluster"])
 def test_training_and_test_images_are_kept_apart(name: str, pixels: Subject) -> None:
-    options: dict[str, Any] = {"knn": {"k": 5}, "linear-cached": {"strengths": 2}, "cluster": {"restarts": 1}}[name]
+    small: dict[str, dict[str, Any]] = {
+        "knn": {"k": 5},
+        "linear-cached": {"strengths": 2, "weakest": -2.0},
+        "cluster": {"restarts": 1},
+    }
+    options = small[name]
     with pytest.raises(UserError, match="every image of digits is in the test set digits"):
         run(name, pixels, digits(100), digits(100), **options)
     test = open_source("digits").subset(np.arange(200, 400))
@@ -292,7 +297,7 @@ def test_two_folders_of_equal_names_sizes_and_times(tmp_path: Path, pixels: Subj
     assert not torch.equal(see(pixels, one).features, see(pixels, two).features)
     assert run("knn", pixels, one, k=5).metrics["top1"] == 1
     assert run("knn", pixels, one, two, k=5).metrics["top1"] == 0
-    assert run("linear-cached", pixels, one, two).metrics["top1"] == 0
+    assert run("linear-cached", pixels, one, two, strengths=2, weakest=-2.0).metrics["top1"] == 0
     before = see(pixels, one).features.clone()
     shutil.rmtree(tmp_path / "a")
     (tmp_path / "b").rename(tmp_path / "a")

@@ -71,6 +71,20 @@ def test_gradcheck(form: Any, name: str, standardised: bool) -> None:
         )
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("standardised", [True, False])
+@pytest.mark.parametrize(("n", "width"), [(12, 7), (7, 300)])
+def test_one_view_is_both(form: Any, standardised: bool, n: int, width: int) -> None:
+    """Left out, the second view is the first: in values and in gradients, where it counts twice."""
+    found: list[Tensor] = []
+    for second in (False, True):
+        one = views(n, width)[0]
+        terms = correlation_terms(one, one if second else None, form=form, standardised=standardised)
+        (gradient,) = torch.autograd.grad(terms["invariance"] + 3 * terms["redundancy"], one)
+        found.append(torch.cat([terms["invariance"][None], terms["redundancy"][None], gradient.flatten()]).detach())
+    assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
+
+
 @st.composite
 def hard_views(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     n, width = draw(st.integers(2, 40)), draw(st.integers(1, 60))

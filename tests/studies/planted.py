@@ -1,6 +1,5 @@
-"""A study of seconds, for the tests; as a script it is run to its end:  python planted.py FOLDER"""
+"""A study of seconds, for the tests."""
 
-import sys
 from pathlib import Path
 
 from gemel.api.several_runs import begin_or_resume
@@ -55,5 +54,6 @@ def run(study: Study, out: Path, *, said: list[str] | None = None, **settings: o
     )
 
 
-if __name__ == "__main__":
-    run(planted(), Path(sys.argv[1]))
+def run_all(out: Path) -> None:
+    """To its end."""
+    run(planted(), out)

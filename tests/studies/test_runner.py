@@ -1,25 +1,20 @@
 """A study's runs: made once, resumed after a kill, never mixed; and what is written of them."""
 
 import csv
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from forked import Started
 from gemel.errors import UserError
 from gemel.reports.tables import Table, show
 from gemel.runs.run import Run
 from gemel.studies.base import Column, same_classes
 from gemel.studies.checks import NOT_TESTABLE
-from studies.planted import VARIATIONS, WILD, planted, run
-
-HERE = Path(__file__).parent
+from studies.planted import VARIATIONS, WILD, planted, run, run_all
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -27,21 +22,12 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 300
-    while not path.exists():
-        assert process.poll() is None, "the study ended too early"
-        assert time.monotonic() < until, f"{path} never came"
-        time.sleep(0.01)
-
-
 def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, str(HERE / "planted.py"), str(out)], env=environment)
-    wait_for(out / "short-2" / "seed-0" / "run.yaml", process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = Started(run_all, out)
+    process.wait_until((out / "short-2" / "seed-0" / "run.yaml").exists)
+    process.send(signal.SIGKILL)
+    assert process.end()[0] == -signal.SIGKILL
     first = out / "short-1" / "seed-0"
     before = contents(first)
     assert not (out / "planted.md").exists()

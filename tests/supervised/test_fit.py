@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from forked import together
 from gemel.backbones.convnet import convnet
 from gemel.data.sources import ArraySource, FileSource, Source, open_source
 from gemel.data.sources.parts import Subset
@@ -299,25 +298,21 @@ CASES: dict[str, tuple[Any, Fitting]] = {
 }
 
 
-def work(number: int, processes: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(number)}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=processes)
+def all_cases(folder: Path) -> dict[str, tuple[Any, ...]]:
+    found: dict[str, tuple[Any, ...]] = {}
     for name, (build, fitting) in CASES.items():
-        fitted = done(Path(folder), fitting, build())
+        fitted = done(folder, fitting, build())
         state = {} if fitting.backbone_lr is None else fitted.network.state_dict()
-        torch.save(
-            [[head.state_dict() for head in fitted.heads], fitted.history, state], f"{folder}/{name}-{number}.pt"
-        )
-    dist.destroy_process_group()
+        found[name] = ([head.state_dict() for head in fitted.heads], fitted.history, state)
+    return found
 
 
 def test_three_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(work, (3, str(tmp_path)), nprocs=3)  # pyright: ignore[reportPrivateImportUsage]
+    several = together(3, all_cases, tmp_path)
     for name, (build, fitting) in CASES.items():
         alone = done(tmp_path, fitting, build())
-        for number in range(3):
-            heads, history, state = torch.load(tmp_path / f"{name}-{number}.pt", weights_only=True)
+        for one_process in several:
+            heads, history, state = one_process[name]
             for one, two in zip(heads, alone.heads, strict=True):
                 torch.testing.assert_close(one["weight"], two.weight.data, rtol=1e-4, atol=1e-6)
             assert history == alone.history

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 import gemel
 from conftest import TINY, write_photos
+from forked import together
 from gemel import methods
 from gemel.backbones.convnet import convnet
 from gemel.data.plan import Plan
@@ -217,21 +216,19 @@ def facts(name: str, folder: Path) -> dict[str, Tensor]:
     return found | {f"state {key}": value.double() for key, value in task.method.state_dict().items()}
 
 
-def work(rank: int, processes: int, meeting: str, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
-    os.environ["LOCAL_WORLD_SIZE"] = str(processes)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}/meet", rank=rank, world_size=processes)
-    torch.save({name: facts(name, folder) for name in NAMES}, f"{meeting}/{rank}.pt")
-    dist.destroy_process_group()
+def all_facts(folder: Path) -> dict[str, dict[str, Tensor]]:
+    return {name: facts(name, folder) for name in SHOWN}
+
+
+@pytest.fixture(scope="module")
+def alone(images: Path) -> dict[str, dict[str, Tensor]]:
+    return all_facts(images)
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_several_processes_equal_one(processes: int, images: Path, tmp_path: Path) -> None:
-    alone = {name: facts(name, images) for name in NAMES}
-    mp.spawn(work, (processes, str(tmp_path), images), nprocs=processes)  # pyright: ignore[reportPrivateImportUsage]
-    for rank in range(processes):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        for name in NAMES:
+def test_several_processes_equal_one(processes: int, images: Path, alone: dict[str, dict[str, Tensor]]) -> None:
+    """The small methods; those of the folder `methods` do in test_processes.py."""
+    for found in together(processes, all_facts, images):
+        for name in SHOWN:
             for key, value in alone[name].items():
                 torch.testing.assert_close(found[name][key], value, rtol=1e-10, atol=1e-10, msg=f"{name} {key}")

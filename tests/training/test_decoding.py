@@ -53,11 +53,11 @@ def test_a_run_keeps_its_white(tmp_path: Path) -> None:
     assert (run.settings["white"], run.settings["background"]) == (4095, None)
     assert json.loads((run.path / "backbone.json").read_text())["white"] == 4095
     resumed = continued(Run(run.path), freeze).source
-    assert resumed.decoding == Decoding(4095.0)
+    assert resumed.decoding == Decoding(4095.0, floats=True, channels=3)
     assert follow(run.settings, _fingerprint(bright), {}).source.decoding == resumed.decoding
     for images in (None, dark):
-        assert images_of(run, images, "none").decoding == Decoding(4095.0)
-    assert load(images_of(run, dark, "none"), 0).max() in (12, 13)
+        assert images_of(run, images, "none").decoding == resumed.decoding
+    assert 12 < load(images_of(run, dark, "none"), 0).max() < 13
     result = gemel.evaluate(run, "knn", str(bright), test=str(dark), labels=_labels(tmp_path), k=2)
     assert result.settings["white"] == 4095
     (view, *_) = gemel.views([str(dark / "0.png")], run)
@@ -81,7 +81,12 @@ def test_white_is_told_with_its_reason(tmp_path: Path) -> None:
     run, lines = prepared(write(tmp_path / "images", 1023))
     assert "white: 1023 (sampled images of 16 bits reach 1,023: 10 bits)" in lines
     assert not [line for line in lines if line.startswith(("black", "background", "warning"))]
-    assert run.source.decoding == Decoding(1023.0, 0.0)
+    assert "pixels: floats (8 of 8 sampled images hold more than 8 bits)" in lines
+    assert run.source.decoding == Decoding(1023.0, 0.0, floats=True, channels=3)
+    assert (run.settings.pixels, run.settings.channels) == ("floats", 3)
+    views = run.settings.views
+    images = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "images").iterdir())]) / 1023
+    assert (views.mean, views.std) == (pytest.approx([images.mean()] * 3), pytest.approx([images.std()] * 3, rel=1e-5))
 
 
 def test_black_of_signed_images(tmp_path: Path) -> None:
@@ -93,7 +98,7 @@ def test_black_of_signed_images(tmp_path: Path) -> None:
     black, white = run.settings.black, run.settings.white
     assert black == pytest.approx(-1000, abs=10)
     assert white == pytest.approx(3000, abs=10)
-    assert run.source.decoding == Decoding(white, black)
+    assert run.source.decoding == Decoding(white, black, floats=True, channels=3)
 
 
 def test_a_wrong_white_is_noticed(tmp_path: Path) -> None:

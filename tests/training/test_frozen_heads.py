@@ -1,6 +1,8 @@
 """Photographs by default: heads on the features of a packaged network, from the choice to the commands."""
 
+import html
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ import gemel
 from conftest import write_photos
 from gemel.errors import UserError
 from gemel.evaluations import features
+from gemel.evaluations.frozen_features import prune
 from gemel.evaluations.networks import open_subject
+from gemel.reports.other_ways import other_ways
+from gemel.training import kinds
 
-SHORT: dict[str, Any] = {"epochs": 150, "classes": 2, "threads": 1, "workers": 0}
+SHORT: dict[str, Any] = {"epochs": 60, "classes": 2, "threads": 1, "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,7 @@ def test_what_is_chosen(run: gemel.Run) -> None:
     assert facts["weights"]["licence"] == "Apache-2.0"
     facts = run.backbone_facts
     assert (facts["name"], facts["width"], facts["views"]) == ("tf_efficientnet_lite0", 1280, "photo")
+    assert facts["crop"] == "whole"
 
 
 def test_classes_are_the_photographs(run: gemel.Run, folder: Path) -> None:
@@ -81,17 +87,20 @@ def test_too_many_unreadable_files(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_reason_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "STEPS", 30)  # what is told, not how well it was found
     gemel.pretrain(folder, out=tmp_path / "run", **{**SHORT, "epochs": 1, "classes": "auto"})
     told = capsys.readouterr().out
     assert "train: heads (photographs: classes on tf_efficientnet_lite0's features; --train all learns" in told
     assert "licence: Apache-2.0" in told
     assert "so many classes divide neighbours best, modularity" in told
     run = gemel.load(tmp_path / "run")
-    kinds = run.kinds()
-    assert kinds is not None and kinds["number"] == run.settings["classes"]
+    found = run.kinds()
+    assert found is not None and found["number"] == run.settings["classes"]
     page = run.report_path.read_text()
-    assert "How many kinds?" in page and f"{kinds['number']} divide the graph of neighbours best" in page
+    assert "How many kinds?" in page and f"{found['number']} divide the graph of neighbours best" in page
     (run.path / "evaluations" / "kinds.json").write_text('{"number": 3}')
     gemel.report([run])
     page = run.report_path.read_text()
@@ -125,7 +134,43 @@ def test_a_folder_that_grew(run: gemel.Run, folder: Path, tmp_path: Path, monkey
     new.mkdir()
     shutil.copy(sorted(folder.glob("a/*.jpg"))[2], new / "copy.jpg")
     try:
-        gemel.pretrain(folder, out=tmp_path / "run", quiet=True, **SHORT)
+        gemel.pretrain(folder, out=tmp_path / "run", quiet=True, **{**SHORT, "epochs": 1})
     finally:
         shutil.rmtree(new)
     assert seen == [2], "the new image, and the file that can't be read"
+
+
+def test_the_report_says_which_way_was_better(run: gemel.Run, tmp_path: Path) -> None:
+    """A folder beside it holds the same run as if all layers had learned, with an accuracy of 0.6."""
+    here, beside = tmp_path / "heads", tmp_path / "all"
+    shutil.copytree(run.path, here)
+    shutil.copytree(run.path, beside)
+    settings = (beside / "run.yaml").read_text()
+    (beside / "run.yaml").write_text(settings.replace("train: heads", "train: all"))
+    for result in (beside / "evaluations").glob("cluster-*.json"):
+        found = json.loads(result.read_text())
+        result.write_text(json.dumps(found | {"metrics": found["metrics"] | {"acc": 0.6}}))
+    said = other_ways(gemel.load(here))
+    assert len(said) == 2
+    assert "about as good here" in said[0]
+    assert said[1].endswith(
+        "60.0 % by a network that learned all its layers (all); better here: heads on a frozen network"
+    )
+    assert said[1] in html.unescape(gemel.report([here]).read_text())
+    shutil.rmtree(beside)
+    assert other_ways(gemel.load(here)) == ()
+
+
+def test_features_of_long_ago_are_deleted(tmp_path: Path) -> None:
+    passes = [tmp_path / "network" / "cache" / "features" / name for name in ("oldest", "older", "newest")]
+    for age, path in zip((30, 20, 10), passes, strict=True):
+        path.mkdir(parents=True)
+        (path / "features.npy").write_bytes(bytes(1000))
+        (path / "done.json").write_text("{}")
+        os.utime(path / "done.json", (1e9 - age, 1e9 - age))
+    prune(tmp_path, most=3006)
+    assert all(path.is_dir() for path in passes)
+    prune(tmp_path, most=2500)
+    assert [path.is_dir() for path in passes] == [False, True, True]
+    prune(tmp_path, most=0)
+    assert [path.is_dir() for path in passes] == [False, False, True]

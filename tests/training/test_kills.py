@@ -3,19 +3,19 @@
 Here two methods; every one is interrupted and resumed in test_contract.py or test_pretrain.py.
 """
 
-import subprocess
-import sys
 from pathlib import Path
+
+import pytest
+
+from forked import script
 
 KILLS = Path(__file__).parent.parent.parent / "benchmarks" / "kills.py"
 
 
-def test_killed_runs_end_as_the_unbroken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["twist", "barlow_twins"])
+def test_killed_runs_end_as_the_unbroken(method: str, tmp_path: Path, photos: Path) -> None:
     """A few kills; `make study-kills` does twenty."""
-    options = ["--kills", "1", "--epochs", "2", "--seed", "1", "--out", str(tmp_path / "kills.md")]
-    options += ["--methods", "twist", "barlow_twins"]
-    done = subprocess.run(
-        [sys.executable, str(KILLS), *options], capture_output=True, text=True, check=False, timeout=600
-    )
-    assert "DIFFERENT" not in done.stdout
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    words = ["--images", str(photos), "--kills", "2", "--epochs", "5", "--seed", "1", "--methods", method]
+    code, out, errors = script(KILLS, *words, "--out", str(tmp_path / "kills.md"), folder=tmp_path).end(300)
+    assert "DIFFERENT" not in out
+    assert code == 0, out + errors[-3000:]

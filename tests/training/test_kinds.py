@@ -44,7 +44,8 @@ def test_heads_use_the_classes_that_they_have(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("true", [2, 5])
-def test_clusters_that_are_far_apart_are_counted(true: int) -> None:
+def test_clusters_that_are_far_apart_are_counted(true: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "STEPS", 150)
     random = np.random.default_rng(0)
     centres = 6 * np.eye(5, 8)[:true]
     rows = centres[random.integers(true, size=300)] + random.standard_normal((300, 8))
@@ -54,7 +55,8 @@ def test_clusters_that_are_far_apart_are_counted(true: int) -> None:
     assert [size for size, _ in found.curve] == [size for size in SIZES if size <= 8]
 
 
-def test_noise_is_told() -> None:
+def test_noise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "STEPS", 150)
     rows = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
     found = count_kinds(rows, most=12)
     assert not found.is_clear

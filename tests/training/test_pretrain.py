@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -21,6 +19,7 @@ from torch import Tensor
 
 import gemel
 from conftest import TINY, freeze, write_photos
+from forked import command
 from gemel import methods
 from gemel.data.sources import open_source
 from gemel.engine import checkpoints
@@ -49,7 +48,7 @@ def tensors(run: Run) -> dict[str, Tensor]:
 
 def rows(run: Run) -> list[dict[str, Any]]:
     """metrics.csv without the one column that is a clock's."""
-    return run.metrics().drop_columns(["images_per_second"]).to_pylist()
+    return run.metrics().drop_columns(["images_per_second", "data_wait"]).to_pylist()
 
 
 def same(one: Run, two: Run) -> bool:
@@ -73,7 +72,7 @@ def test_a_runs_folder_is_whole(digits_run: Run) -> None:
 
 def test_settings_have_no_gaps(digits_run: Run) -> None:
     settings = digits_run.settings
-    may_be_none = {"minutes", "weights", "white", "black", "background"}
+    may_be_none = {"minutes", "weights", "white", "black", "background", "composite"}
     assert {key for key, value in settings.items() if value is None} <= may_be_none
     assert settings["classes"] == 10, "the data set's description says so"
     assert settings["labels"] == "own"
@@ -83,10 +82,12 @@ def test_settings_have_no_gaps(digits_run: Run) -> None:
 
 def test_metrics_tell_every_term(digits_run: Run) -> None:
     table = digits_run.metrics()
-    expected = (
-        "stage epoch step progress loss consistency sharpness diversity lr images_per_second embedding_std rankme"
-    )
-    assert {*expected.split(), "embedding_std", "classes_used", "agreement", "knn"} <= set(table.column_names)
+    terms = ("loss", "consistency", "sharpness", "diversity")
+    probes = ("embedding_std", "rankme", "classes_used", "agreement", "knn")
+    rest = ("stage", "epoch", "step", "progress", "lr", "images_per_second", "data_wait")
+    assert {*terms, *probes, *rest} <= set(table.column_names)
+    waits = table.column("data_wait").to_pylist()
+    assert 0 < min(waits) <= max(waits) <= 1
     steps = table.column("step").to_pylist()
     assert steps == sorted(set(steps))
     assert steps[-1] == 3 * (1797 // 128)
@@ -262,6 +263,7 @@ def test_mistakes_are_told_and_nothing_is_written(
 
 def test_tuples_and_none_as_flags(tmp_path: Path, photos: Path) -> None:
     words = "--views photo --views.scale 0.5,0.9 --optimizer lars --optimizer.bias_lr none --epochs 1 --batch-size 8"
+    words += " --backbone convnet --image-size 16"
     layer = layer_of_flags([str(photos), *words.split()], ["images"], Settings, Launch)
     prepared = prepare(asked_for([layer]), lambda text: None, freeze)
     assert prepared.settings.views is not None
@@ -329,7 +331,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 ) -> None:
     options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 6, "image_size": 16, "batch_size": 8, **TINY}
     run = gemel.pretrain(photos, out=tmp_path / "run", checkpoint_seconds=1e-3, **options)
-    whole, table = run.backbone_path.read_bytes(), run.metrics().drop_columns("images_per_second")
+    whole, table = run.backbone_path.read_bytes(), run.metrics().drop_columns(["images_per_second", "data_wait"])
     bytes_of_last = bytearray(run.checkpoint_path.read_bytes())
     with zipfile.ZipFile(run.checkpoint_path) as archive:
         weights = max(archive.infolist(), key=lambda part: part.file_size)
@@ -342,7 +344,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     printed = capsys.readouterr().out
     assert "last.ckpt is damaged: going on from previous.ckpt, step 29" in printed
     assert run.backbone_path.read_bytes() == whole
-    assert run.metrics().drop_columns("images_per_second").equals(table)
+    assert run.metrics().drop_columns(["images_per_second", "data_wait"]).equals(table)
     bytes_of_last[0] ^= 1
     run.checkpoint_path.write_bytes(bytes_of_last)
     assert checkpoints.load(run, print) is not None
@@ -499,13 +501,6 @@ def test_greys_that_differ_are_drawn_anew(dark: bool, tmp_path: Path) -> None:
     assert said.views.model_dump()["levels"] == 0.1
 
 
-def test_tensorboard_gets_the_rows(tmp_path: Path, photos: Path) -> None:
-    options: dict[str, Any] = {"method": SMALL["twist"], "epochs": 1, "image_size": 16, "batch_size": 8, **TINY}
-    run = gemel.pretrain(photos, out=tmp_path / "run", log="tensorboard", **options)
-    (events,) = (run.path / "tensorboard").iterdir()
-    assert b"consistency" in events.read_bytes()
-
-
 def test_divergence_stops_the_run(tmp_path: Path, photos: Path) -> None:
     options: dict[str, Any] = {"method": SMALL["barlow_twins"], "epochs": 9, "image_size": 16, "batch_size": 8, **TINY}
     optimizer = {"name": "sgd", "lr": 1e30, "momentum": 0}
@@ -544,18 +539,12 @@ def test_slurm_asks_for_the_job_again(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/asked\n")
     (tmp_path / "scontrol").chmod(0o755)
     words = ["pretrain", str(photos), "--out", str(tmp_path / "run"), "--epochs", "4000", *TINY_WORDS]
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gemel", *words],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    wait_for(tmp_path / "run" / "metrics.csv", process)
-    process.send_signal(signal.SIGUSR1)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    slurm = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "123"}
+    process = command(*words, environment=slurm)
+    process.wait_until((tmp_path / "run" / "metrics.csv").is_file)
+    process.send(signal.SIGUSR1)
+    code, printed, _ = process.end()
+    assert code == 130
     assert (tmp_path / "asked").read_text() == "requeue 123\n"
     assert "requeue of job 123: asked for" in printed
     assert checkpoints.load(Run(tmp_path / "run")) is not None
@@ -565,22 +554,14 @@ TINY_WORDS = ["--image-size", "16", "--batch-size", "8", "--backbone", "convnet"
               "--backbone.strides", "2", "--method.hidden", "16", "--workers", "0"]  # fmt: skip
 
 
-def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 120
-    while not file.is_file():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-
-
 def test_signal_leaves_with_130(tmp_path: Path, photos: Path) -> None:
     """A real process, interrupted as by Ctrl-C."""
     words = ["pretrain", str(photos), "--out", str(tmp_path / "run"), "--epochs", "4000", *TINY_WORDS]
-    process = subprocess.Popen([sys.executable, "-m", "gemel", *words], stderr=subprocess.PIPE, text=True)
-    wait_for(tmp_path / "run" / "metrics.csv", process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    process = command(*words)
+    process.wait_until((tmp_path / "run" / "metrics.csv").is_file)
+    process.send(signal.SIGINT)
+    code, _, errors = process.end()
+    assert code == 130
     assert "gemel resume" in errors
     assert "Traceback" not in errors
     state = checkpoints.load(Run(tmp_path / "run"))

@@ -13,9 +13,10 @@ def export(run: Run | str | Path, format: str, out: str | Path | None = None) ->
     Args:
         run: a run or its folder.
         format: official: as the authors' released code saves it; timm, torchvision: what their networks load;
-            detectron2: what its detectors load; onnx: a graph, images to features; safetensors: the backbone's
-            tensors, and a JSON file that describes them.
-        out: the file; left out: one in the run's folder.
+            detectron2: what its detectors load; onnx: a graph, images to features and classes; safetensors: the
+            backbone's tensors, and a JSON file that describes them; huggingface: a folder of timm's layout with a model
+            card.
+        out: the file, or the folder; left out: one in the run's folder.
 
     Raises:
         UserError: there is no such format, or it has no such network.

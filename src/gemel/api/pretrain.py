@@ -30,7 +30,7 @@ def pretrain(*layers: Any, quiet: bool) -> Run:
     with preserved():
         prepared = _ready(asked, speaker(quiet), quiet=quiet)
         run = Run(by_the_first(lambda: start(prepared)))
-        with _alone(run):
+        with alone(run):
             return _complete(prepared, run, quiet=quiet)
 
 
@@ -75,7 +75,7 @@ def _ready(asked: "Asked | UserError | None", say: "Say", *, quiet: bool) -> "Pr
         mistakes = asked.mistakes
     elif asked is not None:
         try:
-            prepared = prepare(asked, say, _freezer(quiet))
+            prepared = prepare(asked, say, freezer(quiet))
         except UserError as error:
             if launched().processes == 1:
                 raise
@@ -96,7 +96,7 @@ def _ready(asked: "Asked | UserError | None", say: "Say", *, quiet: bool) -> "Pr
         if prepared.settings.train == "heads" and launched().processes > 1:
             claim = prepared.claim
             prepared = on_vectors(
-                prepared.settings, prepared.source, prepared.left_out, speaker(quiet=True), _freezer(quiet=True)
+                prepared.settings, prepared.source, prepared.left_out, speaker(quiet=True), freezer(quiet=True)
             )
             prepared.claim = claim
         estimate(prepared, say)  # what a method refuses here it refuses on every process
@@ -124,11 +124,11 @@ def resume(run: Run, *, quiet: bool) -> Run:
     from gemel.engine.processes import joined
     from gemel.request.resolve import continued
 
-    with preserved(), joined(), _alone(run):
-        return _complete(continued(run, _freezer(quiet)), run, quiet=quiet)
+    with preserved(), joined(), alone(run):
+        return _complete(continued(run, freezer(quiet)), run, quiet=quiet)
 
 
-def _freezer(quiet: bool) -> "Freeze":
+def freezer(quiet: bool) -> "Freeze":
     """What gives the features of a frozen network, and shows how far it is unless `quiet`."""
     from gemel.evaluations.features import printed
     from gemel.evaluations.frozen_features import frozen_features
@@ -137,7 +137,7 @@ def _freezer(quiet: bool) -> "Freeze":
 
 
 @contextmanager
-def _alone(run: Run) -> Generator[None]:
+def alone(run: Run) -> Generator[None]:
     """With the run's folder as these processes' own."""
     from gemel.engine.processes import by_the_first
 
@@ -157,14 +157,19 @@ def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:
     from gemel.evaluations.features import printed
     from gemel.metrics.health import health
     from gemel.reports import build_report
+    from gemel.runs.live import remove_live
+    from gemel.training.live_report import report_closing
     from gemel.training.train import train
 
-    say = speaker(quiet)
+    say, first = speaker(quiet), launched().rank == 0
     if not run.is_trained:
         train(prepared, run, say, quiet=quiet)
+    if first:
+        report_closing(run)
     close(run, prepared.source, printed(quiet))
-    if launched().rank != 0:
+    if not first:
         return run
+    remove_live(run)
     path = build_report([run], None)
     for finding in health(run.metrics().to_pydict(), prepared.method.advice):
         say(f"health: {finding.message}{f'; to try: {finding.advice}' if finding.advice else ''}")

@@ -15,19 +15,29 @@ if TYPE_CHECKING:
     from gemel.studies.outcome import Outcome
 
 
-def report(runs: Sequence[Run | str | Path], out: str | Path | None = None) -> Path:
+def report(
+    runs: Sequence[Run | str | Path], out: str | Path | None = None, *, watch: bool = False, quiet: bool = True
+) -> Path:
     """Write one self-contained HTML page about one or several runs, and return the file.
 
     Args:
         runs: runs or their folders.
         out: the file; left out: report.html in the first run's folder.
+        watch: write it again whenever the run, which must be one, changes, until the run has ended.
+        quiet: print nothing.
 
     Raises:
-        UserError: there is no run, or the file can't be written.
+        UserError: there is no run, several are to be watched, or the file can't be written.
     """
+    from gemel.api.watch import watch as watch_run
     from gemel.reports import build_report
 
-    return build_report(_loaded(runs), None if out is None else Path(out))
+    loaded, path = _loaded(runs), None if out is None else Path(out)
+    if not watch:
+        return build_report(loaded, path)
+    if len(loaded) != 1:
+        raise UserError(f"--watch follows one run, and {len(loaded)} were given; start one command for each")
+    return watch_run(loaded[0], path, (lambda text: None) if quiet else lambda text: print(text, flush=True))
 
 
 @checked

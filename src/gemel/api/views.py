@@ -27,7 +27,7 @@ def views(
     """Return the views that training would see.
 
     Args:
-        images: files, encoded bytes, or uint8 arrays (H, W) or (H, W, 3).
+        images: files, encoded bytes, or arrays (H, W) or (H, W, C).
         recipe: a method or METHOD/RECIPE (as published, not fitted to the images); a run, or its settings; or
             {"name": "photo", "size": 96, ...}, or a paper's views by their name, as byol or dino. The size is 224
             unless given.
@@ -36,7 +36,8 @@ def views(
         index: indices of the images in the dataset; left out: 0, 1, 2, ...
 
     Returns:
-        V tensors (B, 3, H, W), uint8.
+        V tensors (B, 3, H, W), uint8; of images of more than 8 bits, or other than 1 or 3 channels, (B, C, H, W),
+        float32 from 0 to 255.
 
     Raises:
         UserError: an image can't be read, or the recipe is unknown.

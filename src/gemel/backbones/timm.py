@@ -1,6 +1,6 @@
 """timm's networks, by their names; the only file that imports timm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gemel.backbones.base import REFUSALS, Backbone, Channels, first_line, measured, near
+from gemel.backbones.base import COLOURS, REFUSALS, Backbone, Channels, first_line, measured, near
 from gemel.errors import UserError
 from gemel.settings.recipes import Count, Side
 
@@ -50,12 +50,15 @@ def published(name: str) -> Published | None:
     return Published(full, origin, facts.license or "", facts.mean, facts.std, facts.input_size[-1])
 
 
+Stem = Literal["standard", "small", "pooled"]
+
+
 def timm_backbone(
     name: str,
     size: int | None = None,
     /,
     *,
-    stem: Literal["standard", "small"] = "standard",
+    stem: Stem = "standard",
     zero_init: bool = True,
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     image_size: Side | None = None,
@@ -69,7 +72,8 @@ def timm_backbone(
     Args:
         name: timm's name, with or without the tag of its weights
         size: side of the images that it will see; None: the one that it was made for
-        stem: small: a residual network's first layer 3 x 3, stride 1, no pooling: for images up to 64 pixels
+        stem: of a residual network; small: a first layer 3 x 3, stride 1, no pooling: for images up to 64 pixels;
+            pooled: such a layer, then the pooling
         zero_init: a residual network's branches start at zero (Barlow Twins: yes; TWIST: no)
         drop_path: chance of skipping a branch
         image_size: side for which position embeddings and windows are made; none: that of the images
@@ -86,8 +90,8 @@ def timm_backbone(
     options |= {"drop_path_rate": drop_path} if drop_path else {}
     options |= {"zero_init_last": zero_init} if _is_resnet(name) else {}
     options |= _of_transformer(name, patch_size, heads)
-    if stem == "small" and not _is_resnet(name):
-        raise UserError(f"--backbone.stem small is for timm's ResNets (resnet18, resnet50, ...), not {name}")
+    if stem != "standard" and not _is_resnet(name):
+        raise UserError(f"--backbone.stem {stem} is for timm's ResNets (resnet18, resnet50, ...), not {name}")
     create = partial(_created, name, stem, in_channels)
     if (found := create(options, size, image_size))[0]:
         return found[0]
@@ -139,8 +143,8 @@ def _created(
                 raise UserError(f"timm can't make {name} with {options}: {first_line(error)}") from error
             reason = first_line(error)
             continue
-        if stem == "small":
-            _make_stem_small(network, in_channels)
+        if stem != "standard":
+            _make_stem_small(network, in_channels, pooled=stem == "pooled")
         for one in sizes:
             try:
                 return measured(network, one, in_channels=in_channels), ""
@@ -149,16 +153,49 @@ def _created(
     return None, reason
 
 
-def _make_stem_small(network: Any, in_channels: int) -> None:
+def _make_stem_small(network: Any, in_channels: int, *, pooled: bool) -> None:
     network.conv1 = nn.Conv2d(in_channels, network.conv1.out_channels, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    network.maxpool = nn.Identity()
+    if not pooled:
+        network.maxpool = nn.Identity()
 
 
 def _own_size(name: str) -> int:
     """Return the side of the images that a network was made for."""
     facts = timm.get_pretrained_cfg(name)
     return 224 if facts is None else facts.input_size[-1]
+
+
+def configuration(name: str, network: Any, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what timm's config.json holds of a network without its classifier.
+
+    Args:
+        name: timm's name, with or without a tag.
+        network: one of timm's.
+        seen: the images that it takes: input_size, mean, std, interpolation, crop_pct and so on.
+    """
+    known = {key: one for key, one in dict(getattr(network, "pretrained_cfg", {})).items() if key in _OF_NETWORK}
+    channels = seen["input_size"][0]
+    arguments = {"model_args": {"in_chans": channels}} if channels != COLOURS else {}
+    return {
+        "architecture": name.partition(".")[0],
+        "num_classes": 0,
+        "num_features": int(network.num_features),
+        **arguments,
+        "pretrained_cfg": {**known, **seen, "num_classes": 0, "custom_load": False},
+    }
+
+
+_OF_NETWORK = ("first_conv", "classifier", "fixed_input_size", "pool_size")
+"""of what timm knows of a network's weights: what holds for any weights of it"""
+
+
+def for_channels(weight: Tensor, channels: int) -> Tensor:
+    """Return a first layer's kernels, (O, 3, h, w), for images of other channels, as timm adapts them.
+
+    The three kernels are repeated, and scaled so that equal channels give what they gave; of one channel summed.
+    """
+    return timm.models.adapt_input_conv(channels, weight.clone())
 
 
 class LastBlocks(nn.Module):

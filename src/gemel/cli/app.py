@@ -7,11 +7,14 @@ from gemel.cli.arguments import Functions, add, add_raw, ends_in, help_of, is_ru
 from gemel.cli.check import check
 from gemel.cli.classify import classify
 from gemel.cli.compare import compare, report
+from gemel.cli.doctor import doctor
 from gemel.cli.embed import embed
 from gemel.cli.evaluate import evaluate, explain, is_network, options_of
 from gemel.cli.exchange import export, import_checkpoint
+from gemel.cli.explore import explore
 from gemel.cli.methods import methods, recipe, settings
 from gemel.cli.pretrain import pretrain, resume
+from gemel.cli.replay import replay
 from gemel.cli.study import study
 
 app = typer.Typer(
@@ -52,13 +55,16 @@ RUN = {"run": is_run}
 add_raw(app, pretrain, "pretrain", "Learn an encoder, and classes, from images without labels.")
 add(app, resume, checks=RUN, takes=_front("resume"))
 add(app, evaluate, checks={"run": is_network}, takes=options_of, explain=explain)
-add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz")}, takes=_front("embed"))
+add(app, embed, checks=RUN | {"out": ends_in(".parquet", ".npz", ".csv")}, takes=_front("embed"))
 add(app, classify, checks=RUN | {"out": ends_in(".parquet", ".csv")}, takes=_front("classify"))
+add(app, replay, checks=RUN | {"out": ends_in(".html")}, takes=_front("replay"))
 add(app, report)
+add(app, explore, checks=RUN)
 add(app, import_checkpoint, "import", checks={"method": _is_method}, takes=_front("import_official"))
 add(app, export, checks=RUN | {"format": _is_format}, explain=_formats)
 add(app, compare, checks={"out": ends_in(".md", ".html", ".csv")})
 add(app, check, checks={"out": ends_in(".csv", ".parquet"), "report": ends_in(".html", option="--report")})
+add(app, doctor)
 add_raw(app, study, "study", "Make a named set of runs and its table.")
 add(app, methods)
 add(app, settings, checks={"method": _is_method})

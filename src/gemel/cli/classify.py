@@ -13,7 +13,7 @@ def classify(run: str, images: str | None = None, *, out: str, into: str | None 
 
     Args:
         run: folder of a run
-        images: folder, text file of paths, or name of a dataset; left out: the run's own images
+        images: folder, text file of paths, archive, table or name of a dataset; left out: the run's own images
         out: F.parquet or F.csv
         into: new folder that gets a folder of links for each class
     """

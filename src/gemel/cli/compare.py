@@ -21,13 +21,14 @@ def compare(runs: list[str], *, published: bool = False, out: str | None = None)
         print(f"table: {out}")
 
 
-def report(runs: list[str], *, out: str | None = None) -> None:
+def report(runs: list[str], *, out: str | None = None, watch: bool = False) -> None:
     """Write one self-contained HTML page about one or several runs.
 
     Args:
         runs: folders of runs
         out: the file; left out: report.html in the first run's folder
+        watch: write it again while the one run is trained by another command; Ctrl-C ends it
     """
     import gemel
 
-    print(gemel.report(runs, out))
+    print(gemel.report(runs, out, watch=watch, quiet=not watch))

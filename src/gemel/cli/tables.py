@@ -1,22 +1,29 @@
 """A folder of links to the images of a table."""
 
+import errno
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from gemel.errors import UserError
 from gemel.runs.output_paths import check_writable, short_name
 
+WRONG = "wrong"
+"""folder of the images that the user marked so"""
+
 
 def check_links(images: str, into: Path) -> None:
     """Check, before the images are read, that there are files to link and a folder for the links.
 
     Raises:
-        UserError: the images are a dataset, or the folder is not empty or cannot be written.
+        UserError: the images are no files of their own, or the folder is not empty or cannot be written.
     """
-    if not os.path.lexists(os.path.expanduser(images)):  # noqa: PTH111  Path's raises for a user that is not there
-        raise UserError(f"--into needs files; {images} is a dataset")
+    from gemel.data.sources import open_source
+
+    if open_source(images).file(0) is None:
+        raise UserError(f"--into makes links to files, and the images of {images} are none of their own; leave it out")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UserError(f"--into {into} is not empty; name a new folder")
     standing = next(folder for folder in (into.absolute(), *into.absolute().parents) if folder.exists())
@@ -24,19 +31,35 @@ def check_links(images: str, into: Path) -> None:
 
 
 def link(table: Any, into: Path) -> None:
-    """Make a folder for each class with links to its images; the images stay where they are."""
-    names = table.column("name").to_pylist() if "name" in table.column_names else [""] * table.num_rows
-    rows = zip(table.column("path").to_pylist(), table.column("class").to_pylist(), names, strict=True)
-    for path, number, name in rows:
+    """Make a folder for each class with links to its images, and one for those that the user marked as wrong.
+
+    The images stay where they are.
+    """
+    names, edited = (
+        table.column(name).to_pylist() if name in table.column_names else [""] * table.num_rows
+        for name in ("name", "edited")
+    )
+    rows = zip(table.column("path").to_pylist(), table.column("class").to_pylist(), names, edited, strict=True)
+    for path, number, name, edit in rows:
         image = Path(_on_disk(path)).absolute()
         readable = "" if name in ("", str(number)) else "-" + re.sub(r"[^\w. -]", "_", name)
-        folder = into / short_name(f"{number:04}{readable}")
+        folder = into / (WRONG if edit == WRONG else short_name(f"{number:04}{readable}"))
         folder.mkdir(parents=True, exist_ok=True)
         target, copy = folder / image.name, 1
-        while target.is_symlink():  # images of one name from several folders
+        while os.path.lexists(target):  # images of one name from several folders
             copy += 1
             target = folder / short_name(image.stem, f"-{copy}{image.suffix}")
+        _put(image, target)
+
+
+def _put(image: Path, target: Path) -> None:
+    """Make a link to an image; a copy where the file system knows no links, or Windows allows none."""
+    try:
         target.symlink_to(image)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EINVAL):
+            raise
+        shutil.copy2(image, target)
 
 
 def _on_disk(path: str) -> str:

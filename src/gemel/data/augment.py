@@ -6,22 +6,25 @@ from math import ceil, sqrt
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch.nn import functional
 
 from gemel.data import on_device
 from gemel.data.compiled import is_compiled
 from gemel.data.photometric import Floats, blur_weights, finish, steps_of
+from gemel.data.pixel_values import Pixels
 from gemel.data.resize import SMALL, resize
-from gemel.data.views import CENTER, GRID, WHOLE, Draw, GlyphDraw, PhotoDraw, StrongDraw
-
-Pixels = NDArray[np.uint8]
-"""(H, W) of a grey image or (H, W, 3)"""
+from gemel.data.views import CENTER, GRID, Draw, GlyphDraw, PhotoDraw, PlainDraw, StrongDraw
 
 
 def put(image: Pixels, draw: Draw, out: Pixels) -> None:
-    """Write the view that `draw` describes into `out` (3, size, size); a grey image gives three equal planes."""
+    """Write the view that `draw` describes into `out` (C, size, size); a grey image gives three equal planes.
+
+    Args:
+        image: uint8, grey or of three colours, or float32 of any channels.
+        draw: what is done to it; strong views are of uint8 alone.
+        out: of the same type.
+    """
     if isinstance(draw, PhotoDraw):
         _put_photo(image, draw, out)
     elif isinstance(draw, GlyphDraw):
@@ -29,12 +32,12 @@ def put(image: Pixels, draw: Draw, out: Pixels) -> None:
     elif isinstance(draw, StrongDraw):
         put_planes(_apply_strong(image, draw), out)
     else:
-        put_planes(center(image, draw.size, glyph=False), out)
+        put_planes(plain(image, draw), out)
 
 
 def _put_photo(image: Pixels, draw: PhotoDraw, out: Pixels) -> None:
     view = crop(image, draw)
-    if is_compiled():
+    if is_compiled() and view.dtype == np.uint8:
         channels = 1 if view.ndim == 2 else 3
         codes, factors = steps_of(draw)
         finish(view.reshape(-1), channels, draw.flip, codes, factors, blur_weights(draw.sigma), draw.solarize, out)
@@ -44,38 +47,65 @@ def _put_photo(image: Pixels, draw: PhotoDraw, out: Pixels) -> None:
 
 
 def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
-    """Cut out the crop of a draw and resize it with antialias: (size, size) of a grey image or (size, size, 3)."""
+    """Cut out the crop of a draw and resize it with antialias: (size, size) of a grey image or (size, size, C)."""
     # Cut out first: pixels beyond the crop must not bleed into its edge.
     part = image[draw.top : draw.top + draw.height, draw.left : draw.left + draw.width].copy()
-    if is_compiled() and max(draw.height, draw.width, draw.size) <= SMALL:
+    if is_compiled() and image.dtype == np.uint8 and max(draw.height, draw.width, draw.size) <= SMALL:
         channels = 1 if part.ndim == 2 else 3
         small = np.empty((draw.size, draw.size * channels), np.uint8)
         resize(part.reshape(draw.height, -1), channels, draw.bicubic, small)
-        return small.reshape(draw.size, draw.size, *part.shape[2:])
+        return _with_noise(small.reshape(draw.size, draw.size, *part.shape[2:]), draw)
     # Torch resizes bytes in lanes where they lie channels last, six times as fast as Pillow and within 1 of it.
     tensor = torch.from_numpy(part).view(1, draw.height, draw.width, -1).permute(0, 3, 1, 2)
     mode = "bicubic" if draw.bicubic else "bilinear"
-    resized = functional.interpolate(tensor, (draw.size, draw.size), mode=mode, antialias=True)
-    return resized.permute(0, 2, 3, 1).contiguous().numpy().reshape(draw.size, draw.size, *part.shape[2:])
+    found = functional.interpolate(tensor, (draw.size, draw.size), mode=mode, antialias=True)
+    found = found.permute(0, 2, 3, 1).contiguous().numpy().reshape(draw.size, draw.size, *part.shape[2:])
+    return _with_noise(found if found.dtype == np.uint8 else found.clip(0, 255), draw)
 
 
-def center(image: Pixels, size: int, *, glyph: bool) -> Pixels:
-    """Return the inference crop: a photo's shorter side to size · 256 / 224 and the middle; a glyph as a whole."""
-    if glyph:
-        return _apply_glyph(image, WHOLE._replace(size=size))
+def _with_noise(view: Pixels, draw: PhotoDraw) -> Pixels:
+    """Add Gaussian noise, drawn for each pixel and channel, where the draw has some."""
+    if not draw.noise:
+        return view
+    generator = np.random.Generator(np.random.Philox(key=draw.noise_key))
+    noisy = view + np.float32(255 * draw.noise) * generator.standard_normal(view.shape, np.float32)
+    noisy = noisy.clip(0, 255)
+    return noisy.round().astype(np.uint8) if view.dtype == np.uint8 else noisy
+
+
+def plain(image: Pixels, draw: PlainDraw) -> Pixels:
+    """Return the inference crop of a photo: its shorter side to size · 256 / 224, and the middle; or all of it."""
     height, width = image.shape[:2]
+    if draw.whole:
+        return resized(image, (draw.size, draw.size))
     side = min(height, width) * CENTER
-    return np.asarray(_square(image, (width - side) / 2, (height - side) / 2, side, size))
+    return square(image, (width - side) / 2, (height - side) / 2, side, draw.size)
 
 
-def _square(image: Pixels, left: float, top: float, side: float, size: int) -> Image.Image:
+def square(image: Pixels, left: float, top: float, side: float, size: int) -> Pixels:
+    """Return a square part of an image, resized with antialias: (size, size) or (size, size, C)."""
     # One resize of a box in place of resize and crop: the same pixels but for rounding, in one pass.
-    box = (left, top, left + side, top + side)
-    return Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return resized(image, (size, size), (left, top, left + side, top + side))
+
+
+def resized(image: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:
+    """Return a part of an image by Pillow's bicubic filter; of floats channel by channel, without rounding.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        size: width and height in pixels.
+        box: left, top, right and bottom of the part; None: all of it.
+    """
+    if image.dtype == np.uint8:
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=box))
+    if image.ndim == 2:  # bicubic weights are negative beside an edge: bytes are clipped by Pillow
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=box)).clip(0, 255)
+    planes = [np.ascontiguousarray(image[..., one]) for one in range(image.shape[2])]
+    return np.stack([resized(plane, size, box) for plane in planes], 2)
 
 
 def put_planes(view: Pixels, out: Pixels) -> None:
-    """Copy a finished view, (size, size) or (size, size, 3), into `out` (3, size, size)."""
+    """Copy a finished view, (size, size) or (size, size, C), into `out` (C, size, size)."""
     out[:] = view if view.ndim == 2 else view.transpose(2, 0, 1)
 
 
@@ -102,7 +132,7 @@ _OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 
 
 def _apply_strong(image: Pixels, draw: StrongDraw) -> Pixels:
-    view = _square(image, draw.left, draw.top, draw.side, draw.size).convert("RGB")
+    view = Image.fromarray(square(image, draw.left, draw.top, draw.side, draw.size)).convert("RGB")
     view = ImageOps.mirror(view) if draw.flip else view
     for name, strength in draw.operations:
         view = _OPERATIONS[name](view, strength)
@@ -116,7 +146,7 @@ def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     shrink = sqrt(abs(a * e - b * d) * height * width) / draw.size
     if shrink > 2.0:  # bilinear sampling reads four pixels: a larger glyph is shrunk with antialias first
         smaller = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-        image = np.asarray(Image.fromarray(image).resize(smaller, Image.Resampling.BICUBIC))
+        image = resized(image, smaller)
         height, width = image.shape[:2]
     across, down, cubic = _grid(draw.size)
     x, y = a * across + b * down + c, d * across + e * down + f  # (size, size), half sides
@@ -127,7 +157,7 @@ def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     view = _bilinear(image, ground, (x + 1) * (width / 2) - 0.5, (y + 1) * (height / 2) - 0.5)
     if draw.gamma != 1.0 or any(draw.levels):
         view = _change_greys(view, ground, draw.gamma, *draw.levels)
-    return view.round().astype(np.uint8)
+    return view.round().astype(np.uint8) if image.dtype == np.uint8 else view
 
 
 def _change_greys(view: Floats, ground: Floats, gamma: float, ground_level: float, stroke_level: float) -> Floats:

@@ -1,4 +1,4 @@
-"""Bytes of an image file to 8-bit pixels: one array, or one exception that says why not."""
+"""Bytes of an image file to pixels: one array, or one exception that says why not."""
 
 import logging
 import os
@@ -14,9 +14,18 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from gemel.data.jpeg import jpeg_pixels
-from gemel.data.pixel_values import Decoding, Pixels, levels_of, over, to_bytes
-from gemel.data.reasons import BROKEN, FORMATS, reason_of_broken, reason_of_system, reason_of_unidentified
-from gemel.data.wide import Wide, rawmode_of, wide_values
+from gemel.data.other_files import NotRead, is_tiff, kind_of, values_of
+from gemel.data.pixel_values import Decoding, Pixels, levels_of, over, to_bytes, to_levels
+from gemel.data.reasons import (
+    BROKEN,
+    FORMATS,
+    reason_of_broken,
+    reason_of_other,
+    reason_of_system,
+    reason_of_unidentified,
+)
+from gemel.data.wide import Wide, has_channels, rawmode_of, wide_values
+from gemel.errors import UserError
 from gemel.settings.colours import COLOURS, Rgb
 
 if TYPE_CHECKING:
@@ -48,7 +57,7 @@ class Glance(NamedTuple):
     """An image at a size that is decoded fast."""
 
     pixels: Pixels
-    """(h, w) or (h, w, 3), upright; smaller than the image where that is a JPEG file"""
+    """(h, w) or (h, w, C), upright; smaller than the image where that is a JPEG file"""
     height: int
     """of the image itself, upright"""
     width: int
@@ -61,13 +70,17 @@ class Inspection(NamedTuple):
     values: NDArray[Any] | None
     """(n,) sample of its visible values of more than 8 bits; None where there are none, or the file declares its
     white"""
+    channels: int = 3
+    """1 of grey images"""
+    is_wide: bool = False
+    """whether it holds more than 8 bits"""
 
 
 def load(source: "Source", index: int) -> Pixels:
     """Read and decode one image of a source, by the source's `decoding`.
 
     Returns:
-        uint8, (H, W) for grey or (H, W, 3) for colour; pixels that the source holds are returned unchanged.
+        As `decode`; pixels of 8 bits that the source holds are returned unchanged.
 
     Raises:
         Unreadable: the file has vanished, may not be read, or `decode` refuses it.
@@ -78,7 +91,18 @@ def load(source: "Source", index: int) -> Pixels:
         raise Unreadable(reason_of_system(error)) from error
     except MemoryError as error:
         raise Unreadable("not enough memory to read it") from error
-    return decode(data, source.decoding) if isinstance(data, bytes) else data
+    return pixels_of(data, source.decoding)
+
+
+def pixels_of(data: bytes | NDArray[Any], decoding: Decoding) -> Pixels:
+    """Return the pixels of a file, or of an array (H, W) or (H, W, C) that somebody holds.
+
+    Raises:
+        Unreadable: as `decode`.
+    """
+    if isinstance(data, bytes):
+        return decode(data, decoding)
+    return _shown(Wide(data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data), decoding)
 
 
 def decode(data: bytes, decoding: Decoding | None = None) -> Pixels:
@@ -86,20 +110,42 @@ def decode(data: bytes, decoding: Decoding | None = None) -> Pixels:
 
     Grey stays grey, with or without alpha (over a grey background); 1 bit becomes 0 and 255. Palette, CMYK, YCbCr, Lab
     and alpha become RGB. Transparent pixels show the background. More than 8 bits are scaled from black and white to
-    0 and 255; full 16 bits lose their lower byte.
+    0 and 255: as floats nothing is lost but what lies beyond them; as bytes full 16 bits lose their lower byte.
 
     Args:
         data: the file.
         decoding: of the dataset that the image belongs to; None: the image is taken for a dataset of its own.
 
     Returns:
-        uint8, writable and contiguous: (H, W) for grey, (H, W, 3) for colour.
+        uint8, or float32 if the dataset's decoding says so; writable and contiguous: (H, W) for grey, (H, W, 3) for
+        colour, (H, W, C) of other channels.
 
     Raises:
-        Unreadable: empty, not an image, an unknown format, truncated or broken, or more pixels promised
-            than `PIXEL_LIMIT`; never any other exception, whatever the bytes are.
+        Unreadable: empty, not an image, an unknown format, truncated or broken, of other channels than the dataset's,
+            or more pixels promised than `PIXEL_LIMIT`; never any other exception, whatever the bytes are.
     """
-    return _opened(data, lambda image: _pixels(image, data, decoding))
+    return _opened(data, decoding, lambda image: _pixels(image, data, decoding), lambda wide: _shown(wide, decoding))
+
+
+def exact(data: bytes, decoding: Decoding | None = None) -> NDArray[Any]:
+    """Return the numbers of an image file exactly as it holds them, (H, W) or (H, W, C), in their own type.
+
+    Palettes, CMYK and alpha are not taken apart: of what Pillow reads in 8 bits these are the pixels of `decode`. A
+    DICOM file's values are rescaled as it says.
+
+    Args:
+        data: the file.
+        decoding: whose channels and pages are read; None: as many as there are, and the first page.
+
+    Raises:
+        Unreadable: as `decode`.
+    """
+
+    def values(image: ImageFile.ImageFile) -> NDArray[Any]:
+        wide = wide_values(image, data, narrow=False)
+        return _narrow(image, COLOURS["white"]) if wide is None else wide.values
+
+    return _opened(data, decoding, values, lambda wide: wide.values)
 
 
 def glance(data: bytes, decoding: Decoding | None = None, *, least: int) -> Glance:
@@ -115,38 +161,70 @@ def glance(data: bytes, decoding: Decoding | None = None, *, least: int) -> Glan
         is_turned = _orientation(image) in _ON_THE_SIDE
         return Glance(pixels, width, height) if is_turned else Glance(pixels, height, width)
 
-    return _opened(data, read)
+    def look(wide: Wide) -> Glance:
+        pixels = _shown(wide, decoding)
+        return Glance(pixels, *pixels.shape[:2])
+
+    return _opened(data, decoding, read, look)
 
 
-def inspect(data: bytes) -> Inspection:
-    """Look at what `decode` needs to know of a dataset: whether there is an alpha channel, and values beyond 8 bits.
+def inspect(data: bytes | NDArray[Any], decoding: Decoding | None = None) -> Inspection:
+    """Look at what `decode` needs to know of a dataset: alpha channel, number of channels, values beyond 8 bits.
+
+    Args:
+        data: a file, or an array (H, W) or (H, W, C).
+        decoding: whose channels and pages are read, where they are chosen.
 
     Raises:
         Unreadable: as `decode`.
     """
-    return _opened(data, lambda image: _inspection(image, data))
+    if not isinstance(data, bytes):
+        return _inspection_of(Wide(data))
+    return _opened(data, decoding, lambda image: _inspection(image, data), _inspection_of)
 
 
-def _opened(data: bytes, read: Callable[[ImageFile.ImageFile], Found]) -> Found:
+def _opened(
+    data: bytes,
+    decoding: Decoding | None,
+    read: Callable[[ImageFile.ImageFile], Found],
+    take: Callable[[Wide], Found],
+) -> Found:
+    """Read a file by Pillow, else by the reader that it needs."""
     if not data:
         raise Unreadable("empty file (0 bytes)")
+    kind = kind_of(data, decoding)
     with quiet_pillow():
         try:
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > PIXEL_LIMIT:
-                    raise Unreadable(f"promises {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
-                if not width or not height:
-                    raise Unreadable(f"has no pixels ({width} x {height})")
-                return read(image)
-        except UnidentifiedImageError as error:
-            raise Unreadable(reason_of_unidentified(data)) from error
+            if kind is None:
+                try:
+                    return _by_pillow(data, read)
+                except UnidentifiedImageError as error:
+                    if not is_tiff(data):
+                        raise Unreadable(reason_of_unidentified(data)) from error
+                    kind = "tiff"
+            return take(values_of(kind, data, decoding))
+        except NotRead as error:
+            raise Unreadable(reason_of_other(kind, data, str(error))) from error
+        except UserError as error:  # a package is missing
+            raise Unreadable(reason_of_other(kind, data, str(error))) from error
         except Image.DecompressionBombError as error:
             raise Unreadable(f"promises more than {PIXEL_LIMIT:,} pixels") from error
         except MemoryError as error:
             raise Unreadable("not enough memory to decode it") from error
         except BROKEN as error:
             raise Unreadable(reason_of_broken(error)) from error
+
+
+def _by_pillow(data: bytes, read: Callable[[ImageFile.ImageFile], Found]) -> Found:
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > PIXEL_LIMIT:
+            raise Unreadable(f"promises {width:,} x {height:,} pixels, more than {PIXEL_LIMIT:,}")
+        if not width or not height:
+            raise Unreadable(f"has no pixels ({width} x {height})")
+        if image.format == "TIFF" and has_channels(image):
+            raise UnidentifiedImageError("Pillow would give the first channel alone")
+        return read(image)
 
 
 _TURNS: dict[object, Image.Transpose] = {
@@ -164,6 +242,8 @@ _ON_THE_SIDE = (5, 6, 7, 8)
 
 
 def _pixels(image: ImageFile.ImageFile, data: bytes, decoding: Decoding | None, least: int = 0) -> Pixels:
+    if decoding is not None and (decoding.floats or not decoding.is_of_colours):
+        return _levels(image, data, decoding)
     pixels = jpeg_pixels(data, image.mode, least) if image.format == "JPEG" else None
     if pixels is None:
         narrow = decoding is not None and (decoding.black or 0, decoding.white or 65535) == (0, 65535)
@@ -174,12 +254,34 @@ def _pixels(image: ImageFile.ImageFile, data: bytes, decoding: Decoding | None, 
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
+def _levels(image: ImageFile.ImageFile, data: bytes, decoding: Decoding) -> Pixels:
+    """Return float32 pixels, upright."""
+    wide = wide_values(image, data, narrow=False)
+    pixels = _shown(Wide(_narrow(image, decoding.background or COLOURS["white"])) if wide is None else wide, decoding)
+    number = _orientation(image)
+    if number in _ON_THE_SIDE:
+        pixels = pixels.swapaxes(0, 1)
+    if number in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if number in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _inspection_of(wide: Wide) -> Inspection:
+    values = wide.values
+    is_wide = values.dtype != np.uint8 and values.dtype != np.bool_
+    sample = wide.visible[:: wide.visible.size // SAMPLED_VALUES + 1] if is_wide and wide.window is None else None
+    return Inspection(False, sample, 1 if values.ndim == 2 else values.shape[2], is_wide)
+
+
 def _inspection(image: ImageFile.ImageFile, data: bytes) -> Inspection:
     has_alpha = image.has_transparency_data
     wide = wide_values(image, data, narrow=False)
-    if wide is None or wide.declares_white:
-        return Inspection(has_alpha, None)
-    return Inspection(has_alpha, wide.visible[:: wide.visible.size // SAMPLED_VALUES + 1])
+    if wide is None:
+        return Inspection(has_alpha, None, 1 if image.mode in ("1", "L", "LA", "La") else 3)
+    found = _inspection_of(wide)._replace(has_alpha=has_alpha)
+    return found._replace(values=None) if wide.declares_white else found
 
 
 def _narrow(image: ImageFile.ImageFile, background: Rgb) -> Pixels:
@@ -215,18 +317,35 @@ def _composited(image: ImageFile.ImageFile, background: Rgb) -> Image.Image:
     return canvas
 
 
+def _shown(wide: Wide, decoding: Decoding | None) -> Pixels:
+    """Return the pixels of values that a reader gave, if they have as many channels as the dataset's images."""
+    channels = 1 if wide.values.ndim == 2 else wide.values.shape[2]
+    shown = decoding.shown if decoding else 3
+    if channels != shown and (channels, shown) != (1, 3):
+        raise Unreadable(f"has {channels} channel{'s' * (channels > 1)}, where the dataset's images have {shown}")
+    if wide.values.dtype == np.bool_:
+        wide = wide._replace(values=wide.values.astype(np.uint8) * np.uint8(255))
+    if wide.values.dtype == np.uint8 and not (decoding and decoding.floats):
+        return wide.values
+    return _scaled(wide, decoding)
+
+
 def _scaled(wide: Wide, decoding: Decoding | None) -> Pixels:
+    background = decoding.background if decoding else None
+    floats = decoding is not None and decoding.floats
     if wide.declares_white:
-        decoding = Decoding(65535.0, 0.0, decoding.background if decoding else None)
+        decoding = Decoding(65535.0, 0.0, background)
+    elif wide.window is not None and (decoding is None or decoding.white is None):
+        decoding = Decoding(wide.window[1], wide.window[0], background)
     elif decoding is None:
         black, white = levels_of(wide.visible)
         decoding = Decoding(white, black)
-    pixels = to_bytes(wide.values, decoding)
+    pixels = to_levels(wide.values, decoding) if floats else to_bytes(wide.values, decoding)
     if wide.white_is_zero:
         pixels = 255 - pixels
     if wide.opacity is None:
         return pixels
-    return over(pixels, wide.opacity, decoding.background, premultiplied=wide.premultiplied)
+    return over(pixels, wide.opacity, background, premultiplied=wide.premultiplied)
 
 
 def _orientation(image: Image.Image) -> object:
@@ -237,17 +356,17 @@ def _orientation(image: Image.Image) -> object:
         return None  # a broken EXIF block does not spoil the picture
 
 
-_PILLOW = r"PIL\."
+_READERS = r"(PIL|tifffile|pydicom)\b"
 _lock = threading.Lock()
 _decoding = 0
 _filters: list[Any] = []
-_logger = logging.getLogger("PIL")
+_loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "pydicom")]
 _no_lines = logging.NullHandler()
 
 
 @contextmanager
 def quiet_pillow() -> Generator[None]:
-    """Keep Pillow's warnings and log lines of odd files from the user, who gets an image or a reason.
+    """Keep the readers' warnings and log lines of odd files from the user, who gets an image or a reason.
 
     Filters and handlers belong to the process, and others may save and restore them meanwhile. So the first one to
     enter adds one of each, and the last one to leave removes these, and nothing else.
@@ -255,9 +374,10 @@ def quiet_pillow() -> Generator[None]:
     global _decoding, _filters
     with _lock:
         if not _decoding:
-            warnings.filterwarnings("ignore", module=_PILLOW)
+            warnings.filterwarnings("ignore", module=_READERS)
             _filters = _warning_filters()
-            _logger.addHandler(_no_lines)  # with a handler Python prints nothing on its own
+            for logger in _loggers:
+                logger.addHandler(_no_lines)  # with a handler Python prints nothing on its own
         _decoding += 1
     try:
         yield
@@ -265,9 +385,10 @@ def quiet_pillow() -> Generator[None]:
         with _lock:
             _decoding -= 1
             if not _decoding:
-                _logger.removeHandler(_no_lines)
+                for logger in _loggers:
+                    logger.removeHandler(_no_lines)
                 for filters in (_filters, _warning_filters()):
-                    filters[:] = [one for one in filters if getattr(one[3], "pattern", None) != _PILLOW]
+                    filters[:] = [one for one in filters if getattr(one[3], "pattern", None) != _READERS]
 
 
 def _warning_filters() -> list[Any]:

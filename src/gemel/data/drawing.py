@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data import on_device
-from gemel.data.augment import Pixels, crop, put, put_planes
+from gemel.data.augment import crop, put, put_planes
 from gemel.data.decode import Unreadable
 from gemel.data.image_cache import ImageCache
 from gemel.data.listing import printable
+from gemel.data.pixel_values import Pixels
 from gemel.data.plan import Batch, Plan, Unfinished
 from gemel.data.threaded_loader import Rows
 from gemel.data.views import Draw, PhotoDraw, choose_neighbours, choose_partner, draw
@@ -35,7 +36,8 @@ class Drawing(Rows):
         self, plan: Plan, cache: ImageCache, epoch: int, indices: Sequence[int], *, replaces: bool = True
     ) -> None:
         self.count = plan.views.count
-        super().__init__(len(indices), plan.views.sizes(plan.size) * (1 if plan.partners is None else 2))
+        sizes = plan.views.sizes(plan.size) * (1 if plan.partners is None else 2)
+        super().__init__(len(indices), sizes, plan.source.decoding)
         self.plan, self.cache, self.epoch, self.indices, self.replaces = plan, cache, epoch, indices, replaces
         self.index = np.array(indices, np.int64)
         self.is_read = np.zeros(len(indices), bool)
@@ -104,7 +106,7 @@ class Drawing(Rows):
 
 
 def put_views(views: Views, image: Pixels, out: Sequence[Pixels], *, seed: int, epoch: int, index: int) -> None:
-    """Draw and apply the views of one image into `out`, one (3, size, size) each."""
+    """Draw and apply the views of one image into `out`, one (C, size, size) each."""
     sizes = [view.shape[-1] for view in out]
     for one, view in zip(draws_of(views, image, sizes, seed=seed, epoch=epoch, index=index), out, strict=True):
         put(image, one, view)

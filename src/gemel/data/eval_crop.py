@@ -1,12 +1,13 @@
 """Inference crops of evaluations that do not use the usual one."""
 
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from gemel.data.augment import resized
 from gemel.data.decode import load
+from gemel.data.pixel_values import Decoding, Pixels
 from gemel.data.sources import Source
 from gemel.data.sources.parts import Subset
 
@@ -21,7 +22,7 @@ CROPS: dict[Crop, str] = {
 
 
 class Cropped(Subset):
-    """All images of a source as square RGB images of one size.
+    """All images of a source as square images of one size.
 
     Args:
         source: the images.
@@ -34,8 +35,8 @@ class Cropped(Subset):
         self.size = size
         self.crop = crop
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """Return the crop, (size, size, 3).
+    def read(self, index: int) -> Pixels:
+        """Return the crop, (size, size) or (size, size, C).
 
         Raises:
             Unreadable: as `load`.
@@ -44,6 +45,10 @@ class Cropped(Subset):
         height, width = image.shape[:2]
         across, down = (width, height) if self.crop == "whole" else (min(height, width),) * 2
         left, top = (width - across) / 2, (height - down) / 2
-        picture = Image.fromarray(image).convert("RGB")
         box = (left, top, left + across, top + down)
-        return np.array(picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))
+        return np.array(resized(image, (self.size, self.size), box))
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        """Of the crops, which are decoded already."""
+        return self.source.decoding._replace(black=0.0, white=255.0)

@@ -1,14 +1,11 @@
 """Decoded images that are kept in memory, so that later epochs do not decode them again."""
 
-import os
 import threading
-from contextlib import suppress
-from pathlib import Path
 
-from gemel.data.augment import Pixels
 from gemel.data.decode import load
+from gemel.data.pixel_values import Pixels
 from gemel.data.sources import Source
-from gemel.launcher import launched
+from gemel.launcher import launched, memory
 
 KEPT_BYTES = 1_000_000_000
 """at most this much is kept, and at most an eighth of the machine's memory, shared by gemel's processes on it"""
@@ -50,7 +47,4 @@ class ImageCache:
 
 def default_budget() -> int:
     """Return the bytes of decoded images that this process keeps."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # no container, or one without a limit
-        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    return min(KEPT_BYTES, memory // 8) // launched().local_processes
+    return min(KEPT_BYTES, memory() // 8) // launched().local_processes

@@ -1,36 +1,38 @@
 """The images of a folder: found, held in one compact table, and listed once for all in the user's cache folder."""
 
 # pathlib knows no paths of bytes, and a million Path objects fill a gigabyte
-# ruff: noqa: PTH105, PTH110, PTH111, PTH112, PTH113, PTH114, PTH115, PTH116, PTH117, PTH118, PTH120
+# ruff: noqa: PTH110, PTH111, PTH112, PTH113, PTH114, PTH115, PTH116, PTH117, PTH118, PTH120
 import hashlib
 import heapq
 import json
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemel.data.kept_arrays import read_arrays, write_arrays
 from gemel.errors import UserError
 
 SUFFIXES = frozenset(
-    b"jpg jpeg jpe jfif jfi jif pjpeg pjp mpo png apng webp bmp dib tif tiff gif ppm pgm pbm pnm pfm".split()
+    b"jpg jpeg jpe jfif jfi jif pjpeg pjp mpo png apng webp bmp dib tif tiff gif ppm pgm pbm pnm pfm dcm dicom".split()
 )
 """endings of the names of images, in capitals or not: all of the formats that `decode` reads"""
+
+ARRAYS = frozenset(b"npy npz".split())
+"""endings of arrays, which are images where there are no others: beside photographs they hold something else"""
 
 CACHED_FROM = 10_000
 """Folders with fewer images are listed anew each time: that takes no longer than asking the cache."""
 
 _RUN_FILE = b"run.yaml"  # of a run's folder: what lies there was made from images
 
-_FORMAT = 2  # of the cache file; a new number for a new layout or other rules of what is an image
+_FORMAT = 3  # of the cache file; a new number for a new layout or other rules of what is an image
 _JUST_NOW = 100_000_000  # ns; a folder changed within a tick of the file system's clock may change again unseen
 
 
@@ -129,6 +131,30 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
+def other_kind(name: bytes) -> str:
+    """Return by what a file that is no image is counted, its ending; empty for an image.
+
+    >>> other_kind(b"a.JPG"), other_kind(b"a.Txt"), other_kind(b"README")
+    ('', '.txt', 'no ending')
+    """
+    _, dot, suffix = name.rpartition(b".")
+    if dot and suffix.lower() in SUFFIXES:
+        return ""
+    is_ending = dot and suffix.isalnum() and not suffix.isdigit() and len(suffix) <= 10
+    return f".{suffix.decode().lower()}" if is_ending else "no ending"
+
+
+_ARRAY_KINDS = frozenset(f".{suffix.decode()}" for suffix in ARRAYS)
+
+
+def images_or_arrays(images: list[bytes], arrays: list[bytes], passed_over: Counter[str]) -> list[bytes]:
+    """Return the images; where there are none the arrays, which are else counted among the other files."""
+    if not images:
+        return arrays
+    passed_over.update(map(other_kind, arrays))
+    return images
+
+
 class _Walk:
     """The state of one walk: folders to be read, real ones before links, each group by path."""
 
@@ -137,6 +163,7 @@ class _Walk:
         self.waiting: list[tuple[bool, bytes]] = [(False, b"")]
         self.found: list[bytes] = []
         self.links: list[bytes] = []
+        self.arrays: list[bytes] = []
         self.entered: dict[tuple[int, int], tuple[bytes, int]] = {}
         self.passed_over: Counter[str] = Counter()
         self.mistakes: list[str] = []
@@ -175,10 +202,11 @@ class _Walk:
                 if name != b"lost+found":  # made by the file system, for the administrator alone
                     heapq.heappush(self.waiting, (linked or is_link, prefix + name))
                 continue
-            _, dot, suffix = name.rpartition(b".")
-            if not dot or suffix.lower() not in SUFFIXES:
-                is_ending = dot and suffix.isalnum() and not suffix.isdigit() and len(suffix) <= 10
-                self.passed_over[f".{suffix.decode().lower()}" if is_ending else "no ending"] += 1
+            kind = other_kind(name)
+            if kind in _ARRAY_KINDS:
+                self.arrays.append(prefix + name)
+            elif kind:
+                self.passed_over[kind] += 1
             elif os.path.isfile(entry.path) if is_link else entry.is_file():
                 (self.links if is_link else self.found).append(prefix + name)
             elif is_link and not os.path.exists(entry.path):
@@ -215,9 +243,10 @@ def _walk(root: bytes) -> Listing:
     if walk.mistakes:
         raise UserError(*walk.mistakes)
     walk.add_links()
-    walk.found.sort()
+    found = images_or_arrays(walk.found, walk.arrays, walk.passed_over)
+    found.sort()
     return Listing(
-        paths=Paths.of(walk.found),
+        paths=Paths.of(found),
         folders=Paths.of([folder for folder, _ in walk.entered.values()]),
         identities=np.array(list(walk.entered), np.uint64).reshape(-1, 2),
         changed=np.array([changed for _, changed in walk.entered.values()], np.int64),
@@ -231,53 +260,32 @@ def _cache_file(root: bytes) -> Path | None:
 
 
 def _remember(file: Path, root: bytes, listing: Listing) -> None:
-    """Write the cache: a digest of 32 bytes, then an npz; in one go, and without a word where that is not possible."""
-    content = BytesIO()
-    np.savez(
-        content,
-        format=np.int64(_FORMAT),
-        root=np.frombuffer(root, np.uint8),
-        blob=np.frombuffer(listing.paths.blob, np.uint8),
-        ends=listing.paths.ends,
-        folder_blob=np.frombuffer(listing.folders.blob, np.uint8),
-        folder_ends=listing.folders.ends,
-        identities=listing.identities,
-        changed=listing.changed,
-        passed_over=np.frombuffer(json.dumps(listing.passed_over).encode(), np.uint8),
-    )
-    data = content.getvalue()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent)
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as target:
-            target.write(_digest(data) + data)
-        os.replace(name, file)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
+    arrays = {
+        "format": np.int64(_FORMAT),
+        "root": np.frombuffer(root, np.uint8),
+        "blob": np.frombuffer(listing.paths.blob, np.uint8),
+        "ends": listing.paths.ends,
+        "folder_blob": np.frombuffer(listing.folders.blob, np.uint8),
+        "folder_ends": listing.folders.ends,
+        "identities": listing.identities,
+        "changed": listing.changed,
+        "passed_over": np.frombuffer(json.dumps(listing.passed_over).encode(), np.uint8),
+    }
+    write_arrays(file, arrays)
 
 
 def _recall(file: Path, root: bytes) -> Listing | None:
     """Return the cached listing if it is whole and no folder has changed since."""
-    try:
-        stored = file.read_bytes()
-    except OSError:
+    arrays = read_arrays(file)
+    if arrays is None or arrays["format"] != _FORMAT or arrays["root"].tobytes() != root:
         return None
-    data = stored[32:]
-    if stored[:32] != _digest(data):
-        return None
-    with np.load(BytesIO(data), allow_pickle=False) as arrays:
-        if arrays["format"] != _FORMAT or arrays["root"].tobytes() != root:
-            return None
-        listing = Listing(
-            paths=Paths(arrays["blob"].tobytes(), arrays["ends"]),
-            folders=Paths(arrays["folder_blob"].tobytes(), arrays["folder_ends"]),
-            identities=arrays["identities"],
-            changed=arrays["changed"],
-            passed_over=Counter(json.loads(arrays["passed_over"].tobytes())),
-        )
+    listing = Listing(
+        paths=Paths(arrays["blob"].tobytes(), arrays["ends"]),
+        folders=Paths(arrays["folder_blob"].tobytes(), arrays["folder_ends"]),
+        identities=arrays["identities"],
+        changed=arrays["changed"],
+        passed_over=Counter(json.loads(arrays["passed_over"].tobytes())),
+    )
     return listing if _is_unchanged(root, listing) else None
 
 
@@ -292,7 +300,3 @@ def _is_unchanged(root: bytes, listing: Listing) -> bool:
     except OSError:
         return False
     return True
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=32).digest()

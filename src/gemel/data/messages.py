@@ -25,7 +25,9 @@ def in_full(word: Any) -> Any:
     if not isinstance(word, str | os.PathLike):
         return word
     path = os.path.expanduser(os.fsdecode(word))
-    return os.path.abspath(path) if os.path.exists(path) and word not in LABEL_WORDS else os.fsdecode(word)
+    is_pattern = any(letter in path for letter in "{*") and "://" not in path  # as shards-{000..127}.tar
+    is_path = is_pattern or (os.path.exists(path) and word not in LABEL_WORDS)
+    return os.path.abspath(path) if is_path else os.fsdecode(word)
 
 
 def counted(passed_over: Counter[str]) -> str:
@@ -60,5 +62,5 @@ def nothing_of_that_name(given: str, names: list[str]) -> str:
     guess = f"did you mean {' or '.join(map(printable, near))}? " if near else ""
     return (
         f"there is no folder, list or dataset {brief(given)!r}; {guess}give a folder of images, a text file "
-        f"of paths, or a dataset: {', '.join(names)}"
+        f"of paths, an archive, a table (docs/formats.md) or a dataset: {', '.join(names)}"
     )

@@ -12,7 +12,7 @@ from gemel.settings.recipes import VectorViews, Views
 
 
 class Normalise(torch.nn.Module):
-    """Turn uint8 into floats, (x / 255 - mean) / std by channel, in one fused multiply and add.
+    """Turn levels of 255 into floats, (x / 255 - mean) / std by channel, in one fused multiply and add.
 
     Args:
         mean: by channel, as shares of 255.
@@ -22,13 +22,13 @@ class Normalise(torch.nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         shift, scale = torch.tensor(mean), torch.tensor(std)
-        self.register_buffer("scale", (1 / (255 * scale)).view(3, 1, 1), persistent=False)
-        self.register_buffer("shift", (-shift / scale).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", (1 / (255 * scale)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("shift", (-shift / scale).view(-1, 1, 1), persistent=False)
         self.scale: Tensor
         self.shift: Tensor
 
     def forward(self, views: Tensor) -> Tensor:
-        """Normalise (B, 3, H, W) uint8 to float32, channels last, on which convolutions are fastest."""
+        """Normalise (B, C, H, W), uint8 or floats, to float32, channels last, on which convolutions are fastest."""
         plain = views.dtype == torch.uint8 and self.scale.dtype == torch.float32 and views.device.type == "cpu"
         return self._looked_up(views) if plain and is_compiled() else self._calculated(views)
 

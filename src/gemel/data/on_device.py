@@ -98,45 +98,46 @@ def finish(crops: Tensor, finishes: Finishes) -> Tensor:
     """Do everything that is done to views after their resize.
 
     Args:
-        crops: (B, C, H, W) uint8, C 1 or 3.
+        crops: (B, C, H, W), uint8 with C 1 or 3, or float32 of any channels, on which steps of colour do nothing.
         finishes: their draws, on the same device.
 
     Returns:
-        (B, 3, H, W) uint8, within 1 of what the compiled loop gives.
+        (B, C, H, W), three equal planes of a grey image; uint8 within 1 of what the compiled loop gives, or float32.
     """
     # Half precision, which training may have switched on here, would be seen in the pixels.
     with torch.no_grad(), torch.autocast(crops.device.type, enabled=False):
-        return _finish(crops.to(torch.float32, memory_format=torch.contiguous_format), finishes)
+        values = crops.to(torch.float32, memory_format=torch.contiguous_format)
+        return _finish(values, finishes, rounds=crops.dtype == torch.uint8)
 
 
-def _finish(values: Tensor, finishes: Finishes) -> Tensor:
+def _finish(values: Tensor, finishes: Finishes, *, rounds: bool) -> Tensor:
     values = torch.where(finishes.flip.view(-1, 1, 1, 1), values.flip(-1), values)
     end = 0
     for step, blend in zip(finishes.steps, finishes.blends, strict=True):
         if step.blends:
             values = _blend(values, *blend.view(3, -1, 1, 1, 1), grays=step.grays)
         start, end = end, end + step.hues
-        if step.hues and values.shape[1] == 3:  # one channel has no hue
+        if step.hues and values.shape[1] == 3:  # other channels have no hue
             rows, turns = finishes.hued[start:end], finishes.turns[start:end].view(-1, 1, 1, 1)
             values.index_copy_(0, rows, _turn(values.index_select(0, rows), 6 * turns))
     if len(finishes.blurred):
         blurred = _blur(values.index_select(0, finishes.blurred), finishes.weights)
         values.index_copy_(0, finishes.blurred, blurred)
-    rounded = (values + 0.5).to(torch.uint8)
-    rounded = torch.where(finishes.solarize.view(-1, 1, 1, 1) & (rounded >= 128), 255 - rounded, rounded)
-    return rounded.expand(-1, 3, -1, -1).contiguous()
+    found = (values + 0.5).to(torch.uint8) if rounds else values
+    found = torch.where(finishes.solarize.view(-1, 1, 1, 1) & (found >= 128), 255 - found, found)
+    return found.expand(-1, 3, -1, -1).contiguous() if found.shape[1] == 1 else found.contiguous()
 
 
 def _blend(values: Tensor, factor: Tensor, luma_share: Tensor, mean_share: Tensor, *, grays: bool) -> Tensor:
     """Return factor · values + (1 - factor) · grey, where grey is black, the pixel's luma or the image's mean luma."""
     if not grays:
         return (values * factor).clamp_(0, 255)
-    if values.shape[1] == 1:  # one channel is grey: saturation changes nothing
+    if values.shape[1] != 3:  # without colours saturation and grey change nothing; contrast is each channel's own
         luma, factor = values, torch.where(luma_share > 0, 1.0, factor)
     else:
         red, green, blue = values.split(1, 1)
         luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
-    gray = luma_share * luma + mean_share * luma.mean((1, 2, 3), keepdim=True)
+    gray = luma_share * luma + mean_share * luma.mean((2, 3), keepdim=True)
     return (values * factor).add_((1 - factor) * gray).clamp_(0, 255)
 
 

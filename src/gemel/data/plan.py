@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data import on_device
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.data.views import order
 from gemel.errors import UserError
 from gemel.settings.recipes import GlyphViews, PhotoViews, Views
@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """What a method sees at a step; a NamedTuple, so that the loader pins it and the trainer moves it as it is."""
 
     views: list[Tensor]
-    """global crops, then local ones; each (B, 3, H, W), or (B, d) of vectors"""
+    """global crops, then local ones; each (B, C, H, W), or (B, d) of vectors"""
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
     """(B,) index of each image in the dataset"""
     label: Tensor
@@ -83,7 +83,9 @@ class Plan:
     def shape(self) -> tuple[int, ...]:
         """Shape of an image's first view."""
         source = self.source
-        return source.vectors.shape[1:] if isinstance(source, VectorSource) else (3, self.size, self.size)
+        if source.width is not None:
+            return (source.width,)
+        return (source.decoding.shown, self.size, self.size)
 
     @property
     def leaves_finish(self) -> bool:

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from gemel.data.augment import Pixels
-from gemel.data.decode import Unreadable, decode
+from gemel.data.decode import Unreadable, pixels_of
 from gemel.data.drawing import put_views
-from gemel.data.pixel_values import OPEN, Decoding
+from gemel.data.pixel_values import OPEN, Decoding, Pixels, channels_last
 from gemel.data.survey import sample_of, survey
 from gemel.errors import UserError
 from gemel.settings.recipes import Views
@@ -33,7 +34,7 @@ def views_of(
     """Return the views that training would see of images with these indices in a dataset.
 
     Args:
-        images: files, encoded bytes, or uint8 arrays (H, W) or (H, W, 3).
+        images: files, encoded bytes, or arrays (H, W) or (H, W, C).
         views: the recipe, of which all kinds of views and any number of them are drawn.
         size: side of a global view, pixels.
         seed: of the run, at least 0.
@@ -42,7 +43,8 @@ def views_of(
         decoding: of the dataset; what it leaves open is found from the images, once for all of them.
 
     Returns:
-        V tensors (B, 3, side, side), uint8.
+        V tensors (B, C, side, side), uint8, or float32 from 0 to 255 where the images hold more than 8 bits, or other
+        than 1 or 3 channels.
 
     Raises:
         UserError: an image can't be read, or there are more or fewer indices than images.
@@ -56,9 +58,8 @@ def views_of(
         raise UserError(f"{len(images)} images and {len(indices)} numbers in index; give one for each image")
     if min([seed, epoch, *indices], default=0) < 0:
         raise UserError(f"seed {seed}, epoch {epoch} and the numbers in index must be at least 0")
-    files = [one for one in images if not isinstance(one, np.ndarray)]
-    decoding = survey([partial(_bytes, files[number]) for number in sample_of(len(files))], decoding).decoding
-    out = [np.empty((len(images), 3, side, side), np.uint8) for side in views.sizes(size)]
+    decoding = survey([partial(_data, images[number]) for number in sample_of(len(images))], decoding).decoding
+    out = [np.empty((len(images), decoding.shown, side, side), decoding.kind) for side in views.sizes(size)]
     for row, (given, number) in enumerate(zip(images, indices, strict=True)):
         pixels = _pixels(given, decoding)
         put_views(views, pixels, [view[row] for view in out], seed=seed, epoch=epoch, index=int(number))
@@ -66,25 +67,23 @@ def views_of(
 
 
 def _pixels(given: Given, decoding: Decoding) -> Pixels:
-    if isinstance(given, np.ndarray):
-        if (
-            given.size == 0
-            or given.dtype != np.uint8
-            or not (given.ndim == 2 or (given.ndim == 3 and given.shape[2] == 3))
-        ):
-            raise UserError(f"an array must be uint8, not empty, (H, W) or (H, W, 3), not {given.dtype} {given.shape}")
-        return given
     try:
-        return decode(_bytes(given), decoding)
+        return pixels_of(_data(given), decoding)
     except Unreadable as error:
-        name = str(given) if isinstance(given, str | PathLike) else "an image of bytes"
+        what = "an image of bytes" if isinstance(given, bytes | bytearray | memoryview) else "an array"
+        name = str(given) if isinstance(given, str | PathLike) else what
         raise UserError(f"{name} can't be read: {error}") from error
 
 
-def _bytes(given: Given) -> bytes:
+def _data(given: Any) -> bytes | NDArray[Any]:
+    if isinstance(given, np.ndarray):
+        found = channels_last(given)
+        if given.size == 0 or given.dtype.kind not in "buif" or found.ndim not in (2, 3):
+            raise UserError(f"an array must hold numbers, (H, W) or (H, W, C), not {given.dtype} {given.shape}")
+        return found
     if not isinstance(given, str | PathLike):
         if not isinstance(given, bytes | bytearray | memoryview):
-            raise UserError(f"an image is a file, bytes or a uint8 array, not a {type(given).__name__}")
+            raise UserError(f"an image is a file, bytes or an array, not a {type(given).__name__}")
         return bytes(given)
     try:
         return Path(given).read_bytes()

@@ -37,6 +37,14 @@ _STARTS = {
 _BITS, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 339
 
 
+_OTHER_STARTS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF", b"\x93NUMPY")
+
+
+def starts_as_image(start: bytes) -> bool:
+    """Return whether a file begins as one of the formats that are read; 132 bytes tell."""
+    return start.startswith((*_STARTS, *_OTHER_STARTS)) or start[8:12] == b"WEBP" or start[128:132] == b"DICM"
+
+
 def reason_of_system(error: OSError) -> str:
     """Return why the operating system gives no bytes."""
     if isinstance(error, FileNotFoundError):
@@ -49,14 +57,19 @@ def reason_of_unidentified(data: bytes) -> str:
     if not any(data):
         return f"nothing but zero bytes ({len(data):,} of them)"
     started = next((name for start, name in _STARTS.items() if data.startswith(start)), None)
-    bands = _bands(data) if started == "TIFF" else ""
-    if bands:
-        return f"TIFF of {bands}; gemel reads 1 to 4 bands of 8 or 16 bits (grey, RGB, RGBA, CMYK), and grey of 32"
     if started:
         return f"broken: starts as a {started} file, but its header cannot be read"
     if _is_text(data[:512]):
         return "text, not an image"
-    return f"not an image, or of an unknown format; known: {', '.join(FORMATS)}"
+    return f"not an image, or of an unknown format; known: {', '.join(FORMATS)}, DICOM, NumPy"
+
+
+def reason_of_other(kind: str | None, data: bytes, reason: str) -> str:
+    """Return why a file that Pillow does not read can't be used, with what is in it."""
+    bands = _bands(data) if kind == "tiff" else ""
+    if kind == "tiff" and not bands:
+        return "broken: starts as a TIFF file, but its header cannot be read"
+    return f"TIFF of {bands}: {reason}" if bands else reason
 
 
 def _bands(data: bytes) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemel.data.augment import Pixels
 from gemel.data.decode import quiet_pillow
+from gemel.data.pixel_values import Decoding, Pixels
 from gemel.device import device
 
 PREFETCHED = 2
@@ -41,13 +41,15 @@ class Rows(Fillable):
     Args:
         count: rows.
         sizes: sides of the views of a row, pixels.
+        decoding: of the images: channels and type of the views.
     """
 
-    def __init__(self, count: int, sizes: Iterable[int]) -> None:
+    def __init__(self, count: int, sizes: Iterable[int], decoding: Decoding) -> None:
         self.sizes = list(sizes)
         pinned = device().type == "cuda"  # the copy to a GPU then runs beside its work
+        kind = torch.float32 if decoding.floats else torch.uint8
         self.views: list[Tensor] = [
-            torch.empty((count, 3, size, size), dtype=torch.uint8, pin_memory=pinned) for size in self.sizes
+            torch.empty((count, decoding.shown, size, size), dtype=kind, pin_memory=pinned) for size in self.sizes
         ]
         self.rejected: dict[int, str] = {}
         self._pixels: list[Pixels] = [view.numpy() for view in self.views]
@@ -56,7 +58,7 @@ class Rows(Fillable):
         return len(self.views[0])
 
     def row(self, number: int) -> list[Pixels]:
-        """Return one row of each view, (3, size, size), to be written into."""
+        """Return one row of each view, (C, size, size), to be written into."""
         return [view[number] for view in self._pixels]
 
 

@@ -59,7 +59,7 @@ _PARTNER_VIEWS = 2**32
 
 
 class PhotoDraw(NamedTuple):
-    """What is done to one photograph, in this order: crop, resize, flip, jitter, grey, blur, solarise."""
+    """What is done to one photograph, in this order: crop, resize, noise, flip, jitter, grey, blur, solarise."""
 
     size: int
     """side of the view, pixels"""
@@ -75,6 +75,9 @@ class PhotoDraw(NamedTuple):
     sigma: float
     """of the blur, pixels; 0: none"""
     solarize: bool
+    noise: float = 0.0
+    """standard deviation of noise in the resized crop, as a share of 255"""
+    noise_key: int = 0
 
 
 class GlyphDraw(NamedTuple):
@@ -97,6 +100,8 @@ class PlainDraw(NamedTuple):
 
     size: int
     """side of the view, pixels"""
+    whole: bool = False
+    """all of the image, both sides resized; else the middle of it"""
 
 
 class StrongDraw(NamedTuple):
@@ -150,8 +155,8 @@ def draw(
     """
     assert not isinstance(views, VectorViews), "vectors are taken as they are"
     kind = "random" if view >= views.global_count else by_view(views.kinds, view)
-    if kind == "plain":
-        return PlainDraw(size) if isinstance(views, PhotoViews) else WHOLE._replace(size=size)
+    if kind in ("plain", "whole"):
+        return PlainDraw(size, kind == "whole") if isinstance(views, PhotoViews) else WHOLE._replace(size=size)
     generator = _generator(seed, epoch, view + _PARTNER_VIEWS if partner else view, index)
     if isinstance(views, GlyphViews):
         return _draw_glyph(views, generator, size)
@@ -233,6 +238,8 @@ def _draw_photo(views: PhotoViews, u: list[float], view: int, height: int, width
         gray=gray and not views.gray_first,
         sigma=_between(u[12], low, high) if u[11] < blur else 0.0,
         solarize=u[13] < solarize,
+        noise=_between(u[15], *views.noise_sigma) if u[14] < by_view(views.noise, view) else 0.0,
+        noise_key=int(u[16] * 2**53),
     )
 
 

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from gemel.data.pixel_values import Pixels
+from gemel.data.pixel_values import CHANNELS, Pixels
 
 _WIDE_COLOUR = re.compile(r"(RGB[AaX]?|LA);16[LBN]")
 """Pillow's names of how files pack colours of 16 bits, of which it decodes one byte each"""
 
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_BITS, _PHOTOMETRIC, _DESCRIPTION, _SAMPLES, _EXTRA, _SAMPLE_FORMAT = 258, 262, 270, 277, 338, 339
+_SHAPE = re.compile(r'\{"shape": \[(\d{1,6}), (\d{1,6}), (\d{1,6})\]')
+_CHANNEL_PAGES = re.compile(r"""(?:^channels=|SizeC=")(\d{1,6})""", re.MULTILINE)
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
@@ -22,13 +24,15 @@ class Wide(NamedTuple):
     """An image of more than 8 bits, as its file holds it."""
 
     values: NDArray[Any]
-    """(H, W) or (H, W, 3); uint16, int8, int32, uint32 or float32"""
+    """(H, W) or (H, W, C), of any type of numbers"""
     opacity: NDArray[np.float32] | None = None
     """(H, W) in [0, 1]; None: opaque"""
     premultiplied: bool = False
     declares_white: bool = False
     """the values were scaled to 16 bits by the white that the file declares"""
     white_is_zero: bool = False
+    window: tuple[float, float] | None = None
+    """values that the file says are black and white; None: it does not say"""
 
     @property
     def visible(self) -> NDArray[Any]:
@@ -99,6 +103,39 @@ def _opacity_of(values: NDArray[Any], transparency: object) -> NDArray[np.float3
         return None
     differs = values != np.asarray(transparency)
     return (differs.any(-1) if values.ndim == 3 else differs).astype(np.float32)
+
+
+def has_channels(image: ImageFile.ImageFile) -> bool:
+    """Return whether a TIFF holds channels of which Pillow would give the first alone.
+
+    Grey with further samples that are no alpha channel; or pages that are channels, as microscopes write them by ImageJ
+    and OME, or rows of pixels, as tifffile writes an array (H, W, C).
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    tags = image.tag_v2
+    is_grey, samples = tags.get(_PHOTOMETRIC) in (0, 1), int(tags.get(_SAMPLES, 1))
+    if is_grey and samples > 1:
+        return samples > 2 or not set(tags.get(_EXTRA, ())) & {1, 2}
+    described = tags.get(_DESCRIPTION)
+    if not isinstance(described, str):
+        return False
+    found = _CHANNEL_PAGES.search(described)
+    has_channels = found is not None and int(found[1]) > 1
+    return (has_channels or is_array_of_rows(described)) and int(getattr(image, "n_frames", 1)) > 1
+
+
+def is_array_of_rows(described: str) -> bool:
+    """Return whether a TIFF's description says that it holds an array (H, W, C), in pages of (W, C).
+
+    >>> is_array_of_rows('{"shape": [512, 512, 5]}'), is_array_of_rows('{"shape": [5, 512, 512]}')
+    (True, False)
+    """
+    found = _SHAPE.match(described)
+    if found is None:
+        return False
+    height, width, channels = map(int, found.groups())
+    return channels <= CHANNELS and channels < min(height, width)
 
 
 def rawmode_of(image: ImageFile.ImageFile) -> str:

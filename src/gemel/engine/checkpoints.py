@@ -73,6 +73,19 @@ def load(run: Run, say: Callable[[str], None] | None = None) -> dict[str, Any] |
     return state
 
 
+def newest(run: Run, most: int | None = None) -> dict[str, Any] | None:
+    """Return the newest good checkpoint, of at most `most` steps; None: there is none. Nothing is changed.
+
+    Raises:
+        UserError: a file holds more than tensors, numbers and strings, or is of another method.
+    """
+    for path in (run.checkpoint_path, run.previous_path):
+        state, _ = _good(run, path)
+        if state is not None and (most is None or state["step"] <= most):
+            return state
+    return None
+
+
 def _good(run: Run, path: Path) -> tuple[dict[str, Any] | None, str]:
     """Return a checkpoint that is whole and finite, or why it is not."""
     if not is_whole(path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from inspect import signature
 from typing import Any, Literal, TypeVar
 
 from lightning_fabric import Fabric
@@ -9,6 +10,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gemel.device import device
@@ -47,8 +49,7 @@ class Devices:
             accelerator=self.device.type,
             devices=here.local_processes,
             num_nodes=here.processes // here.local_processes,
-            # Buffers are the same on all processes, as batch norms are synchronised: they need no sending.
-            strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True) if several else "auto",
+            strategy=_data_parallel() if several else "auto",
             plugins=[_Processes()] if several else [],
             precision=_PRECISIONS[precision or "32"],
         )
@@ -82,6 +83,14 @@ class Devices:
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue with the scale of a checkpoint."""
         self._fabric.strategy.precision.load_state_dict(dict(state))
+
+
+def _data_parallel() -> DDPStrategy:
+    """Return DDP that sends no buffers at a step: batch norms are synchronised, they are the same on all processes."""
+    new = "forward_sync_buffers"  # torch 2.13 deprecated the old name
+    name = new if new in signature(DistributedDataParallel).parameters else "broadcast_buffers"
+    options: dict[str, Any] = {name: False}
+    return DDPStrategy(gradient_as_bucket_view=True, **options)
 
 
 class _Processes(LightningEnvironment):

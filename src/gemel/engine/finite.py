@@ -29,13 +29,13 @@ class Finite:
             self._names, self._first = list(terms), torch.zeros(len(values), device=values.device)
         self._first = torch.where((self._first == 0) & ~values.isfinite(), float(step), self._first)
 
-    def check(self, run: str, batch: Callable[[], str], advice: str = ADVICE) -> None:
+    def check(self, run: str, batch: Callable[[], str], advice: Callable[[int], str] = lambda step: ADVICE) -> None:
         """Read what was noted.
 
         Args:
             run: named in the message.
             batch: names the current step's batch.
-            advice: what to try.
+            advice: returns what to try after a divergence at a step.
 
         Raises:
             Diverged: a term was not finite; on the same step on every process, as terms are of the global batch.
@@ -47,7 +47,7 @@ class Finite:
             names = ", ".join(name for name, when in broken.items() if when == step)
             raise Diverged(
                 f"{names} became NaN or infinite at step {step} ({batch()}); nothing of that step is kept in {run}; "
-                f"{advice}"
+                f"{advice(step)}"
             )
 
 

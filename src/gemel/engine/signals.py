@@ -24,13 +24,14 @@ class Signals:
     @property
     def requeues(self) -> bool:
         """Whether SLURM announced the end of the job's time."""
-        return self.received == REQUEUE
+        return self.received is not None and self.received == REQUEUE
 
     @contextmanager
     def taken(self) -> Generator[None]:
         """Take over SIGINT, SIGTERM and SLURM's; the caller's handlers return at the end."""
+        asks_again = [REQUEUE] if REQUEUE is not None and "SLURM_JOB_ID" in os.environ else []
         try:
-            for number in (signal.SIGINT, signal.SIGTERM, *((REQUEUE,) if "SLURM_JOB_ID" in os.environ else ())):
+            for number in (signal.SIGINT, signal.SIGTERM, *asks_again):
                 self._handlers[number] = signal.signal(number, self._receive)
         except ValueError:  # not in the main thread: its handlers stay as they are
             self._handlers.clear()

@@ -11,6 +11,7 @@ from gemel.evaluations.data_check import check_run
 from gemel.evaluations.familiar import write_familiar
 from gemel.evaluations.features import Seen, see
 from gemel.evaluations.gallery import gallery
+from gemel.evaluations.image_map.explorer_page import write_map_and_page
 from gemel.evaluations.networks import open_subject
 from gemel.evaluations.protocols.cluster import Cluster
 from gemel.evaluations.protocols.knn import Knn
@@ -33,6 +34,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     | classes x labels (1,000), 4 arrays of 8 bytes | 1.0 GB | for accuracy: matching needs the table dense |
     | check of the images, sample of 50,000 | 1.1 GB | features, their normalised copy, thumbnails, distances |
     | k-means and k-NN, sample of 50,000 | 1.2 GB | features, scikit-learn's copy, float64 for distances |
+    | map of the images, sample of 200,000 | 0.4 GB | 64 directions of their features, neighbours, paths |
     | network, activations, libraries | 1 GB | |
 
     These are not needed at one time: `benchmarks/closing.py` measures the peak. All N·C probabilities would take
@@ -53,6 +55,7 @@ def close(run: Run, source: Source, tell: Progress | None = None) -> Seen:
     if found is not None:
         run.write_json(BOTTLENECK, found)
     check_run(run, source, seen, tell)
+    write_map_and_page(run, seen, tell)
     run.write_json(GALLERY, gallery(seen))
     return seen
 

@@ -52,7 +52,7 @@ def likely(subject: Subject, seen: Seen, top: int, names: Mapping[int, str] = {}
     """
     kept = seen.top
     assert kept is not None
-    numbers, group = _groups(names, kept.class_count)
+    numbers, group = class_groups(names, kept.class_count)
     top = min(top, len(numbers))
     if len(numbers) == kept.class_count and top <= kept.classes.shape[1]:
         return kept.probability[:, :top], kept.classes[:, :top]
@@ -70,7 +70,7 @@ def likely(subject: Subject, seen: Seen, top: int, names: Mapping[int, str] = {}
     return probability, classes
 
 
-def _groups(names: Mapping[int, str], count: int) -> tuple[Tensor, Tensor]:
+def class_groups(names: Mapping[int, str], count: int) -> tuple[Tensor, Tensor]:
     """Return the lowest class of each group, (G,), and the group of each class, (C,)."""
     lowest: dict[str, int] = {}
     for number in sorted(names):

@@ -51,7 +51,7 @@ def tensors_of(subject: Subject) -> str:
 
 def look_of(tensors: str, facts: Mapping[str, Any], source: Source) -> str:
     """Return a hash of how the rows are made of images: tensors, network, crop and decoding."""
-    crop = {name: facts[name] for name in ("name", "options", "size", "mean", "std", "views") if name in facts}
+    crop = {name: facts[name] for name in ("name", "options", "size", "mean", "std", "views", "crop") if name in facts}
     return hash_of_question([FORMAT, tensors, crop, source.decoding])
 
 

@@ -1,21 +1,16 @@
 """Pictures for the report: each class's most and least certain images, and the nearest neighbours of a few images."""
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
+from gemel.data.thumbnail import Thumbnail, thumbnail
 from gemel.evaluations.features import Seen, Top
 from gemel.metrics.neighbours import nearest
-
-SIDE = 96
-"""of a picture, pixels"""
 
 CLASSES = 100
 """classes that are shown, the largest ones"""
@@ -98,19 +93,16 @@ def _entry(seen: Seen, row: int) -> dict[str, Any]:
 
 
 def picture(source: Source, index: int) -> str:
-    """Return an image as a data URI, at most `SIDE` pixels wide and high; empty of vectors, or if it can't be read."""
-    if isinstance(source, VectorSource):
-        return ""
+    """Return an image as a data URI; empty of vectors, or if it can't be read."""
+    found = small_picture(source, index)
+    return "" if found is None else found.uri
+
+
+def small_picture(source: Source, index: int) -> Thumbnail | None:
+    """Return an image as a small file; None of vectors, or if it can't be read."""
+    if source.width is not None:
+        return None
     try:
-        image = Image.fromarray(load(source, index))
+        return thumbnail(source.display.picture(load(source, index)))
     except Unreadable:
-        return ""
-    buffer = io.BytesIO()
-    if max(image.size) <= SIDE:
-        image.save(buffer, "PNG")
-        kind = "png"
-    else:
-        image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-        image.convert("RGB").save(buffer, "JPEG", quality=82)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return None

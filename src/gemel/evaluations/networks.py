@@ -25,7 +25,7 @@ NETWORKS = ("trained", "random", "pixels")
 
 
 class Pixels(nn.Module):
-    """The pixels of the crop, row after row, channel after channel: (B, 3, H, W) to (B, 3·H·W)."""
+    """The pixels of the crop, row after row, channel after channel: (B, C, H, W) to (B, C·H·W)."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Flat images."""
@@ -108,7 +108,7 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
             is_random=True,
         )
     if network == "pixels":
-        facts = pixel_facts(int(facts["size"]), facts["views"])
+        facts = pixel_facts(int(facts["size"]), facts["views"], len(facts["mean"]))
         return Subject(Pixels(), facts, "raw pixels", run.path / "networks" / "pixels")
     words = f"{run.path} ({run.method_name}, {facts['name']})"
     if not run.checkpoint_path.is_file():  # of a run that was handed on without its heads
@@ -124,15 +124,15 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
     return Subject(method.encoder(), facts, words, run.path, method)
 
 
-def pixel_facts(size: int, views: str) -> dict[str, Any]:
+def pixel_facts(size: int, views: str, channels: int = 3) -> dict[str, Any]:
     """Facts of raw pixels: x / 255, neither centred nor scaled."""
     return {
         "name": "pixels",
         "options": {},
-        "width": 3 * size**2,
+        "width": channels * size**2,
         "size": size,
-        "mean": [0.0] * 3,
-        "std": [1.0] * 3,
+        "mean": [0.0] * channels,
+        "std": [1.0] * channels,
         "views": views,
     }
 

@@ -109,10 +109,10 @@ def measure(
         "backbone": facts["name"],
         "width": int(facts["width"]),
         "image_size": int(facts["size"]),
-        "crop": CROPS[facts["views"]],
+        "crop": CROPS[facts.get("crop") or facts["views"]],
         "mean": list(facts["mean"]),
         "std": list(facts["std"]),
-        **{key: value for key, value in train.decoding._asdict().items() if value is not None},
+        **{key: value for key, value in train.decoding.asked.items() if value is not None},
         "options": evaluation.options,
         "fingerprints": [fingerprint(source) for source in (train, test) if source is not None],
     }
@@ -136,7 +136,12 @@ LEFT_OUT = {
 """what is said of images that `kept_apart` leaves out"""
 
 
-CROPS = {"glyph": "the whole image", "photo": "middle 224 / 256 of the shorter side, bicubic", "vectors": "none"}
+CROPS = {
+    "glyph": "the whole image",
+    "whole": "both sides resized, bicubic",
+    "photo": "middle 224 / 256 of the shorter side, bicubic",
+    "vectors": "none",
+}
 """the inference crop of each family of views"""
 
 

@@ -16,7 +16,7 @@ from gemel.methods.parts.contrast import check_pairs, unit
 from gemel.methods.parts.heads import mlp
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, small, solo, warmed
-from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Recipe, Share
+from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Recipe, Share, Widths
 
 Measure = Literal["cosine", "squares"]
 
@@ -96,31 +96,55 @@ def whiten(rows: Tensor, order: Tensor, *, size: int, shrinkage: float = 0.0) ->
     return white.reshape(count, width)[order.argsort()]
 
 
-_STATISTICS: Mapping[int, Mapping[str, Any]] = {
-    10: {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)},
-    100: {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)},
+_CIFAR: dict[str, Any] = {
+    "epochs": 1000,
+    "images": 50_000,
+    "image_size": 32,
+    "backbone": {"name": "resnet18", "stem": "small"},
+    "rate": 3e-3,
 }
+_LARGER: dict[str, Any] = {
+    "epochs": 1000,
+    "images": 100_000,
+    "image_size": 64,
+    "backbone": {"name": "resnet18", "stem": "pooled"},
+    "rate": 2e-3,
+    "method": {"projector": (1024, 128), "whitening": 256},
+}
+_RELEASED: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
+    "cifar10": ("CIFAR-10", {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}, _CIFAR),
+    "cifar100": ("CIFAR-100", {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}, _CIFAR),
+    "stl10": (
+        "STL-10's unlabelled and labelled training images", {"mean": (0.43, 0.42, 0.39), "std": (0.27, 0.26, 0.27)},
+        _LARGER | {"epochs": 2000, "images": 105_000},
+    ),
+    "tiny_imagenet": ("Tiny ImageNet", {"mean": (0.48, 0.448, 0.398), "std": (0.277, 0.269, 0.282)}, _LARGER),
+}  # fmt: skip
+"""by name of the recipes: the data, the statistics of its pixels, and what its runs share"""
 _STRONG = PhotoViews(
     scale=(0.2, 1.0), brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.0, solarize=0.0
 )  # fmt: skip
 
 
-def _official(classes: int, views: int, batch_size: int) -> Recipe:
+def _official(name: str, views: int) -> Recipe:
     """Return the released settings, whose rate is not scaled by the batch, and whose warm-up takes 500 steps."""
+    data, colour, shared = _RELEASED[name]
     changes: dict[str, Any] = {"scale": (0.2, 1.0), "gray": 0.1, "blur": 0.0, "global_count": views}
+    values = dict(shared)
+    rate, epochs, images = values.pop("rate"), values["epochs"], values["images"]
+    batch_size = {2: 512, 4: 256}[views]
+    if views == 2 and shared["image_size"] == 64:
+        values["method"] = {**values["method"], "iterations": 4}
     return Recipe(
-        source=f"README of htdt/self-supervised, W-MSE-{views} on CIFAR-{classes} (arXiv 2007.06346); its views have "
+        source=f"README of htdt/self-supervised, W-MSE-{views} on {data} (arXiv 2007.06346); its views have "
         "the colours first, gemel's the crop",
-        views=changed("solo_cifar_symmetric_weak", **changes, **_STATISTICS[classes]),
-        backbone={"name": "resnet18", "stem": "small", "zero_init": False},
-        image_size=32,
-        epochs=1000,
+        views=changed("solo_cifar_symmetric_weak", **changes, **colour),
         batch_size=batch_size,
-        images=50_000,
         optimizer=AdamOptimizer(
-            lr=3e-3 * 256 / batch_size, weight_decay=1e-6, warmup_epochs=500 * batch_size / 50_000,
-            warmup_start=1 / 500, warmup_inclusive=True, milestones=(0.95, 0.975), factor=0.2,
+            lr=rate * 256 / batch_size, weight_decay=1e-6, warmup_epochs=500 * batch_size / images,
+            warmup_start=1 / 500, warmup_inclusive=True, milestones=(1 - 50 / epochs, 1 - 25 / epochs), factor=0.2,
         ),
+        **values | {"backbone": values["backbone"] | {"zero_init": False}},
     )  # fmt: skip
 
 
@@ -136,10 +160,7 @@ _SOLO = solo(
 
 RECIPES: Mapping[str, Recipe] = {
     "imagenet100": _SOLO["imagenet100"],  # first: of the largest images
-    "cifar10_2": _official(10, 2, 512),
-    "cifar10_4": _official(10, 4, 256),
-    "cifar100_2": _official(100, 2, 512),
-    "cifar100_4": _official(100, 4, 256),
+    **{f"{name}_{views}": _official(name, views) for name in _RELEASED for views in (2, 4)},
     **_SOLO,
     "small": small({"projector": (512, 32), "whitening": None}),
 }
@@ -176,7 +197,7 @@ class WMse(Method):
         self,
         backbone: Any,
         *,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (1024, 64),
+        projector: Widths = (1024, 64),
         whitening: Count | None = 128,
         iterations: Annotated[int, Field(ge=1, le=100)] = 1,
         shrinkage: Share = 0.0,

@@ -8,7 +8,7 @@ from gemel.reports.charts.curves import charts
 from gemel.reports.charts.svg_charts import style
 from gemel.reports.jinja import rendered
 from gemel.reports.run_summary import differences, figure_table, run_names, story
-from gemel.runs.run import Run, write_text
+from gemel.runs.run import UNFINISHED, Run, write_text
 
 CHARTS_AT_ONCE = 6
 """further curves are folded: most users look for the classes before the learning rate"""
@@ -19,6 +19,8 @@ CLASSES_LISTED = 1000
 
 def build_report(runs: Sequence[Run], out: Path | None = None) -> Path:
     """Write one HTML file that needs nothing else: no network, no script, no other file.
+
+    Of a run that has not ended the page says how far it is, and loads itself again now and then.
 
     Args:
         runs: one run is shown in full; several are compared, each in a fold
@@ -48,6 +50,7 @@ def _page(runs: Sequence[Run]) -> str:
     return rendered(
         "page.html.j2",
         stories=stories,
+        head=UNFINISHED if any(each.live for each in stories) else "<!doctype html>",
         charts=charts([each.log for each in stories]),
         heads=heads,
         rows=rows,

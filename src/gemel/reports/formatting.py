@@ -8,6 +8,7 @@ NAMES = {
     "classes_per_image": "effective number of classes per image",
     "lr": "learning rate",
     "images_per_second": "images a second",
+    "data_wait": "time spent waiting for views",
     "rankme": "effective rank (RankMe)",
     "embedding_std": "spread of the embeddings",
 }

@@ -1,5 +1,6 @@
 """Templates of the pages."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ def rendered(template: str, **values: Any) -> str:
 
     Paths, class names and reasons may hold any text: everything is escaped but our own drawings.
     """
-    environment = Environment(
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    """Return the environment that keeps the compiled templates; compiling takes longer than any rendering."""
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)

@@ -17,9 +17,12 @@ from gemel.reports.class_gallery import Classes, Gallery, Neighbourhood, classes
 from gemel.reports.dense_section import DenseSection, dense_sections
 from gemel.reports.formatting import number, percent, score, score_name, sentence, words
 from gemel.reports.kinds_section import KindsSection, kinds_section
+from gemel.reports.live_section import LiveSection, live_section
 from gemel.reports.method_facts import method_facts, section_name
+from gemel.reports.other_ways import other_ways
 from gemel.runs.class_names import read_names
-from gemel.runs.run import CHECK, GALLERY, Run
+from gemel.runs.live import read_live
+from gemel.runs.run import CHECK, EXPLORER, GALLERY, LIVE, Run
 
 T = TypeVar("T")
 
@@ -75,6 +78,10 @@ class Story(NamedTuple):
 
     name: str
     folder: str
+    live: LiveSection | None
+    """None of a run that has ended"""
+    explorer: str
+    """name of the explorer's file beside the report; empty if there is none"""
     problems: tuple[str, ...]
     """damaged files, which are left out"""
     anchor: str
@@ -88,6 +95,8 @@ class Story(NamedTuple):
     dense: tuple[DenseSection, ...]
     bottleneck: Bottleneck | None
     kinds: KindsSection | None
+    other_ways: tuple[str, ...]
+    """which way was better where heads, and a network of one's own, were both tried on these images"""
     classes: Classes | None
     neighbours: tuple[Neighbourhood, ...]
     check: CheckSection | None
@@ -108,7 +117,7 @@ def story(run: Run, name: str, index: int) -> Story:
     table = read_or_report(run.metrics, pa.table({}), problems)
     assigned = read_or_report(run.classes, None, problems)
     rejected = read_or_report(run.rejected, pa.table({}), problems)
-    gallery = read_or_report(lambda: read_gallery(run.gallery(), run.path / GALLERY), Gallery(), problems)
+    gallery = read_or_report(lambda: _gallery(run), Gallery(), problems)
     names: dict[int, str] = read_or_report(lambda: read_names(run), {}, problems)
     evaluations = run.evaluations(problems.append)
     method = method_facts(settings, environment)
@@ -118,6 +127,8 @@ def story(run: Run, name: str, index: int) -> Story:
     return Story(
         name=name,
         folder=str(run.path),
+        live=read_or_report(lambda: live_section(run), None, problems),
+        explorer=EXPLORER if run.explorer_path.is_file() else "",
         anchor=f"run{index}",
         title=f"{method.title} on {_images_name(settings)}",
         facts=tuple(_facts(settings, environment)),
@@ -134,6 +145,7 @@ def story(run: Run, name: str, index: int) -> Story:
         dense=read_or_report(lambda: dense_sections(run, evaluations), (), problems),
         bottleneck=read_or_report(lambda: bottleneck_section(run), None, problems),
         kinds=read_or_report(lambda: kinds_section(run), None, problems),
+        other_ways=other_ways(run),
         classes=classes,
         neighbours=tuple(neighbourhoods_of(gallery)),
         check=read_or_report(lambda: check_section(run.check(), run.path / CHECK), None, problems),
@@ -143,6 +155,15 @@ def story(run: Run, name: str, index: int) -> Story:
         environment=tuple(flat({key: value for key, value in environment.items() if key != "method"})),
         problems=tuple(problems),
     )
+
+
+def _gallery(run: Run) -> Gallery:
+    """Return the pictures of the closing pass; of a run that has not come so far those of the newest probe."""
+    found = run.gallery()
+    if found is not None:
+        return read_gallery(found, run.path / GALLERY)
+    live = read_live(run)
+    return read_gallery(None if live is None else live.gallery, run.path / LIVE)
 
 
 def read_or_report(read: Callable[[], T], instead: T, problems: list[str]) -> T:
@@ -238,7 +259,9 @@ def _of_training(log: Log, settings: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure("Epochs", str(epochs), _how_far(log))
     if _last(log, "images_per_second"):
         middle = float(np.nanmedian(log.columns["images_per_second"]))
-        yield Figure("Speed", number(round(middle, 1)), "images/s, median")
+        waits = log.columns.get("data_wait", np.zeros(1))
+        waits = f"; {percent(float(np.nanmedian(waits)))} of the time waiting for views" if waits.any() else ""
+        yield Figure("Speed", number(round(middle, 1)), f"images/s, median{waits}")
     if loss := _last(log, "loss"):
         after = len(log.x) - 1 - loss[1]
         yield Figure("Final loss", number(loss[0], 3), "then not finite" if after > 1 else "")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from gemel.data.augment import background
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
-from gemel.data.pixel_values import Decoding, is_nearly_one_colour
-from gemel.data.sources import Source, VectorSource
+from gemel.data.pixel_values import COLOURS_SEEN, Decoding, Moments, is_nearly_one_colour
+from gemel.data.sources import Source
 from gemel.data.survey import Survey, sample_of, survey_source
 from gemel.device import device
 from gemel.errors import UserError
@@ -48,6 +48,10 @@ class Facts(NamedTuple):
     pixel_values: tuple[Choice, ...] = ()
     """white, black and background, where the images depend on them and the user did not say"""
     warnings: tuple[str, ...] = ()
+    channels: int = 3
+    """of the views"""
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """mean and deviation of each channel over the sampled images, as shares of 255; None: pixels are bytes"""
     vectors: int | None = None
     """numbers in each of the vectors that stand in place of images; None: images"""
 
@@ -61,6 +65,11 @@ class Facts(NamedTuple):
         """Whether the images are taken for letters, digits and symbols."""
         return not self.vectors and self.gray and self.side <= GLYPH_SIDE
 
+    @property
+    def is_of_colours(self) -> bool:
+        """Whether the images are grey or of three colours, as those that published networks have seen."""
+        return self.channels == COLOURS_SEEN
+
 
 def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Facts:
     """Choose how the images are decoded, which becomes the source's, and read up to 64 of them, evenly spread.
@@ -68,22 +77,24 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
     Raises:
         UserError: none of them can be read, or the given white is not greater than black.
     """
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         return _of_vectors(source)
     found = survey_source(source, Decoding.of(given))
-    source.decoding = found.decoding
+    source.decoding = decoding = found.decoding
     indices = sample_of(len(source))
     sides: list[int] = []
     gray: list[bool] = []
     greys: list[tuple[int, int]] = []
     blank: dict[int, float] = {}
     reasons: list[str] = []
+    moments = Moments(decoding.shown)
     for index in indices:
         try:
             image = load(source, index)
         except Unreadable as error:
             reasons.append(error.reason)
             continue
+        moments.add(image)
         sides.append(min(image.shape[:2]))
         gray.append(image.ndim == 2 or bool((image == image[..., :1]).all()))
         ground, far = _grey_levels(image if image.ndim == 2 else image[..., 0])
@@ -99,13 +110,15 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
         gray=float(np.mean(gray)) > 0.9,
         **_common(source),
         greys=_ranges(greys) if greys else Facts._field_defaults["greys"],
-        pixel_values=tuple(Choice(key, found.settings[key], reason) for key, reason in found.reasons.items()),
+        pixel_values=tuple(Choice(key, decoding.settings[key], reason) for key, reason in found.reasons.items()),
+        channels=decoding.shown,
+        normalisation=moments.found() if decoding.floats else None,
         warnings=_warnings(source, blank, len(sides), found),
     )
 
 
-def _of_vectors(source: VectorSource) -> Facts:
-    return Facts(images=len(source), side=0, gray=False, vectors=source.vectors.shape[1], **_common(source))
+def _of_vectors(source: Source) -> Facts:
+    return Facts(images=len(source), side=0, gray=False, vectors=source.width, **_common(source))
 
 
 def _common(source: Source) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def _warnings(source: Source, blank: Mapping[int, float], readable: int, found: 
     return (f"{len(blank)} of {readable} sampled images are nearly {colour}; check {' and '.join(check)}",)
 
 
-def _grey_levels(plane: NDArray[np.uint8]) -> tuple[int, int]:
+def _grey_levels(plane: NDArray[Any]) -> tuple[int, int]:
     """Of the background, and what is farthest from it."""
     ground = int(background(plane))
     return ground, int(plane.flat[abs(plane.astype(int) - ground).argmax()])

@@ -42,6 +42,8 @@ def train_of(given: Mapping[str, Any], facts: Facts, *, has_classes: bool) -> Ch
     own = [key for key in ("backbone", "views", "weights", "image_size") if given.get(key) not in (None, "packaged")]
     if own or given["method"].get("recipe") or not has_classes or facts.is_large:
         return Choice("train", "all", "")
+    if not facts.is_of_colours:
+        return Choice("train", "all", f"{facts.channels} channels: no network of others has learned from such images")
     if facts.is_of_glyphs and facts.side <= PICTURES:
         why = f"glyphs of about {facts.side} pixels: a network for photographs sees less in them than one that learns"
         return Choice("train", "all", why)

@@ -15,7 +15,7 @@ from gemel.data.check.findings import duplicates_of
 from gemel.data.listing import printable
 from gemel.data.messages import counted
 from gemel.data.neighbour_table import count_for, neighbours
-from gemel.data.pixel_values import Decoding
+from gemel.data.pixel_values import Decoding, Display
 from gemel.data.sources import Source, VectorSource, open_source
 from gemel.data.sources.identity import fingerprint
 from gemel.engine.environment import environment
@@ -25,7 +25,7 @@ from gemel.errors import UserError
 from gemel.launcher import launched
 from gemel.methods.base import Method
 from gemel.request.defaults import fill, recipe_of
-from gemel.request.facts import look
+from gemel.request.facts import Facts, look
 from gemel.request.frozen_defaults import train_of
 from gemel.request.step_time import seconds_an_image
 from gemel.request.validate import Asked, Choice
@@ -39,7 +39,9 @@ from gemel.training.kinds import count_kinds
 from gemel.training.prepared import Prepared, without
 from gemel.training.stages import check_views
 
-MAY_BE_EMPTY = ("minutes", "weights", "classes", "white", "black", "background", "image_size")
+MAY_BE_EMPTY = (
+    "minutes", "weights", "classes", "white", "black", "background", "pixels", "channels", "composite", "image_size",
+)  # fmt: skip
 """settings of a run that may say: none"""
 
 Freeze = Callable[[Backbone, dict[str, Any], Source], VectorSource]
@@ -84,6 +86,7 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
         seconds=seconds_an_image,
         layers=asked.layers,
     )
+    values |= of_channels(values, given, source, facts)
     values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
@@ -97,6 +100,42 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     prepared.claim = asked.claim
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
+
+
+def of_channels(values: Mapping[str, Any], given: Mapping[str, Any], source: Source, facts: Facts) -> dict[str, Any]:
+    """Return the settings that follow from the pixels: how they are read, the network's channels, mean and deviation.
+
+    Raises:
+        UserError: network, views or composite do not go with the channels.
+    """
+    if facts.vectors:
+        return {}
+    decoding, backbone, views = source.decoding, dict(values["backbone"]), dict(values["views"])
+    found: dict[str, Any] = {key: decoding.settings[key] for key in ("pixels", "channels", "pages")}
+    mistakes = list[str]()
+    if not decoding.is_of_colours and "in_channels" not in (given.get("backbone") or {}):
+        if "in_channels" in schema_of(backbones.find(backbone["name"])).model_fields:
+            backbone["in_channels"] = decoding.shown
+        else:
+            mistakes.append(f"--backbone {backbone['name']} is for colours; choose one with in_channels, as resnet18")
+    asked = given.get("views") or {}
+    if facts.normalisation is not None:
+        named = dict(zip(("mean", "std"), facts.normalisation, strict=True))
+        views |= {key: one for key, one in named.items() if key not in asked}
+    if len(views.get("mean", (0, 0, 0))) != decoding.shown:
+        mistakes.append(f"--views.mean has {len(views['mean'])} numbers, and the images {decoding.shown} channels")
+    kinds = views.get("kinds", "random")
+    if decoding.floats and "strong" in ([kinds] if isinstance(kinds, str) else kinds):
+        mistakes.append("strong views are of 8 bits and three colours; give --pixels bytes, or other --views.kinds")
+    composite = given.get("composite")
+    if composite is not None and max(map(int, composite)) >= decoding.shown:
+        words = ",".join(map(str, composite))
+        mistakes.append(f"--composite {words}: the images have channels 0 to {decoding.shown - 1}")
+    if mistakes:
+        raise UserError(*mistakes)
+    found |= {"backbone": backbone, "views": views}
+    source.display = Display.of({**given, **found})
+    return found
 
 
 def _tell(say: Say, source: Source, choices: Sequence[Choice], warnings: Sequence[str]) -> None:
@@ -182,13 +221,18 @@ def follow(settings: Mapping[str, Any], images: str, left_out: Mapping[int, int]
             f"{source.name} holds {len(source)} images for process {launched().rank}, and others for the first one; "
             "all machines must see the same files at the same place"
         )
-    source.decoding = Decoding.of(settings)
+    source.decoding, source.display = Decoding.of(settings), Display.of(settings)
     method: Any = None if chosen.train == "heads" else _built(chosen, len(without(source, left_out)))
     return Prepared(chosen, source, method, left_out)
 
 
-def continued(run: Run, freeze: Freeze) -> Prepared:
+def continued(run: Run, freeze: Freeze, *, first_weights: bool = False) -> Prepared:
     """Return what `prepare` returned when the run began, from its run.yaml.
+
+    Args:
+        run: what is continued.
+        freeze: gives the features of a frozen network.
+        first_weights: bring the first weights also where a checkpoint has later ones.
 
     Raises:
         UserError: run.yaml was changed or the images are not there.
@@ -205,14 +249,14 @@ def continued(run: Run, freeze: Freeze) -> Prepared:
             f"{run.path} learns from {settings.images}: put the images back there (a link will do), or write where "
             f"they are now as `images` (and `labels`) into {run.path / 'run.yaml'}",
         ) from error
-    source.decoding = Decoding.of(run.settings)
+    source.decoding, source.display = Decoding.of(run.settings), Display.of(run.settings)
     if launched().rank == 0:
         run.clear()
     left_out = _left_out(run, source) if settings.unique else {}
     if settings.train == "heads":
         return on_vectors(settings, source, left_out, lambda text: None, freeze)
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
-    begun = run.checkpoint_path.is_file() or run.previous_path.is_file()
+    begun = not first_weights and (run.checkpoint_path.is_file() or run.previous_path.is_file())
     weights = None if begun else settings.weights
     images = len(without(source, left_out))
     return Prepared(settings, source, _built(settings.model_copy(update={"weights": weights}), images), left_out)
@@ -224,7 +268,7 @@ def find_duplicates(source: Source, say: Say) -> dict[int, int]:
     Raises:
         UserError: one image alone stays, or there are vectors in place of images.
     """
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         raise UserError(f"--unique compares images, and {source.name} holds vectors; leave it out")
     say(f"unique: looking for duplicates among {len(source):,} images")
     found = duplicates_of(source)

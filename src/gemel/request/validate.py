@@ -23,6 +23,7 @@ from gemel.settings.tree import (
     section_mistakes,
     written_out,
 )
+from gemel.training import trackers
 
 
 class Choice(NamedTuple):
@@ -68,6 +69,7 @@ def asked_for(layers: Sequence[Layer]) -> Asked:
     if _method_name(given).endswith(".py") and not mistakes:
         _collect(mistakes, methods.find, _method_name(given))
     mistakes += _section_mistakes(layers, given)
+    mistakes += _tracker_mistakes(given.get("log"))
     launch = {key: given.pop(key) for key in list(given) if key in Launch.model_fields}
     claimed = source = None
     if all(isinstance(one, str | None) for one in (given.get("images"), given.get("labels"), launch.get("out"))):
@@ -104,6 +106,12 @@ def _check_weights(words: Any) -> None:
         raise UserError(
             f"--weights {brief(words)} is neither a run nor a file; give one, or {' or '.join(WEIGHT_WORDS)}"
         )
+
+
+def _tracker_mistakes(words: Any) -> list[str]:
+    """List the trackers whose package is not installed; words that name none are complained of elsewhere."""
+    names = words.split(",") if isinstance(words, str) else words
+    return trackers.missing([str(one).strip() for one in names]) if isinstance(names, list | tuple) else []
 
 
 def _collect(mistakes: list[str], check: Callable[..., Any], *given: Any, **options: Any) -> Any:

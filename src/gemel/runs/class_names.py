@@ -26,7 +26,7 @@ def read_names(run: Run) -> dict[int, str]:
         found = read_mapping(path, "`3: cat`", keys=(str, int))
     except UserError as error:
         raise UserError(f"{path} {error}") from error
-    wrong = [f"{path}: {mistake}" for key, name in found.items() if (mistake := _mistake(key, name))]
+    wrong = [f"{path}: {mistake}" for key, name in found.items() if (mistake := mistake_in_name(key, name))]
     if wrong:
         raise UserError(*wrong)
     return {int(key): str(name).strip() for key, name in found.items()}
@@ -52,7 +52,7 @@ def renamed(names: Mapping[int, str], words: Sequence[str]) -> dict[int, str]:
     for word in words:
         number, sign, name = word.partition("=")
         mistake = f"{brief(word)!r} is not of the form CLASS=NAME" if not sign else ""
-        mistake = mistake or _mistake(number, name or "none")
+        mistake = mistake or mistake_in_name(number, name or "none")
         if mistake:
             wrong.append(f"--rename: {mistake}")
         elif name.strip():
@@ -75,11 +75,14 @@ def check_numbers(names: Mapping[int, str], classes: int) -> None:
         raise UserError(f"class {', '.join(beyond)} was named; there are classes 0 to {classes - 1}")
 
 
-def _mistake(number: str, name: object) -> str:
+def mistake_in_name(number: str, name: object) -> str:
+    """Return what is wrong with the number or the name of a class; empty where nothing is."""
     if not number.strip().isdecimal() or len(number) > 9:
         return f"{brief(number)!r} is not the number of a class"
     if isinstance(name, bool):  # as YAML reads no, yes, on and off
         return f"the name of class {number} is read as {name}; put it in quotes"
+    if isinstance(name, str) and name != name.encode("utf-8", "ignore").decode():
+        return f"the name of class {number} holds half of a character: {brief(name)}"
     if not isinstance(name, str | int | float) or not 0 < len(str(name).strip()) <= LONGEST:
         return f"the name of class {number} must have 1 to {LONGEST} characters, not {brief(name)}"
     return ""

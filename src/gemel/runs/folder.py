@@ -16,18 +16,20 @@ from gemel.runs.run import RUN_FILE, Run, write_text
 LOCK_FILE = ".lock"
 
 OWN_FILES = (
-    *("environment.json", "metrics.csv", "rejected.csv", "classes.parquet", "classes.yaml", "report.html"),
+    *("environment.json", "metrics.csv", "rejected.csv", "classes.parquet", "classes.yaml", "edits.json"),
+    *("report.html", "explorer.html", "evaluations/map.parquet", "evaluations/live.json", "cache/explorer/sheet-*"),
     *("backbone.json", "backbone.safetensors", "checkpoints/last.ckpt", "checkpoints/previous.ckpt"),
     *("evaluations/*-*.json", "evaluations/gallery.json", "evaluations/bottleneck.json", "evaluations/.fit-*.ckpt"),
     *("left_out.csv", "check.csv", "evaluations/check.json", "evaluations/familiar.npz", "evaluations/kinds.json"),
-    *("cache/finetune/*.json", "cache/*.lock", "tensorboard/events.out.tfevents.*"),
+    *("cache/finetune/*.json", "cache/*.lock", "tensorboard/events.out.tfevents.*", "replay-*.html"),
+    *("wandb/debug*.log", "wandb/latest-run"),
     *("official.pth", "timm.safetensors", "torchvision.pth", "detectron2.pkl"),
     *(".*.part", "checkpoints/.*.part", "evaluations/.*.part"),
 )
 """what gemel writes by itself into a run's folder, and into those of other networks below networks/"""
 
-FEATURES = "cache/features/" + 24 * "[0-9a-f]"
-"""folders of cached features, which hold nothing else"""
+OWN_FOLDERS = ("cache/features/" + 24 * "[0-9a-f]", "wandb/offline-run-*-*", "wandb/run-*-*")
+"""of cached features, and of a tracker, which hold nothing else"""
 
 
 class Claim(NamedTuple):
@@ -138,14 +140,14 @@ def _remove(path: Path) -> None:
     """Remove what gemel wrote into a run's folder; run.yaml is the last, so that a half-removed run is still one."""
     exports = _exports(path)
     for base in (path, *_own(path, "networks/*")):
-        for pattern in OWN_FILES:
-            for file in _own(base, pattern):
-                file.unlink()
-        for folder in _own(base, FEATURES):
+        for folder in (one for pattern in OWN_FOLDERS for one in _own(base, pattern)):
             shutil.rmtree(folder)
+        for file in (one for pattern in OWN_FILES for one in _own(base, pattern)):
+            file.unlink()
     for file in exports:
         file.unlink(missing_ok=True)
-    names = ("checkpoints", "evaluations", "cache/features", "cache/finetune", "cache", "tensorboard")
+    caches = ("cache/features", "cache/finetune", "cache/explorer", "cache")
+    names = ("checkpoints", "evaluations", *caches, "tensorboard", "wandb")
     for pattern in (*(f"networks/*/{name}" for name in names), "networks/*", *names, "networks"):
         for folder in _own(path, pattern):
             if folder.is_dir() and not any(folder.iterdir()):

@@ -20,6 +20,10 @@ T = TypeVar("T")
 RUN_FILE = "run.yaml"
 GALLERY = "evaluations/gallery.json"
 """the last file of the closing pass"""
+LIVE = "evaluations/live.json"
+"""how far a run is that has not ended"""
+UNFINISHED = "<!doctype html><!-- of a run that has not ended -->"
+"""how the report begins while the run goes on"""
 BOTTLENECK = "evaluations/bottleneck.json"
 KINDS = "evaluations/kinds.json"
 """how many kinds of images there seem to be"""
@@ -27,6 +31,9 @@ FAMILIAR = "evaluations/familiar.npz"
 """what images are compared with, to mark those unlike any that the run has learned from"""
 LEFT_OUT = "left_out.csv"
 """duplicates that training leaves out"""
+MAP = "evaluations/map.parquet"
+"""where each image lies on the explorer's map, and what is near it"""
+EXPLORER = "explorer.html"
 CHECK = "evaluations/check.json"
 CHECK_TABLE = "check.csv"
 """what is wrong with the images, a row for each finding"""
@@ -48,6 +55,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def _flush(path: Path) -> None:
     """Write to the disk what the system still holds in memory: a file's bytes, or the names in a folder."""
+    if os.name == "nt":  # which opens no folders, and flushes only what it may write
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -180,8 +189,14 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last files of training, closing pass and report are there; what they hold is not looked at."""
-        return all(path.is_file() for path in (self.backbone_path, self.path / GALLERY, self.report_path))
+        """Whether the last files of training, closing pass and report are there, the report not one of a run under way.
+
+        What they hold is not looked at beyond that.
+        """
+        if not all(path.is_file() for path in (self.backbone_path, self.path / GALLERY, self.report_path)):
+            return False
+        with self.report_path.open("rb") as file:
+            return not file.read(len(UNFINISHED)).startswith(UNFINISHED.encode())
 
     @property
     def backbone_path(self) -> Path:
@@ -209,6 +224,11 @@ class Run:
     def report_path(self) -> Path:
         """The page."""
         return self.path / "report.html"
+
+    @property
+    def explorer_path(self) -> Path:
+        """The page of the map and the classes."""
+        return self.path / EXPLORER
 
     @property
     def metrics_path(self) -> Path:
@@ -323,6 +343,27 @@ class Run:
         """Return what is wrong with the images, and pictures of it, for the report."""
         return read_mapping_of_json(self.path / CHECK)
 
+    def check_rows(self) -> list[dict[str, str]]:
+        """Return the rows of check.csv: path, finding, of, value, about; none where there is no such file.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        path = self.path / CHECK_TABLE
+        rows = read_file(path, _csv_rows) if path.is_file() else []
+        if rows and not {"path", "finding"} <= set(rows[0]):
+            raise UserError(f"{path} is damaged: it has no columns path and finding; delete it")
+        return rows
+
+    def map(self) -> pa.Table | None:
+        """Return the map of the images, a row for each, as the closing pass writes it; None where there is none.
+
+        Raises:
+            UserError: evaluations/map.parquet is damaged.
+        """
+        path = self.path / MAP
+        return read_file(path, _map_table) if path.is_file() else None
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the run."""
         write_text(self.path / name, json.dumps(value, indent=1))
@@ -380,4 +421,13 @@ def _class_table(path: Path) -> pa.Table:
     for name, fits in kinds.items():
         if name not in table.column_names or not fits(table.schema.field(name).type):
             raise ValueError(f"it has no column {name} of the right type")
+    return table
+
+
+def _map_table(path: Path) -> pa.Table:
+    table = parquet.read_table(path)
+    missing = {"index", "path", "file", "x", "y", "level", "part", "neighbours", "similarity", "class", "probability"}
+    missing -= set(table.column_names)
+    if missing or not {b"images", b"classes"} <= set(table.schema.metadata or {}):
+        raise ValueError(f"it is no map: {', '.join(sorted(missing)) or 'numbers of images and classes'} missing")
     return table

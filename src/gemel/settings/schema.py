@@ -118,9 +118,15 @@ def describe(schema: type[BaseModel], prefix: str = "") -> list[tuple[str, str, 
             rows += describe(type(field.default), f"{prefix}{name}.")
         elif name != "name":
             shown = field.default.get("name", "") if isinstance(field.default, Mapping) else field.default
-            default = "" if field.is_required() or shown is None else str(plain(shown))
+            default = "" if field.is_required() or shown is None else _default_text(plain(shown))
             rows.append((f"{prefix}{name}", range_of(field), default, (field.description or "").strip()))
     return rows
+
+
+def _default_text(value: Any) -> str:
+    """Return a default as it would be typed, where it is a list of words."""
+    are_words = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+    return ",".join(value) if are_words else str(value)
 
 
 def argument_helps(function: Callable[..., Any]) -> dict[str, str]:

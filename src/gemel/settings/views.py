@@ -10,11 +10,10 @@ from pydantic import (
     Field,
     GetPydanticSchema,
     PlainSerializer,
-    PositiveFloat,
     model_validator,
 )
 
-from gemel.settings.description import Colour, Description, Ordered, Probability, Side
+from gemel.settings.description import ChannelDeviations, ChannelMeans, Description, Ordered, Probability, Side
 
 GlobalCount = Annotated[int, Field(ge=1, le=64)]
 _T = TypeVar("_T")
@@ -67,7 +66,7 @@ def by_view(value: _T | tuple[_T, ...], view: int) -> _T:
 Chances = Annotated[float | tuple[float, ...], _by_view(Probability)]
 Scales = Annotated[Ordered | tuple[Ordered, ...], _by_view(Ordered, _pairs)]
 Strengths = Annotated[float | tuple[float, ...], _by_view(Annotated[float, Field(ge=0.0, le=10.0)])]
-PhotoKind = Literal["random", "plain", "strong"]
+PhotoKind = Literal["random", "plain", "whole", "strong"]
 GlyphKind = Literal["random", "plain"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -85,7 +84,8 @@ class PhotoViews(Description):
     global_count: GlobalCount = 2
     """views of the whole image size"""
     kinds: Annotated[PhotoKind | tuple[PhotoKind, ...], _by_view(PhotoKind)] = "random"
-    """by view; random: as below; plain: the inference crop; strong: flip, crop, RandAugment's operations and cutout"""
+    """by view; random: as below; plain: the inference crop; whole: all of the image, both sides resized; strong: flip,
+    crop, RandAugment's operations and cutout"""
     scale: Scales = (0.08, 1.0)
     """smallest and largest share of the image's area in a crop; by view"""
     ratio: Ordered = (0.75, 4 / 3)
@@ -116,6 +116,10 @@ class PhotoViews(Description):
     """smallest and largest sigma of the blur, pixels"""
     solarize: Chances = (0.0, 0.2)
     """probability of solarisation, v >= 128 becomes 255 - v; by view"""
+    noise: Chances = 0.0
+    """probability of noise, before all colours: of a microscope, a detector, a scan; by view"""
+    noise_sigma: Ordered = (0.01, 0.05)
+    """smallest and largest standard deviation of the noise, as a share of 255"""
     operations: Annotated[int, Field(ge=0, le=16)] = 4
     """operations on a strong view, drawn with replacement from 14"""
     cutout: Probability = 1 / 3
@@ -130,9 +134,9 @@ class PhotoViews(Description):
     """probability of a Gaussian blur in a local view"""
     local_solarize: Probability = 0.0
     """probability of solarisation in a local view"""
-    mean: Colour = IMAGENET_MEAN
+    mean: ChannelMeans = IMAGENET_MEAN
     """subtracted from the channels, as shares of 255"""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    std: ChannelDeviations = IMAGENET_STD
     """the channels are divided by this, as shares of 255"""
 
     @property
@@ -156,6 +160,7 @@ class PhotoViews(Description):
         wrong = [line for pair in pairs for line in _pair_mistakes("scale", pair, 1.0)]
         wrong += _pair_mistakes("local_scale", self.local_scale, 1.0)
         wrong += [*_pair_mistakes("ratio", self.ratio), *_pair_mistakes("blur_sigma", self.blur_sigma)]
+        wrong += [*_pair_mistakes("noise_sigma", self.noise_sigma, 1.0), *_channel_mistakes(self.mean, self.std)]
         strength = max(self.strength) if isinstance(self.strength, tuple) else self.strength
         if self.hue * strength > 0.5:
             wrong.append(f"hue {self.hue:g} times strength {strength:g} is above 0.5, half of the colour circle")
@@ -184,9 +189,9 @@ class GlyphViews(Description):
     """thin and bold strokes: shares s of the way from background to black or white become s^γ, log γ within ± this"""
     levels: Annotated[float, Field(ge=0.0, le=0.45)] = 0.0
     """background and strokes each moved towards the other by up to this share of the way: greys reveal no class"""
-    mean: Colour = (0.5, 0.5, 0.5)
+    mean: ChannelMeans = (0.5, 0.5, 0.5)
     """subtracted from the channels, as shares of 255"""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
+    std: ChannelDeviations = (0.5, 0.5, 0.5)
     """the channels are divided by this, as shares of 255"""
 
     @property
@@ -200,7 +205,7 @@ class GlyphViews(Description):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _right(self, _pair_mistakes("scale", self.scale))
+        return _right(self, [*_pair_mistakes("scale", self.scale), *_channel_mistakes(self.mean, self.std)])
 
 
 class VectorViews(Description):
@@ -215,9 +220,9 @@ class VectorViews(Description):
     """principal components of the vectors that heads see, and that tell who is near, at most: one for 4 vectors"""
     whitening: Annotated[float, Field(ge=0, le=1)] = 0.5
     """power of its standard deviation by which a component is divided; 1: all count alike"""
-    mean: Colour = IMAGENET_MEAN
+    mean: ChannelMeans = IMAGENET_MEAN
     """subtracted from the channels of the images that the network sees, as shares of 255"""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    std: ChannelDeviations = IMAGENET_STD
     """the channels are divided by this, as shares of 255"""
 
     @property
@@ -253,6 +258,11 @@ def _pair_mistakes(name: str, pair: Ordered, limit: float = inf) -> list[str]:
     low, high = pair
     wrong = [f"{name}: the smallest, {low}, is above the largest, {high}"] if low > high else []
     return [*wrong, f"{name}: the largest, {high}, is above {limit}"] if high > limit else wrong
+
+
+def _channel_mistakes(mean: tuple[float, ...], std: tuple[float, ...]) -> list[str]:
+    differ = len(mean) != len(std)
+    return [f"mean has {len(mean)} numbers and std {len(std)}; give one of each for every channel"] if differ else []
 
 
 def _right(description: _T, mistakes: list[str]) -> _T:

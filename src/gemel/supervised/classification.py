@@ -89,7 +89,7 @@ class Classification(ABC):
         self.backbone = backbone.eval().to(device()).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.look: Look = self.backbone
         self._normalise = Normalise(facts["mean"], facts["std"]).to(device())
-        self.width = _width(self.backbone, plan.size)
+        self.width = _width(self.backbone, plan.size, len(facts["mean"]))
         self.heads = Heads(len(fitting.lr), self.width, classes, plan.seed).to(device())
         self.optimizer = _optimizer(fitting, self.heads, self.backbone)
         self.history: History = {}
@@ -287,9 +287,9 @@ class Trained(Classification):
 
 
 @torch.no_grad()
-def _width(network: nn.Module, size: int) -> int:
+def _width(network: nn.Module, size: int, channels: int) -> int:
     try:
-        features = network(torch.zeros(2, 3, size, size, device=device()))
+        features = network(torch.zeros(2, channels, size, size, device=device()))
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"the network takes no images of {size} x {size} pixels: {error}") from error
     if features.ndim != 2:

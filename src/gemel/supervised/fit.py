@@ -146,7 +146,7 @@ def _run(task: Classification, judges: Mapping[str, Judge], file: StateFile, tel
         looks=lambda step: step % per_epoch == 0 or step % LOOK == 0,
         observers=[told, lambda _: task.judge(judges)],
         name="the fit",
-        advice="try a smaller --lr",
+        advice=lambda step: "try a smaller --lr",
     )
     try:
         loop.run()

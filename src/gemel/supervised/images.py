@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gemel.data.augment import Pixels
 from gemel.data.batches import default_workers
 from gemel.data.decode import Unreadable
 from gemel.data.drawing import put_views
 from gemel.data.image_cache import ImageCache
+from gemel.data.pixel_values import Pixels
 from gemel.data.sources import Source
 from gemel.data.threaded_loader import Rows, assembled
 from gemel.data.views import order
@@ -90,7 +90,7 @@ class Step(NamedTuple):
     """This process's part of a batch."""
 
     views: Tensor
-    """(b, 3, size, size) uint8; b may be 0 where processes share few images"""
+    """(b, C, size, size), not normalised; b may be 0 where processes share few images"""
     labels: Tensor
     """(b,)"""
     indices: Tensor
@@ -170,7 +170,7 @@ class _Drawing(Rows):
         self.count = min(plan.batch_size, len(plan.images) - start)
         first, last = (start + self.count * part // world_size() for part in (rank(), rank() + 1))
         self.rows = order(plan.seed, self.epoch, len(plan.images))[first:last].copy()
-        super().__init__(len(self.rows), [plan.size])
+        super().__init__(len(self.rows), [plan.size], plan.images.source.decoding)
 
     def fill(self, rows: range) -> None:
         """Draw the views; self.rows then tells which images are seen."""

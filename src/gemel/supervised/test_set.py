@@ -37,6 +37,7 @@ class Judge:
             images.source,
             size=int(facts["size"]),
             glyph=facts["views"] == "glyph",
+            whole=facts.get("crop") == "whole",
             batch_size=BATCH,
             workers=default_workers(images.source),
             indices=images.indices[first:last].tolist(),

@@ -115,8 +115,11 @@ def facts_of(settings: Settings, width: int) -> dict[str, Any]:
         "size": settings.image_size or 0,
         "mean": list(settings.views.mean),
         "std": list(settings.views.std),
-        "views": "photo" if has_frozen_network(settings) else settings.views.name,
+        **({"views": "photo", "crop": "whole"} if has_frozen_network(settings) else {"views": settings.views.name}),
         "white": settings.white,
         "black": settings.black,
         "background": settings.background,
+        "pixels": settings.pixels,
+        "channels": settings.channels,
+        "pages": settings.pages,
     }

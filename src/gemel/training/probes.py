@@ -25,9 +25,14 @@ class Probe:
     Args:
         plan: what is trained on.
         normalise: from uint8 to the network's floats.
+
+    Attributes:
+        index: (n,) of the images in the source.
+        classes: (n, C) probabilities that the newest probe found; None before, and without classes.
     """
 
     def __init__(self, plan: Plan, normalise: nn.Module) -> None:
+        self.classes: Tensor | None = None
         count = len(plan.source)
         # evenly spread, not the first ones: folders are sorted by kind
         sample = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(np.int64))
@@ -48,6 +53,7 @@ class Probe:
         """Columns of metrics.csv that are null on other rows."""
         with evaluation_mode(method):
             features, probabilities = self._look(method, self.images)
+            self.classes = probabilities
             one, two = (self._look(method, view) for view in self.pairs)
         columns: dict[str, float] = {
             "embedding_std": collapse.spread(features),

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -15,12 +14,16 @@ from gemel.runs.metrics_log import MetricsLog
 from gemel.runs.run import Run
 from gemel.training.probes import Probe
 from gemel.training.task import Pretraining
+from gemel.training.trackers import Trackers
 
 PROBES = 20
 """probes in a run, about"""
 
 ROWS = 400
 """rows of metrics.csv in a run, about"""
+
+WAITS = 0.1
+"""share of the time spent waiting for views from which it is shown: more --workers may help"""
 
 
 class Rows:
@@ -51,20 +54,21 @@ class Recorder:
         run: where to.
         task: what is trained.
         rows: at which steps.
-        board: a TensorBoard writer, or None.
+        trackers: take the rows too.
         say: is told, once, when the probes find that the run has failed.
 
     Attributes:
         last: the newest value of each column.
+        probe: what the columns of probes come from.
     """
 
-    def __init__(self, run: Run, task: Pretraining, rows: Rows, *, board: Any, say: Say) -> None:
-        self.run, self.task, self.rows, self.board, self.say = run, task, rows, board, say
+    def __init__(self, run: Run, task: Pretraining, rows: Rows, *, trackers: Trackers, say: Say) -> None:
+        self.run, self.task, self.rows, self.trackers, self.say = run, task, rows, trackers, say
         self.last: dict[str, float | int | str] = {}
         self._table = MetricsLog(run.metrics_path, until=task.step)
-        self._probe = Probe(task.plan, task.normalise)
+        self.probe = Probe(task.plan, task.normalise)
         self._alarmed = False
-        self._since = (time.perf_counter(), task.done)
+        self._since = self._clock()
 
     def __call__(self, terms: Mapping[str, Tensor]) -> bool:
         """Write the row of the step that has just ended, if one is due."""
@@ -78,19 +82,16 @@ class Recorder:
             "progress": step / task.steps,
             **{name: float(value) for name, value in terms.items()},
             "lr": task.rate,
-            "images_per_second": self._speed(),
+            **self._speed(),
         }
         if self.rows.probe_is_due(step):
-            row |= self._probe.measure(task.method)
-            self._since = (time.perf_counter(), step)  # a probe's time is not training's
+            row |= self.probe.measure(task.method)
+            self._since = self._clock()  # a probe's time is not training's
         self.last = {**self.last, **row}
         self._table.append(row)
         if self.rows.probe_is_due(step) and not self._alarmed and self.run.metrics_path.is_file():
             self._alarm()
-        if self.board is not None:
-            for name, value in row.items():
-                if isinstance(value, float | int):
-                    self.board.add_scalar(name, value, task.step)
+        self.trackers.log(row, task.step)
         return False
 
     def _alarm(self) -> None:
@@ -100,10 +101,18 @@ class Recorder:
                 self._alarmed = True
                 self.say(f"warning at step {self.task.step}: {finding.message}; to try: {finding.advice}")
 
-    def _speed(self) -> float:
-        now, (then, since) = time.perf_counter(), self._since
-        self._since = (now, self.task.done)
-        return (self.task.done - since) * self.task.plan.batch_size / max(now - then, 1e-9)
+    def _speed(self) -> dict[str, float]:
+        """Return images a second, and the share of the time that was spent waiting for views, since the last row."""
+        (then, since, before), self._since = self._since, self._clock()
+        now, done, waited = self._since
+        seconds = max(now - then, 1e-9)
+        return {
+            "images_per_second": (done - since) * self.task.plan.batch_size / seconds,
+            "data_wait": min((waited - before) / seconds, 1.0),
+        }
+
+    def _clock(self) -> tuple[float, int, float]:
+        return time.perf_counter(), self.task.done, self.task.waited
 
 
 class RejectionGuard:
@@ -163,4 +172,7 @@ class Reporter:
         per_epoch = task.plan.steps_per_epoch
         epoch = f"{(task.done - 1) // per_epoch + 1}/{task.steps // per_epoch}"
         label = epoch if short else f"{f'{task.stage.name}: ' if task.before else ''}epoch {epoch}  step"
-        return label, f"{shown}  {last.get('images_per_second', 0.0):.0f} images/s"
+        waits = float(last.get("data_wait", 0.0))
+        speed = f"{last.get('images_per_second', 0.0):.0f} images/s"
+        told = f", {waits:.0%} waiting for views" if waits >= WAITS and not short else ""
+        return label, f"{shown}  {speed}{told}"

@@ -1,6 +1,7 @@
 """Pretraining as a task of the loop: a method's step, its hooks, its rates."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,7 @@ class Pretraining:
     Attributes:
         before: steps of the stages before.
         rejected: reasons of the unreadable images met so far, by index.
+        waited: seconds that the training has waited for views.
     """
 
     def __init__(self, method: Method, stage: Stage, plan: Plan, *, workers: int = 0, done: int = 0) -> None:
@@ -54,6 +56,7 @@ class Pretraining:
         self.before = stage.before * plan.steps_per_epoch
         self.optimizer = optimizers.build(stage.optimizer, method.parameter_groups())
         self.rejected: dict[int, str] = {}
+        self.waited = 0.0
         self._cache = Loader(plan).cache
         self._embedder = Embedder(method, plan, self.normalise, workers)
         self._overrides = {name for name in ("before_step", "after_stage", "order") if _overridden(method, name)}
@@ -81,7 +84,7 @@ class Pretraining:
         """
         self.method.before_stage(self.stage.name, self._prepared_embed())
 
-    def batches(self) -> Iterator[Batch | Unfinished]:
+    def batches(self) -> Generator[Batch | Unfinished]:
         """Yield the batches from step `done` on; an epoch's own order is asked for as the epoch begins."""
         first, last, size = self.step, self.before + self.steps, self.plan.steps_per_epoch
         spans = [range(first, last)]
@@ -89,9 +92,12 @@ class Pretraining:
             spans = [range(max(first, start), start + size) for start in range(first // size * size, last, size)]
         for steps in spans:
             loader = Loader(self._plan_of(steps), steps, workers=self.workers, cache=self._cache)
+            asked = time.perf_counter()
             for batch in loader:
+                self.waited += time.perf_counter() - asked
                 self.rejected.update(loader.rejected)
                 yield batch
+                asked = time.perf_counter()
 
     def before_step(self, progress: float) -> None:
         """Call the method's hooks, at the first step of an epoch and at every step."""

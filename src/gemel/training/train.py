@@ -1,6 +1,7 @@
 """The stages of a run, one after the other: tasks of the loop, with what is written beside their steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -8,17 +9,20 @@ import torch
 
 from gemel.engine import checkpoints
 from gemel.engine.devices import Devices
+from gemel.engine.finite import ADVICE
 from gemel.engine.loop import Loop, Observer
 from gemel.engine.progress import Display, Say
 from gemel.errors import UserError
 from gemel.launcher import launched
 from gemel.runs.run import Run
-from gemel.settings.tree import Settings, render
+from gemel.settings.tree import render
 from gemel.training.build import facts_of
+from gemel.training.live_report import LiveReport
 from gemel.training.prepared import Prepared
 from gemel.training.records import Recorder, RejectionGuard, Reporter, Rows
 from gemel.training.stages import Stage, stages_of
 from gemel.training.task import Pretraining
+from gemel.training.trackers import Trackers, opened
 
 
 def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> None:
@@ -35,12 +39,15 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     torch.set_num_threads(settings.threads)
     state = checkpoints.load(run, say)
     if state is not None:
-        _check(state, prepared, run)
+        check(state, prepared, run)
+        _check_processes(state, run)
     task = None
-    for stage in stages_of(settings, prepared.method):
-        if state is None or stage.number >= state["stage"]:
-            task = _train_stage(prepared, run, stage, state, task, say, quiet=quiet)
-            state = None
+    done = 0 if state is None else int(state["step"])
+    with opened(settings.log if launched().rank == 0 else (), run, done, say) as trackers:
+        for stage in stages_of(settings, prepared.method):
+            if state is None or stage.number >= state["stage"]:
+                task = _train_stage(prepared, run, stage, state, task, trackers, say, quiet=quiet)
+                state = None
     if launched().rank == 0:
         encoder = prepared.frozen or prepared.method.cpu().encoder()
         checkpoints.save_backbone(run, encoder, facts_of(settings, encoder.width))
@@ -52,28 +59,22 @@ def _train_stage(
     stage: Stage,
     state: dict[str, Any] | None,
     before: Pretraining | None,
+    trackers: Trackers,
     say: Say,
     *,
     quiet: bool,
 ) -> Pretraining:
     """Take the run from a checkpoint of the stage, or from the stage before, to the stage's end."""
-    settings, plan = prepared.settings, replace(prepared.plan, views=stage.views)
-    done = 0 if state is None else int(state["step"]) - stage.before * plan.steps_per_epoch
-    task = Pretraining(prepared.method, stage, plan, workers=settings.workers or 0, done=done)
-    devices = Devices(settings.precision)
-    if state is not None:
-        task.load(state)
-        devices.load(state["precision"])
-    else:
-        if before is not None:
-            task.continue_after(before)
-        task.begin()
+    settings = prepared.settings
+    task, devices = begun(prepared, stage, state, before)
     rows, first = Rows(task), launched().rank == 0
     display = Display(task.steps, done=task.done, say=None if quiet or not first else say)
     observers: list[Observer] = []
+    live: LiveReport | nullcontext[None] = nullcontext()
     if first:  # rows are on the disk before the checkpoint that counts them
-        recorder = Recorder(run, task, rows, board=_board(settings, run), say=say)
-        observers = [recorder, Reporter(display, recorder)]
+        recorder = Recorder(run, task, rows, trackers=trackers, say=say)
+        live = LiveReport(run, task, recorder.probe, say=say)
+        observers = [recorder, Reporter(display, recorder), live]
     observers.append(RejectionGuard(run, task, share=settings.max_rejected))
     loop = Loop(
         task,
@@ -85,10 +86,45 @@ def _train_stage(
         name=str(run.path),
         part=f" of {stage.name}" if stage.number else "",
         continues=f"gemel resume {run.path} continues it",
+        advice=lambda step: f"{ADVICE}; gemel replay {run.path} --step {step} shows what happened",
     )
-    with display:
+    with live, display:
         loop.run()
     return task
+
+
+def _check_processes(state: Mapping[str, Any], run: Run) -> None:
+    """Check that as many processes continue as began."""
+    if state["processes"] != launched().processes:
+        raise UserError(
+            f"{run.path} was begun by {state['processes']} processes, and there are {launched().processes} now; start "
+            "as many again: sums over other parts round otherwise"
+        )
+
+
+def begun(
+    prepared: Prepared, stage: Stage, state: Mapping[str, Any] | None, before: Pretraining | None
+) -> tuple[Pretraining, Devices]:
+    """Return a stage where a checkpoint left it, else at its beginning.
+
+    Args:
+        prepared: the run.
+        stage: of it.
+        state: a checkpoint of this stage; None: it begins.
+        before: the stage before, at its end; None: there is none, or the checkpoint knows all of it.
+    """
+    settings, plan = prepared.settings, replace(prepared.plan, views=stage.views)
+    done = 0 if state is None else int(state["step"]) - stage.before * plan.steps_per_epoch
+    task = Pretraining(prepared.method, stage, plan, workers=settings.workers or 0, done=done)
+    devices = Devices(settings.precision)
+    if state is not None:
+        task.load(state)
+        devices.load(state["precision"])
+    else:
+        if before is not None:
+            task.continue_after(before)
+        task.begin()
+    return task, devices
 
 
 def _saver(prepared: Prepared, run: Run) -> Callable[[dict[str, Any]], None]:
@@ -118,7 +154,12 @@ def _facts(prepared: Prepared) -> dict[str, str | int]:
     }
 
 
-def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
+def check(state: Mapping[str, Any], prepared: Prepared, run: Run) -> None:
+    """Check that a checkpoint is of these settings and images.
+
+    Raises:
+        UserError: it is of others.
+    """
     facts = _facts(prepared)
     names = [str(one["identity"]).partition("-")[0] for one in (state, facts)]
     repaired = names[0] == names[1] and run.rejected().num_rows > 0  # what could not be read may be another file now
@@ -127,20 +168,5 @@ def _check(state: dict[str, Any], prepared: Prepared, run: Run) -> None:
             f"{prepared.settings.images} holds other images than when {run.path} began; a run continues with the same "
             "images only: put them back, or start a new run with --config"
         )
-    if state["processes"] != facts["processes"]:
-        raise UserError(
-            f"{run.path} was begun by {state['processes']} processes, and there are {facts['processes']} now; start as "
-            "many again: sums over other parts round otherwise"
-        )
     if state["settings"] != facts["settings"]:
         raise UserError(f"{run.path / 'run.yaml'} was changed since the run began; start a new run with --config")
-
-
-def _board(settings: Settings, run: Run) -> Any:
-    if settings.log != "tensorboard":
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError("--log tensorboard needs the package: pip install tensorboard") from error
-    return SummaryWriter(str(run.path / "tensorboard"))

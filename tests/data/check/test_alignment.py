@@ -55,7 +55,7 @@ def test_a_planted_crop_is_found(scale: float, down: float, right: float) -> Non
     assert (difference.error / difference.contrast < 0.05).all()
     assert (found - crop(*planted)).abs().median(0).values.max() < 0.01, "but stripes may slide along themselves"
     back, other = aligned(part, SOFT, crop(1 / scale, -planted[1] / scale, -planted[2] / scale), 6)
-    assert (other.error / other.contrast < 0.06).all(), "and the other way round"
+    assert (other.error / other.contrast < 0.08).all(), "and the other way round"
     assert (back[:, :2] > 0.95).all()
 
 

@@ -127,14 +127,14 @@ def test_large_groups(tmp_path: Path) -> None:
 
 def test_handwritten_digits_are_alike_but_no_duplicates() -> None:
     images, _ = mnist_data()
-    digits = images[::5].reshape(-1, 28, 28).astype(np.uint8)  # 1,000 of them
-    again = [Image.fromarray(one) for one in digits[:100]]
+    digits = images[::10].reshape(-1, 28, 28).astype(np.uint8)  # 500 of them
+    again = [Image.fromarray(one) for one in digits[:50]]
     resaved = [np.asarray(Image.open(io.BytesIO(jpeg(one, 60))).convert("L")) for one in again]
     source = ArraySource("mnist", [*digits, *resaved])
     found = duplicates_of(source)
-    planted = sum({one, two} == {number, number + 1000} for one, two in found.items() for number in [min(one, two)])
-    assert planted >= 98
-    assert len(found) - planted <= 5
+    planted = sum({one, two} == {number, number + 500} for one, two in found.items() for number in [min(one, two)])
+    assert planted >= 49
+    assert len(found) - planted <= 2
 
 
 def test_digits_of_eight_pixels_are_told_by_their_pixels_alone() -> None:

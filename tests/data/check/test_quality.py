@@ -67,7 +67,7 @@ def test_what_holds_for_most_is_how_they_are(tmp_path: Path) -> None:
 
 
 def test_white_strokes_on_black_are_not_dark() -> None:
-    images = mnist_data()[0][::10].reshape(-1, 28, 28).astype(np.uint8)
+    images = mnist_data()[0][::25].reshape(-1, 28, 28).astype(np.uint8)
     counts = find(ArraySource("mnist", images)).counts
     assert {kind: counts[kind] for kind in (BLURRED, DARK, UNIFORM, SIZE, SHAPE)} == dict.fromkeys(
         (BLURRED, DARK, UNIFORM, SIZE, SHAPE), 0
@@ -75,17 +75,17 @@ def test_white_strokes_on_black_are_not_dark() -> None:
 
 
 def test_a_photograph_among_digits_is_unlike_them() -> None:
-    images = list(mnist_data()[0][::20].reshape(-1, 28, 28).astype(np.uint8))
+    images = list(mnist_data()[0][::50].reshape(-1, 28, 28).astype(np.uint8))
     findings = find(ArraySource("mixed", [*images, *pixels(parts(3))]))
     unlike = [one for one in findings.found if one.kind == UNLIKE]
-    assert {one.image for one in unlike} == {250, 251, 252}
+    assert {one.image for one in unlike} == {100, 101, 102}
     assert [one.value for one in unlike] == sorted((one.value or 0 for one in unlike), reverse=True)
 
 
 def test_copies_do_not_hide_what_is_unlike_any_other() -> None:
-    images = list(mnist_data()[0][::20].reshape(-1, 28, 28).astype(np.uint8))
+    images = list(mnist_data()[0][::50].reshape(-1, 28, 28).astype(np.uint8))
     strange = pixels(parts(1)) * (NEIGHBOUR + 2)
-    assert 250 in {one.image for one in find(ArraySource("mixed", [*images, *strange])).found if one.kind == UNLIKE}
+    assert 100 in {one.image for one in find(ArraySource("mixed", [*images, *strange])).found if one.kind == UNLIKE}
 
 
 def test_features_tell_what_is_unlike_where_they_are_given() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gemel.data.decode import Glance, Unreadable, glance, quiet_pillow
-from gemel.data.pixel_values import NEARLY, Pixels, is_nearly_one_colour
+from gemel.data.decode import Glance, Unreadable, glance, pixels_of, quiet_pillow
+from gemel.data.pixel_values import NEARLY, Display, Pixels, is_nearly_one_colour
 from gemel.data.reasons import reason_of_system
 from gemel.data.sources import Source
 from gemel.launcher import cores
@@ -152,7 +152,7 @@ class _Table:
                 seen = glance(data, source.decoding, least=SHORTER)
                 self.bytes[row], self.digests[row] = len(data), _digest(data)
             else:
-                seen = Glance(data, *data.shape[:2])
+                seen = Glance(pixels_of(data, source.decoding), *data.shape[:2])
                 self.bytes[row], self.digests[row] = data.nbytes, _digest(str(data.shape).encode() + data.tobytes())
         except Unreadable as error:
             self._reasons[row] = error.reason
@@ -162,9 +162,10 @@ class _Table:
             self._reasons[row] = "not enough memory to read it"
         else:
             self.heights[row], self.widths[row] = seen.height, seen.width
-            self._look(row, seen.pixels)
+            self._look(row, seen.pixels, source.display)
 
-    def _look(self, row: int, pixels: Pixels) -> None:
+    def _look(self, row: int, pixels: Pixels, display: Display) -> None:
+        pixels = display.picture(pixels)
         image = Image.fromarray(pixels)
         # reduced by whole numbers first: the filter then reads fewer pixels, and the thumbnail hardly differs
         square = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=1.5)

@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.data.pixel_values import Decoding
+from gemel.data.pixel_values import Decoding, Display
 from gemel.data.survey import survey_source
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ class Source(ABC):
 
     in_memory: bool = False
     """whether `read` gives pixels that are held in memory already"""
+
+    width: int | None = None
+    """numbers in each of the vectors that stand in place of images; None: there are images"""
+
+    display: Display = Display()
+    """how pixels become pictures"""
+
+    has_folders: bool = False
+    """whether keys are paths whose first folder may tell a class"""
 
     passed_over: Counter[str]
     """files beside the images that are not read, by ending"""
@@ -49,6 +58,20 @@ class Source(ABC):
     def decoding(self) -> Decoding:
         """How the files become pixels: what was assigned (as a run's settings say), else found from a sample."""
         return survey_source(self).decoding
+
+    @property
+    def folders(self) -> Sequence[str]:
+        """What paths in a table of labels may be relative to; then they are compared with `file`, else with `path`."""
+        return [""]
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of what came with the images in a table, any of which may be their labels."""
+        return ()
+
+    def column(self, name: str) -> list[str]:
+        """Return what the table says of each image, as text; empty where it says nothing."""
+        raise KeyError(name)
 
     def rename_labels(self, names: Sequence[str]) -> None:
         """Number the labels by their index in `names`; a name that is missing there becomes unknown, -1."""
@@ -72,8 +95,8 @@ class Source(ABC):
         """Return what tables show for the image; names that are not UTF-8 hold surrogates (see `printable`)."""
 
     @abstractmethod
-    def read(self, index: int) -> bytes | NDArray[np.uint8]:
-        """Return the file's bytes, or pixels (H, W) or (H, W, 3) that the caller may write to.
+    def read(self, index: int) -> bytes | NDArray[Any]:
+        """Return the file's bytes, or pixels (H, W) or (H, W, C) that the caller may write to.
 
         Raises:
             OSError: the file has vanished or cannot be read.
@@ -85,6 +108,10 @@ class Source(ABC):
 
     def file(self, index: int) -> str | None:
         """Return the absolute path of the file that holds this image alone; None if there is none."""
+        return None
+
+    def file_size(self, index: int) -> int | None:
+        """Return the bytes of the image's file where they are known without reading it; None: they are not."""
         return None
 
     def identity(self, index: int) -> Hashable:

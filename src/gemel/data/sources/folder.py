@@ -5,16 +5,16 @@
 import errno
 import os
 import stat
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gemel.data.listing import Paths, list_images
 from gemel.data.messages import no_images
 from gemel.data.sources.base import Source
+from gemel.data.sources.packed_folder import open_packed
+from gemel.data.sources.random_access import BYTES_LIMIT
 from gemel.errors import UserError
-
-BYTES_LIMIT = 600_000_000
-"""Larger files are not read: the most pixels that are decoded take as many, in 16 bits and without compression."""
 
 
 class FileSource(Source):
@@ -25,10 +25,16 @@ class FileSource(Source):
         shown: the folder as the user gave it; `path` joins it with a file's path.
         root: the same folder, absolute, so that a later change of the working folder does no harm.
         paths: each file, relative to the folder or absolute.
+        columns: of a table that names them, one cell a file.
     """
 
-    def __init__(self, name: str, shown: str, root: str, paths: Paths) -> None:
+    has_folders = True
+
+    def __init__(
+        self, name: str, shown: str, root: str, paths: Paths, columns: Mapping[str, list[str]] = MappingProxyType({})
+    ) -> None:
         super().__init__(name)
+        self._columns = dict(columns)
         self._shown = os.fsencode(shown)
         self._root = os.fsencode(root)
         self._real = os.path.realpath(self._root)
@@ -42,6 +48,20 @@ class FileSource(Source):
         """The folder, absolute."""
         return os.fsdecode(self._root)
 
+    @property
+    def folders(self) -> Sequence[str]:
+        """The folder, then the working folder."""
+        return [self.root, os.getcwd()]  # noqa: PTH109
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Of the table that named the files."""
+        return list(self._columns)
+
+    def column(self, name: str) -> list[str]:
+        """Return a column of the table that named the files."""
+        return self._columns[name]
+
     def path(self, index: int) -> str:
         """Return the folder as it was given, and the path below it."""
         return os.fsdecode(os.path.join(self._shown, self._paths[index]))
@@ -53,6 +73,13 @@ class FileSource(Source):
     def file(self, index: int) -> str:
         """Return the absolute path."""
         return os.fsdecode(os.path.join(self._root, self._paths[index]))
+
+    def file_size(self, index: int) -> int:
+        """Return the file's bytes, -1 of one that cannot be asked."""
+        try:
+            return os.stat(self.file(index)).st_size
+        except OSError:
+            return -1
 
     def identity(self, index: int) -> Hashable:
         """Return the file's number on its disk: links and several spellings of a path lead to the same."""
@@ -100,6 +127,9 @@ def open_folder(given: Any, *, rescan: bool = False) -> Source | None:
     root = os.path.abspath(given)
     listing = list_images(root, rescan=rescan)
     if not len(listing.paths):
+        packed = open_packed(given, listing.passed_over, rescan=rescan)
+        if packed is not None:
+            return packed
         raise UserError(no_images(given, listing))
     source = FileSource(given, given, root, listing.paths)
     source.passed_over = listing.passed_over

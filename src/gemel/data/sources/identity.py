@@ -5,7 +5,7 @@ judged by are kept apart, a copy, byte for byte, is the same image too.
 """
 
 # as in folder.py: a name need not be text
-# ruff: noqa: PTH116, PTH123
+# ruff: noqa: PTH123
 import hashlib
 import os
 from collections import Counter
@@ -45,7 +45,8 @@ def fingerprint(source: Source) -> str:
     """Return hashes of the images wherever they lie, NAMES-CONTENTS; of many, sizes and contents of an even sample."""
 
     def parts() -> Iterator[bytes]:
-        for index in _spread(len(source), SIZES):
+        cheap = source.in_memory or source.file_size(0) is not None
+        for index in _spread(len(source), SIZES if cheap else CONTENTS):
             yield str(_size(source, index)).encode()
         for index in _spread(len(source), CONTENTS):
             yield _content(source, index)
@@ -94,14 +95,8 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _size(source: Source, index: int) -> int:
-    """Bytes; -1 for a file that cannot be asked."""
-    file = source.file(index)
-    if file is None:
-        return len(_bytes(source, index))
-    try:
-        return os.stat(file).st_size
-    except OSError:
-        return -1
+    known = source.file_size(index)
+    return len(_bytes(source, index)) if known is None else known
 
 
 def _middle(source: Source, index: int) -> bytes:

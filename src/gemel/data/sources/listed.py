@@ -3,7 +3,8 @@
 # pathlib knows no paths of bytes, and shows "./photos" otherwise than the user gave it
 # ruff: noqa: PTH100, PTH111, PTH113, PTH118, PTH120
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gemel.data.listing import SUFFIXES, Paths, printable
@@ -26,7 +27,7 @@ def open_list(given: Any) -> Source | None:
         return None
     if os.fsencode(given).lower().rpartition(b".")[2] in SUFFIXES:
         raise UserError(f"{printable(given)} is one image; give its folder, or a text file of paths, one a line")
-    return _listed(given, os.path.dirname(given), [(f"line {number}", line) for number, line in read_lines(given)])
+    return listed(given, os.path.dirname(given), [(f"line {number}", line) for number, line in read_lines(given)])
 
 
 def open_paths(given: Any) -> Source | None:
@@ -40,10 +41,23 @@ def open_paths(given: Any) -> Source | None:
     if not all(isinstance(path, str | os.PathLike) for path in given):
         return None
     lines = [(f"path {number}", os.path.expanduser(os.fsdecode(path))) for number, path in enumerate(given)]
-    return _listed("list of paths", "", lines)
+    return listed("list of paths", "", lines)
 
 
-def _listed(name: str, shown: str, lines: Sequence[tuple[str, str]]) -> Source:
+def listed(
+    name: str, shown: str, lines: Sequence[tuple[str, str]], columns: Mapping[str, list[str]] = MappingProxyType({})
+) -> Source:
+    """Return the images of paths.
+
+    Args:
+        name: of the list, as the user gave it.
+        shown: folder that they are relative to, as the user gave it.
+        lines: where each path stands, for messages, and the path.
+        columns: what a table says of them beside.
+
+    Raises:
+        UserError: no paths, or too many that are not there.
+    """
     root = os.path.abspath(shown)
     if not lines:
         raise UserError(f"{printable(name)} names no files; write one path a line")
@@ -54,7 +68,7 @@ def _listed(name: str, shown: str, lines: Sequence[tuple[str, str]]) -> Source:
             f"{len(missing)} of the {len(lines)} files in {printable(name)} are not there, below {printable(root)}: "
             f"{shortened(missing)}"
         )
-    return FileSource(name, shown, root, Paths.of([os.fsencode(path or line) for _, line, path in found]))
+    return FileSource(name, shown, root, Paths.of([os.fsencode(path or line) for _, line, path in found]), columns)
 
 
 def _existing(root: str, line: str) -> str | None:

@@ -3,11 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Hashable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.data.pixel_values import Decoding
+from gemel.data.pixel_values import Decoding, Display
 from gemel.data.sources.base import Source
 
 
@@ -23,12 +24,17 @@ class _Composed(Source):
         """As the (first) source has it, from all its images."""
         return self._origin(0)[0].decoding
 
+    @cached_property
+    def display(self) -> Display:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the (first) source has it."""
+        return self._origin(0)[0].display
+
     def path(self, index: int) -> str:
         """As its source shows it."""
         source, index = self._origin(index)
         return source.path(index)
 
-    def read(self, index: int) -> bytes | NDArray[np.uint8]:
+    def read(self, index: int) -> bytes | NDArray[Any]:
         """As its source gives it; OSError if the file has vanished or cannot be read."""
         source, index = self._origin(index)
         return source.read(index)
@@ -42,6 +48,11 @@ class _Composed(Source):
         """As its source has it."""
         source, index = self._origin(index)
         return source.file(index)
+
+    def file_size(self, index: int) -> int | None:
+        """As its source has it."""
+        source, index = self._origin(index)
+        return source.file_size(index)
 
     def identity(self, index: int) -> Hashable:
         """As its source has it."""

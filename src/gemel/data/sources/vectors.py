@@ -15,6 +15,12 @@ from gemel.errors import UserError, brief, system_words
 
 ENDINGS = (".parquet", ".npz", ".npy")
 
+COLUMNS = ("vector", "vectors", "embedding")
+"""names of a table's column of vectors"""
+
+IMAGE_ARRAYS = ("images", "image")
+"""names of arrays of images in an .npz file"""
+
 _ROWS = 65_536
 """rows that are looked at together, so that mapped files larger than memory can be read"""
 
@@ -52,7 +58,8 @@ class VectorSource(Source):
     ) -> None:
         super().__init__(name, **described)
         self.vectors = vectors
-        self._paths, self._images, self.rows = paths, images, rows
+        self.width = int(vectors.shape[1])
+        self._paths, self.images, self.rows = paths, images, rows
         self._digits = len(str(len(self) - 1))
 
     def __len__(self) -> int:
@@ -60,8 +67,8 @@ class VectorSource(Source):
 
     def path(self, index: int) -> str:
         """Return the path that came with the vector, else the set's name and the vector's number in it."""
-        if self._images is not None:
-            return self._images.path(index)
+        if self.images is not None:
+            return self.images.path(index)
         return f"{self.name}/{index:0{self._digits}d}" if self._paths is None else str(self._paths[index])
 
     def only(self, indices: NDArray[np.int64]) -> "VectorSource":
@@ -72,7 +79,7 @@ class VectorSource(Source):
             "stated_classes": self.stated_classes,
         }
         paths = None if self._paths is None else [str(self._paths[index]) for index in indices.tolist()]
-        images = None if self._images is None else self._images.subset(indices)
+        images = None if self.images is None else self.images.subset(indices)
         found = VectorSource(self.name, self.take(indices), paths, images=images, **described)
         places = {index: place for place, index in enumerate(indices.tolist())}
         found.rejected = {places[index]: why for index, why in self.rejected.items() if index in places}
@@ -102,6 +109,8 @@ def open_vectors(given: Any) -> Source | None:
         return _checked("array", given, None)
     if not isinstance(given, str) or Path(given).suffix.lower() not in ENDINGS or not Path(given).is_file():
         return None
+    if not _may_hold_vectors(Path(given)):
+        return None
     read = {".parquet": _parquet, ".npz": _npz, ".npy": _npy}[Path(given).suffix.lower()]
     try:
         vectors, paths = read(Path(given))
@@ -113,11 +122,22 @@ def open_vectors(given: Any) -> Source | None:
     return _checked(given, vectors, paths)
 
 
+def _may_hold_vectors(path: Path) -> bool:
+    """Return whether a file is none of images: a table with a column of vectors, an array (N, d); or damaged."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            return any(name in parquet.read_schema(path).names for name in COLUMNS)
+        if path.suffix.lower() == ".npz":
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return not any(name in arrays.files for name in IMAGE_ARRAYS)
+        return np.load(path, mmap_mode="r", allow_pickle=False).ndim < 3
+    except _DAMAGED:
+        return True
+
+
 def _parquet(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     table = parquet.read_table(path, memory_map=True)
-    column = next((name for name in ("vector", "vectors", "embedding") if name in table.column_names), None)
-    if column is None:
-        raise UserError(f"it has the columns {brief(', '.join(table.column_names))}; name the vectors' one vector")
+    column = next(name for name in COLUMNS if name in table.column_names)
     values = table[column].combine_chunks()
     kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     if not any(one(values.type) for one in kinds):

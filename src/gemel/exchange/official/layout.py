@@ -113,9 +113,9 @@ def check_network(facts: Mapping[str, Any]) -> None:
         UserError: it does.
     """
     name = str(facts["name"]).partition(".")[0]
-    small = facts["options"].get("stem") == "small"
-    if small or name not in {*RESNETS.values(), *TRANSFORMERS.values(), *ALIKE}:
-        what = f"{name}{' with a small stem' if small else ''}"
+    stem = facts["options"].get("stem", "standard")
+    if stem != "standard" or name not in {*RESNETS.values(), *TRANSFORMERS.values(), *ALIKE}:
+        what = f"{name}{f' with a {stem} stem' if stem != 'standard' else ''}"
         raise UserError(f"the official code has ResNets and vision transformers, not {what}")
 
 

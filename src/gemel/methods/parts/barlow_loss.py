@@ -114,7 +114,7 @@ def variant_terms(one: Tensor, two: Tensor, variant: Variant, form: Form) -> dic
             return _cross_entropy_terms(one, two, variant.temperature)
         found = correlation_terms(one, two, form=form, standardised=standardised)
         if variant.redundancy_of == "auto":
-            both = [correlation_terms(view, view, form=form, standardised=standardised) for view in (one, two)]
+            both = [correlation_terms(view, None, form=form, standardised=standardised) for view in (one, two)]
             found["redundancy"] = (both[0]["redundancy"] + both[1]["redundancy"]) / 2
         return found
 

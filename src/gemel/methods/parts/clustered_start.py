@@ -3,7 +3,6 @@
 from typing import Any, cast
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -32,6 +31,8 @@ def clusters(features: Tensor, classes: int, count: int) -> Tensor:
         classes: clusters; of fewer vectors as many as there are.
         count: runs, each of another seed.
     """
+    from sklearn.cluster import KMeans  # a second or two to import
+
     features = features.float().cpu()
     spread, kmeans = features.std(0), cast(Any, KMeans)  # its types know no number of starts
     size = min(len(features), max(ROWS, ROWS_A_CLASS * classes))

@@ -22,12 +22,14 @@ OPERATIONS_A_BYTE = 500
 """cost of sending a byte between processes; accelerators: 200 to 2,000"""
 
 
-def correlation_terms(one: Tensor, two: Tensor, *, form: Form = "auto", standardised: bool = True) -> dict[str, Tensor]:
+def correlation_terms(
+    one: Tensor, two: Tensor | None, *, form: Form = "auto", standardised: bool = True
+) -> dict[str, Tensor]:
     r"""Return Σ_i (1 - C_ii)² and Σ_i Σ_{j≠i} C_ij², C = Z₁ᵀ Z₂ / N over the global batch; both forms are exact.
 
     Args:
         one: (n, D), this process's rows of the first view.
-        two: (n, D), of the second.
+        two: (n, D), of the second; None: the first again, C is its own correlation or covariance, in half the time.
         form: correlation: by the D x D matrix; gram: by N x N matrices; auto: the cheaper.
         standardised: whether columns are standardised here to mean 0 and variance 1; else they are used as given.
 
@@ -38,7 +40,7 @@ def correlation_terms(one: Tensor, two: Tensor, *, form: Form = "auto", standard
     Raises:
         ValueError: the shapes differ, are not (n, D), or the form is unknown.
     """
-    check_pair(one, two)
+    check_pair(one, one if two is None else two)
     if form not in ("auto", "correlation", "gram"):
         raise ValueError(f"form must be auto, correlation or gram, not {form!r}")
     if form == "auto":
@@ -79,17 +81,15 @@ class _Correlation(Function):
     """Keeps the standardised embeddings and the D x D matrix without its diagonal."""
 
     @staticmethod
-    def forward(ctx: Any, one: Tensor, two: Tensor, standardised: bool) -> tuple[Tensor, Tensor]:
-        if standardised:
-            (z1, _, scale1), (z2, _, scale2) = standardise_fixed(one), standardise_fixed(two)
-        else:
-            z1, z2, scale1, scale2 = widened(one), widened(two), None, None
+    def forward(ctx: Any, one: Tensor, two: Tensor | None, standardised: bool) -> tuple[Tensor, Tensor]:
+        z1, scale1 = _standardised(one, standardised)
+        z2, scale2 = (z1, scale1) if two is None else _standardised(two, standardised)
         matrix = mean_over_processes((z1.T @ z2).div_(len(one)))  # (D, D)
         places = matrix.diagonal()
         diagonal = places.clone()
         places.zero_()  # nothing cancels: what is summed is the off-diagonal alone
         by_row, by_column = _squares(matrix)
-        ctx.dtype = one.dtype
+        ctx.dtype, ctx.places = one.dtype, 2 if two is None else 1
         ctx.save_for_backward(z1, z2, scale1, scale2, by_row, by_column, diagonal, matrix)
         return (1 - diagonal).square_().sum(), by_row.sum()
 
@@ -99,8 +99,8 @@ class _Correlation(Function):
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
         z1, z2, scale1, scale2, by_row, by_column, diagonal, matrix = ctx.saved_tensors
-        # every process holds the same two terms: their gradients add up
-        to_invariance, to_square = (mean_over_processes(grad) * (2 / len(z1)) for grad in grads)
+        # every process holds the same two terms: their gradients add up; a single view is in both places
+        to_invariance, to_square = (mean_over_processes(grad) * (2 * ctx.places / len(z1)) for grad in grads)
         to_other = (diagonal - 1).mul_(to_invariance)  # of Z₂ in the gradient by Z₁; (D,)
         views = ((z1, z2, matrix.T, scale1, by_row), (z2, z1, matrix, scale2, by_column))
         found: list[Tensor | None] = [None, None]
@@ -117,6 +117,13 @@ class _Correlation(Function):
                         gradient = (other @ mixed.mul_(scale)).addcmul_(z, own.mul_(scale), value=-1)
                     found[view] = gradient.to(ctx.dtype)
         return (*found, None)
+
+
+def _standardised(rows: Tensor, standardised: bool) -> tuple[Tensor, Tensor | None]:
+    if not standardised:
+        return widened(rows), None
+    z, _, scale = standardise_fixed(rows)
+    return z, scale
 
 
 def _squares(matrix: Tensor) -> tuple[Tensor, Tensor]:

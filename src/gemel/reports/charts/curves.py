@@ -100,6 +100,8 @@ GROUPS = (
           "to the network.", ("embedding_std",), from_zero=True),
     Group("Learning rate", "The optimiser's rate at each step.", ("lr",), from_zero=True),
     Group("Speed", "Images trained on in a second.", ("images_per_second",), from_zero=True),
+    Group("Waiting for views", "Share of the time in which the training waited for its next batch. Where it is high, "
+          "more workers help, or smaller images.", ("data_wait",), fractions=True),
 )  # fmt: skip
 
 
