@@ -1,6 +1,6 @@
 """A ResNet by its stages: the maps that detectors and segmenters are built on."""
 
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class Stages(nn.Module):
         self.widths = [one.shape[1] for one in maps]
         self.strides = [_SIDE // one.shape[2] for one in maps]
 
-    def train(self, mode: bool = True) -> "Stages":
+    def train(self, mode: bool = True) -> Self:
         """Set the mode; frozen norms stay in evaluation mode."""
         super().train(mode)
         for norm in self._frozen:

@@ -10,7 +10,7 @@ from torch import nn
 
 from gemel.backbones.stages import Stages
 from gemel.data.dense.sets import DescribedSet
-from gemel.distributed import rank, world_size
+from gemel.distributed import world_size
 from gemel.engine.processes import first_says
 from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
@@ -182,8 +182,3 @@ def told(tell: Progress | None, trial: int, trials: int, each: int) -> Callable[
             tell(trial * each + done, trials * each)
 
     return note
-
-
-def is_first() -> bool:
-    """Return whether this process writes files."""
-    return rank() == 0

@@ -294,8 +294,7 @@ def test_missing_files(tmp_path: Path) -> None:
     (tmp_path / "labels/train/0.png").unlink()
     with pytest.raises(UserError, match="1 of 4 label maps are missing, the first is"):
         labels("masks", tmp_path)
-    missing = (("voc0712", "ImageSets/Main/trainval.txt"), ("coco", "annotations/instances_val2017.json missing"))
-    for name, words in missing:
+    for name, words in (("voc0712", "ImageSets/Main/trainval.txt"), ("coco", "instances_val2017.json missing")):
         with pytest.raises(UserError, match=words):
             objects(name, tmp_path)
     with pytest.raises(UserError, match="gtFine missing"):

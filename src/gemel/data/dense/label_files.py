@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,8 @@ CITY_NAMES = [
 CITY_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """labelIds of the judged classes, in the order of `CITY_NAMES`"""
 
-Pair = tuple[Any, Any]
+Pair = tuple[FileLabels, FileLabels]
+"""to learn from, and to be judged by"""
 
 
 class _SbdLabels(FileLabels):
@@ -43,9 +43,8 @@ class _SbdLabels(FileLabels):
 def voc2012(described: Layout, root: Path) -> Pair:
     """Return VOC 2012's label maps: train and val."""
     base, lists = _voc(described, root)
-    return tuple(  # pyright: ignore[reportReturnType]
-        _labels(described, base, [_of_voc(base, one) for one in names], VOC_NAMES) for names in lists
-    )
+    train, val = (_labels(described, base, [_of_voc(base, one) for one in names], VOC_NAMES) for names in lists)
+    return train, val
 
 
 def voc2012aug(described: Layout, root: Path) -> Pair:
@@ -74,7 +73,7 @@ def voc2012aug(described: Layout, root: Path) -> Pair:
 def cityscapes(described: Layout, root: Path) -> Pair:
     """Return Cityscapes' train and val; labelTrainIds are taken where they are, else labelIds through a table."""
     base = folder_of(described, root, ["cityscapes"], ["leftImg8bit/train", "leftImg8bit/val", "gtFine"])
-    found = []
+    found: list[FileLabels] = []
     for part in ("train", "val"):
         images = sorted((base / "leftImg8bit" / part).glob("*/*_leftImg8bit.png"))
         stems = [base / "gtFine" / part / one.parent.name / one.name.removesuffix("_leftImg8bit.png") for one in images]
@@ -95,7 +94,7 @@ def masks(described: Layout, root: Path) -> Pair:
     names = lines_of(described, base / "classes.txt")
     if not 2 <= len(names) <= IGNORED:
         raise UserError(f"{base / 'classes.txt'} names {len(names)} classes; there are 2 to {IGNORED}, one a line")
-    found = []
+    found: list[FileLabels] = []
     for part in ("train", "val"):
         files = (base / "images" / part).iterdir()
         images = sorted(one for one in files if one.suffix[1:].lower().encode() in SUFFIXES)

@@ -47,7 +47,12 @@ def read_objects(described: Layout, root: Path, parts: Parts) -> Objects:
         UserError: with every mistake in the annotations.
     """
     mistakes: list[str] = []
-    names, sizes, counts, rows, classes, difficult = [], [], [], [], [], []
+    names: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    counts: list[int] = []
+    rows: list[Row] = []
+    classes: list[int] = []
+    difficult: list[bool] = []
     for base, listed in parts:
         missing = [one for one in listed if not (base / "JPEGImages" / f"{one}.jpg").is_file()]
         if missing:

@@ -19,7 +19,7 @@ from gemel.data.dense.objects import Objects
 from gemel.data.dense.sets import ObjectSet
 from gemel.data.sources import Source
 from gemel.device import device
-from gemel.distributed import merged, world_size
+from gemel.distributed import merged, rank, world_size
 from gemel.engine.caller import preserved
 from gemel.engine.processes import first_says
 from gemel.errors import UserError
@@ -32,7 +32,6 @@ from gemel.evaluations.dense_trials import (
     Trial,
     check_network,
     comparable,
-    is_first,
     question_of,
     say,
     summary,
@@ -219,7 +218,7 @@ def _trial(
         "unreadable": len(merged(task.stream.rejected)), "unreadable_judged": len(unreadable),
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
-    made = _judged(sets, texts, recipe, place, seed, shape | left_out) if is_first() else None
+    made = _judged(sets, texts, recipe, place, seed, shape | left_out) if rank() == 0 else None
     trial = Trial(*first_says(made))
     forget(question, subject.folder)
     return trial
@@ -278,7 +277,8 @@ def voc_scores(objects: Objects, images: list[int], rows: list[dict[str, Any]]) 
     found_boxes = np.array([one["bbox"] for one in rows], np.float64).reshape(-1, 4)
     found_boxes = np.concatenate([found_boxes[:, :2] + 1, found_boxes[:, :2] + found_boxes[:, 2:]], 1)
     scores = np.array([one["score"] for one in rows], np.float64)
-    truth, predicted = [], []
+    truth: list[voc.Objects] = []
+    predicted: list[voc.Objects] = []
     for rank, category in enumerate(objects.categories):
         own, seen = judged & (objects.classes == rank), found_class == category
         truth.append(voc.Objects(of_image[own], boxes[own], objects.difficult[own]))

@@ -21,7 +21,7 @@ from gemel.data.dense.label_maps import LabelMaps, Labels
 from gemel.data.dense.sets import LabelSet
 from gemel.data.sources import Source
 from gemel.device import device
-from gemel.distributed import gather, merged, world_size
+from gemel.distributed import gather, merged, rank, world_size
 from gemel.engine.caller import preserved
 from gemel.engine.processes import first_says
 from gemel.errors import UserError
@@ -34,7 +34,6 @@ from gemel.evaluations.dense_trials import (
     Trial,
     check_network,
     comparable,
-    is_first,
     question_of,
     say,
     summary,
@@ -204,7 +203,7 @@ def _trial(
         "parameters": parameters, "unreadable": not_learned, "unreadable_judged": len(unreadable),
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
-    made = _judged(judged, counts, texts, place, seed, found) if is_first() else None
+    made = _judged(judged, counts, texts, place, seed, found) if rank() == 0 else None
     trial = Trial(*first_says(made))
     forget(question, subject.folder)
     return trial

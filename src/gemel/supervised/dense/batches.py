@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data.batches import default_workers
@@ -43,9 +44,7 @@ class Stream(ABC, Generic[Row, Batch]):
         rejected: reasons of the unreadable images, by index; the next readable ones stand for them.
     """
 
-    def __init__(
-        self, source: Source, indices: "np.ndarray[tuple[int], np.dtype[np.int64]]", batch_size: int, seed: int
-    ):
+    def __init__(self, source: Source, indices: NDArray[np.int64], batch_size: int, seed: int) -> None:
         self.source, self.indices, self.batch_size, self.seed = source, indices, batch_size, seed
         self.cache = ImageCache(source)
         self.rejected: dict[int, str] = {}
