@@ -89,9 +89,8 @@ def test_watching_a_run_that_was_killed_and_ends(digits_run: gemel.Run, tmp_path
             write_live(run, "closing", every=10.0, done=10, steps=10)
         elif len(told) == 2:
             assert "Training has ended" in run.report_path.read_text(encoding="utf-8")
-            (folder / "evaluations" / "gallery.json").write_bytes(
-                (digits_run.path / "evaluations" / "gallery.json").read_bytes()
-            )
+            for name in ("explorer.html", "evaluations/map.parquet", "evaluations/gallery.json"):
+                (folder / name).write_bytes((digits_run.path / name).read_bytes())
             (folder / LIVE).unlink()
 
     watch(run, None, tell, seconds=0.01)
