@@ -198,7 +198,7 @@ def test_statistics_are_those_of_all_rows() -> None:
     torch.testing.assert_close(network[0].running_mean, rows.mean(1))
     torch.testing.assert_close(network[0].running_var, rows.var(1, correction=0))
     assert all(torch.equal(value, weights[name]) for name, value in network[1].state_dict().items())
-    frozen = nn.BatchNorm2d(3).eval()
+    frozen: Any = nn.BatchNorm2d(3).eval()
     measure(frozen, [torch.randn(2, 3, 4, 4)], frozen)
     assert frozen.running_mean.tolist() == [0, 0, 0]
 
