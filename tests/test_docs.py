@@ -167,7 +167,7 @@ def test_words_of_every_command_are_right(
     """Mistakes are all told at once, so a command with a wrong word would complain of it beside what is missing."""
     monkeypatch.chdir(tmp_path)
     for command in commands(page.read_text(encoding="utf-8")):
-        if command == "gemel doctor":  # runs anywhere
+        if command == "gemel doctor" or command.startswith("gemel evaluate timm:"):  # runs anywhere; asks a hub
             continue
         with pytest.raises(SystemExit) as left:
             main(shlex.split(command)[1:])

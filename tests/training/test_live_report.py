@@ -28,7 +28,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_tells_how_far_it_is_and_why_it_stopped(
-    tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, photos: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages: list[str] = []
     write = live_report.build_report
@@ -42,12 +42,12 @@ def test_a_run_tells_how_far_it_is_and_why_it_stopped(
 
     monkeypatch.setattr(live_report, "build_report", watched)
     out = tmp_path / "run"
-    method: dict[str, Any] = {"name": "twist", "hidden": 16}
+    small: dict[str, Any] = {"method": {"name": "twist", "hidden": 16}, "classes": 4, "image_size": 16, "batch_size": 8}
     with pytest.raises(Interrupted):
-        gemel.pretrain("digits", out=out, epochs=3, batch_size=256, method=method, **TINY)
-    assert "Step 1 of 21 (4.8 %)" in pages[0] and 'http-equiv="refresh"' in pages[0]
+        gemel.pretrain(photos, out=out, epochs=4, **small, **TINY)
+    assert "Step 1 of 20 (5.0 %)" in pages[0] and 'http-equiv="refresh"' in pages[0]
     assert "Classes below: of the images that the newest probe looked at." not in pages[0]
-    assert "Classes below: of the images that the newest probe looked at." in pages[7] and "data:image/png" in pages[7]
+    assert "Classes below: of the images that the newest probe looked at." in pages[7] and "data:image/jpeg" in pages[7]
     assert "Interrupted" in pages[-1] and f"gemel resume {out}" in pages[-1] and "refresh" not in pages[-1]
     run = gemel.load(out)
     assert not run.is_finished
@@ -89,9 +89,8 @@ def test_watching_a_run_that_was_killed_and_ends(digits_run: gemel.Run, tmp_path
             write_live(run, "closing", every=10.0, done=10, steps=10)
         elif len(told) == 2:
             assert "Training has ended" in run.report_path.read_text(encoding="utf-8")
-            (folder / "evaluations" / "gallery.json").write_bytes(
-                (digits_run.path / "evaluations" / "gallery.json").read_bytes()
-            )
+            for name in ("explorer.html", "evaluations/map.parquet", "evaluations/gallery.json"):
+                (folder / name).write_bytes((digits_run.path / name).read_bytes())
             (folder / LIVE).unlink()
 
     watch(run, None, tell, seconds=0.01)

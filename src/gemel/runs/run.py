@@ -193,7 +193,8 @@ class Run:
 
         What they hold is not looked at beyond that.
         """
-        if not all(path.is_file() for path in (self.backbone_path, self.path / GALLERY, self.report_path)):
+        names = ("backbone.safetensors", MAP, EXPLORER, GALLERY, "report.html")
+        if not all((self.path / name).is_file() for name in names):
             return False
         with self.report_path.open("rb") as file:
             return not file.read(len(UNFINISHED)).startswith(UNFINISHED.encode())

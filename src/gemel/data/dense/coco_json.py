@@ -46,7 +46,8 @@ class _Columns:
         return one
 
     def _annotation(self, one: Mapping[str, Any]) -> None:
-        name, box = one.get("id", len(self.images)), one.get("bbox")
+        name = one.get("id", len(self.images))
+        box: Any = one.get("bbox")
         if not _numbers(box) or len(box) != 4:
             self.malformed.append(f"annotation {brief(name)} has the bbox {brief(box)}, not [x, y, width, height]")
             box = (0.0, 0.0, 0.0, 0.0)
@@ -61,7 +62,7 @@ class _Columns:
 
     def _region(self, name: Any, region: Any) -> None:
         if isinstance(region, Mapping):
-            code = {"size": region.get("size"), "counts": region.get("counts")}
+            code: dict[str, Any] = {"size": region.get("size"), "counts": region.get("counts")}
             plain = isinstance(code["counts"], list)
             if not _numbers(code["size"]) or not (isinstance(code["counts"], str) or _numbers(code["counts"])):
                 self.malformed.append(f"annotation {brief(name)} has run lengths without size or counts")
@@ -201,9 +202,9 @@ def _possible(
     """
     finite = np.isfinite(boxes).all(1)
     with np.errstate(invalid="ignore"):
-        has_area = (boxes[:, 2:] > 0).all(1)
+        has_area = np.all(boxes[:, 2:] > 0, axis=1)
         inside = (boxes[:, :2] < sizes[:, ::-1]).all(1) & (boxes[:, :2] + boxes[:, 2:] > 0).all(1)
-    kept = finite & has_area & inside
+    kept = np.asarray(finite & has_area & inside, np.bool_)
     faulty = np.flatnonzero(~kept)
     if len(faulty) > MOST_FAULTY * len(kept):
         shown = ", ".join(f"{brief(columns.names[one])} {boxes[one].tolist()}" for one in faulty[:NAMED].tolist())

@@ -66,7 +66,7 @@ def fit(
         seconds=SECONDS,
         observers=[told],
         name=name,
-        advice="try a smaller --lr",
+        advice=lambda step: "try a smaller --lr",
     ).run()
 
 

@@ -89,10 +89,16 @@ _VOC: dict[str, Any] = {
     "masks": False, "steps": 24_000, "falls": (18_000, 22_000), "batch_size": 16, "lr": 0.02, "warmup": 100,
     "sizes": tuple(range(480, 801, 32)), "test_size": 800,
 }  # fmt: skip
-_COCO = _VOC | {
+_COCO: dict[str, Any] = _VOC | {
     "masks": True, "steps": 90_000, "falls": (60_000, 80_000), "warmup": 1_000, "sizes": tuple(range(640, 801, 32)),
 }  # fmt: skip
-_C4 = {"detector": "c4"}
+_C4: dict[str, Any] = {"detector": "c4"}
+
+
+def _with(*parts: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return what later parts and words say, over the earlier ones."""
+    return {key: value for part in (*parts, more) for key, value in part.items()}
+
 
 RECIPES: dict[str, dict[str, Detecting]] = {
     "twist": {
@@ -102,20 +108,20 @@ RECIPES: dict[str, dict[str, Detecting]] = {
     "barlow_twins": {
         "voc": Detecting(
             source="Barlow Twins 4.4; VISSL's sBNextraNorm_precBN",
-            **_VOC | _C4 | {"lr": 0.1, "warmup": 1_000, "warmup_from": 0.333},
+            **_with(_VOC, _C4, lr=0.1, warmup=1_000, warmup_from=0.333),
         ),
         "coco": Detecting(
             source="Barlow Twins 4.4, COCO 1x; trained from the first stage on, warm-up and norm are not stated",
-            **_COCO | _C4 | {"lr": 0.03},
+            **_with(_COCO, _C4, lr=0.03),
         ),
     },
     "moco": {
-        "voc": Detecting(source="MoCo detection/, VOC07+12", **_VOC | _C4),
-        "coco": Detecting(source="MoCo, COCO 1x", **_COCO | _C4),
+        "voc": Detecting(source="MoCo detection/, VOC07+12", **_with(_VOC, _C4)),
+        "coco": Detecting(source="MoCo, COCO 1x", **_with(_COCO, _C4)),
     },
     "moco-2x": {
         "coco": Detecting(
-            source="MoCo detection/, COCO 2x", **_COCO | _C4 | {"steps": 180_000, "falls": (120_000, 160_000)},
+            source="MoCo detection/, COCO 2x", **_with(_COCO, _C4, steps=180_000, falls=(120_000, 160_000)),
         ),
     },
     "small": {

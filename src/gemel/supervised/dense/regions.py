@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +134,7 @@ class StageRegions(Regions):
 
 def _mask_predictor(channels: int, hidden: int, classes: int) -> MaskRCNNPredictor:
     """Double the side, then one logit for each class, from N(0, 0.001²)."""
-    made = MaskRCNNPredictor(channels, hidden, classes)
+    made: Any = MaskRCNNPredictor(channels, hidden, classes)
     nn.init.zeros_(made.conv5_mask.bias)
     nn.init.normal_(made.mask_fcn_logits.weight, std=0.001)
     nn.init.zeros_(made.mask_fcn_logits.bias)

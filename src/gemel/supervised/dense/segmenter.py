@@ -1,6 +1,6 @@
 """FCN on a dilated ResNet, with DenseCL's heads and mmsegmentation's loss."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +149,7 @@ def _conv(width: int, channels: int, rate: int = 1) -> nn.Sequential:
 
 
 def _logits(channels: int, classes: int, dropout: float = 0.1) -> nn.Sequential:
-    made = nn.Conv2d(channels, classes, 1)
+    made: Any = nn.Conv2d(channels, classes, 1)
     nn.init.normal_(made.weight, std=0.01)
     nn.init.zeros_(made.bias)
     return nn.Sequential(nn.Dropout2d(dropout), made)
