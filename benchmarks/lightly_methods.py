@@ -9,7 +9,7 @@ example of W-MSE. Its example of DenseCL keeps an average and takes the keys fro
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -136,14 +136,16 @@ class Averaged(Heads):
 
     Args:
         backbone: of the student.
-        heads: of the student.
+        make: makes the heads; called for the copy too, as a head with weight norm can't be copied.
         momentum: of the average, first and last.
     """
 
-    def __init__(self, backbone: Any, heads: Sequence[nn.Module], momentum: tuple[float, float]) -> None:
+    def __init__(self, backbone: Any, make: Callable[[], list[nn.Module]], momentum: tuple[float, float]) -> None:
         super().__init__()
-        self.heads, self.momentum = nn.ModuleList(heads), momentum
-        self.averages: Any = copy.deepcopy(nn.ModuleList([backbone, *heads]))
+        self.heads, self.momentum = nn.ModuleList(make()), momentum
+        self.averages: Any = nn.ModuleList([copy.deepcopy(backbone), *make()])
+        for own, average in zip(self.heads, self.averages[1:], strict=True):
+            average.load_state_dict(own.state_dict())
         deactivate_requires_grad(self.averages)
 
     def follow(self, backbone: Any, progress: float) -> None:
@@ -156,7 +158,7 @@ class Byol(Averaged):
     def __init__(
         self, backbone: Any, *, projector: Sequence[int], predictor: Sequence[int], momentum: float, **_: Any
     ) -> None:
-        super().__init__(backbone, [BYOLProjectionHead(backbone.width, *projector)], (momentum, 1.0))
+        super().__init__(backbone, lambda: [BYOLProjectionHead(backbone.width, *projector)], (momentum, 1.0))
         self.predictor = BYOLPredictionHead(projector[-1], predictor[0], projector[-1])
         self.criterion = NegativeCosineSimilarity()
 
@@ -174,7 +176,7 @@ class MocoV2(Averaged):
         self, backbone: Any, *, projector: Sequence[int], queue: int, momentum: tuple[float, float],
         temperature: float = 0.2, **_: Any,
     ) -> None:  # fmt: skip
-        super().__init__(backbone, [MoCoProjectionHead(backbone.width, *projector)], momentum)
+        super().__init__(backbone, lambda: [MoCoProjectionHead(backbone.width, *projector)], momentum)
         self.criterion = NTXentLoss(temperature, memory_bank_size=(queue, projector[-1]))
 
     def loss(self, backbone: Any, views: Sequence[Tensor], progress: float) -> Tensor:
@@ -188,10 +190,10 @@ class MocoV2(Averaged):
 class Dino(Averaged):
     def __init__(
         self, backbone: Any, *, prototypes: int, hidden: int, bottleneck: int, momentum: float,
-        teacher_temperature: tuple[float, float], **_: Any,
+        teacher_temperature: tuple[float, float], norm: bool = False, **_: Any,
     ) -> None:  # fmt: skip
-        head = DINOProjectionHead(backbone.width, hidden, bottleneck, prototypes)
-        super().__init__(backbone, [head], (momentum, 1.0))
+        widths = (backbone.width, hidden, bottleneck, prototypes)
+        super().__init__(backbone, lambda: [DINOProjectionHead(*widths, batch_norm=norm)], (momentum, 1.0))
         first, last = teacher_temperature
         self.criterion = DINOLoss(prototypes, warmup_teacher_temp=first, teacher_temp=last)
 
@@ -212,7 +214,7 @@ class DenseCl(Averaged):
         temperature: float = 0.2, **_: Any,
     ) -> None:  # fmt: skip
         widths = (backbone.width, backbone.map_channels()[-1])
-        super().__init__(backbone, [DenseCLProjectionHead(width, *projector) for width in widths], momentum)
+        super().__init__(backbone, lambda: [DenseCLProjectionHead(width, *projector) for width in widths], momentum)
         bank = (queue, projector[-1])
         self.criteria = nn.ModuleList(NTXentLoss(temperature, memory_bank_size=bank) for _ in range(2))
 

@@ -141,9 +141,14 @@ RECIPES: Mapping[str, Recipe] = {
         method=_SOLO | {"freeze": 1 / 1000},
         imagenet100={"views": PhotoViews(), "method": _SOLO | {"freeze": 1 / 400, "warmup_epochs": 50}},
     ),
-    "small": small({
-        "prototypes": 256, "hidden": 512, "bottleneck": 64, "momentum": 0.99, "teacher_temperature": (0.04, 0.04),
-    }),
+    "small": small(
+        {
+            "prototypes": 256, "hidden": 512, "bottleneck": 64, "norm": True, "momentum": 0.95,
+            "teacher_temperature": (0.04, 0.04),
+        },
+        source="gemel's settings for small data: those of Barlow Twins; with a momentum of 0.99 and a head without "
+        "norms the k-NN accuracy on digits is 2.7 points lower after 10 epochs",
+    ),
 }  # fmt: skip
 
 
