@@ -1,14 +1,17 @@
-"""Barlow Twins steps of gemel beside lightly's in Lightning: one side, in a process of its own, as a JSON line.
+"""Steps of a method by gemel beside lightly's in Lightning: one side, in a process of its own, as a JSON line.
 
-    python benchmarks/beside_lightly.py gemel --steps 20 [--folder JPEGS]
+    python benchmarks/beside_lightly.py gemel --steps 20 [--method byol] [--folder JPEGS] [--locals 6]
 
-Both: ResNet-18, a projector of three layers, LARS, float32; gemel's loop, and Lightning's trainer for lightly. Views
-are random tensors, of uint8 for gemel, which normalises them in the step, and floats for lightly; or drawn from files
-by each library's own loader, BYOL's pair. images_per_second: over the steps after the first few; peak_gb:
-resident memory at its highest (Linux). `step.py --only whole|files` runs the sides in turn.
+Both: ResNet-18, heads of the method's default widths (gemel's, which are the papers'), float32, Barlow Twins by LARS
+and all others by SGD; gemel's loop, and Lightning's trainer for lightly (`lightly_methods.py`). Views are random
+tensors, of uint8 for gemel, which normalises them in the step, and floats for lightly; or drawn from files by each
+library's own loader: BYOL's pair, or with small crops beside it, 3/7 of the size, those of DINO and SwAV.
+images_per_second: over the steps after the first few; peak_gb: resident memory at its highest (Linux). `step.py` runs
+the sides in turn.
 """
 
 import argparse
+import inspect
 import json
 import logging
 import time
@@ -26,7 +29,26 @@ WARM = 3
 """steps before the clock starts"""
 
 LR, BIAS_LR, WEIGHT_DECAY = 0.2, 0.0048, 1e-6
-LAMBDA = 0.0051
+"""of Barlow Twins, by LARS"""
+SGD_LR, SGD_DECAY = 0.05, 1e-4
+"""of all others"""
+
+
+def options_of(asked: argparse.Namespace) -> dict[str, Any]:
+    """The method's options, the same on both sides: its defaults, and the projector asked for."""
+    from gemel import methods
+
+    found = {
+        name: one.default
+        for name, one in inspect.signature(methods.find(asked.method)).parameters.items()
+        if one.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return found | ({"projector": tuple(asked.projector)} if asked.projector else {})
+
+
+def local_size(asked: argparse.Namespace) -> int:
+    """Side of the small crops."""
+    return max(8, round(asked.size * 3 / 7 / 4) * 4)
 
 
 class Repeated:
@@ -49,21 +71,26 @@ def gemel_side(asked: argparse.Namespace) -> list[float]:
     from gemel.data.sources import open_source
     from gemel.engine.devices import Devices
     from gemel.engine.loop import Loop
-    from gemel.settings.recipes import LarsOptimizer, PhotoViews
+    from gemel.settings.recipes import LarsOptimizer, PhotoViews, SgdOptimizer
+    from gemel.settings.view_presets import VIEW_FAMILIES
     from gemel.training.stages import Stage
     from gemel.training.task import Pretraining
 
-    method = methods.find("barlow_twins")(
-        backbones.find("resnet18")(), projector=tuple(asked.projector), lambda_param=LAMBDA
-    )
-    optimizer = LarsOptimizer(lr=LR, bias_lr=BIAS_LR, weight_decay=WEIGHT_DECAY)
-    plan = Plan(open_source(asked.folder or "digits"), PhotoViews(), asked.size, 0, asked.batch)
-    task = Pretraining(method, Stage(0, "pretrain", PhotoViews(), optimizer, 100, 0), plan, workers=asked.workers)
+    method = methods.find(asked.method)(backbones.find("resnet18")(), **options_of(asked))
+    optimizer = SgdOptimizer(lr=SGD_LR, weight_decay=SGD_DECAY)
+    if asked.method == "barlow_twins":
+        optimizer = LarsOptimizer(lr=LR, bias_lr=BIAS_LR, weight_decay=WEIGHT_DECAY)
+    views = PhotoViews()
+    if asked.locals:
+        changes = {"local_count": asked.locals, "local_size": local_size(asked)}
+        views = PhotoViews.model_validate({**VIEW_FAMILIES[asked.method].model_dump(), **changes})
+    plan = Plan(open_source(asked.folder or "digits"), views, asked.size, 0, asked.batch)
+    task = Pretraining(method, Stage(0, "pretrain", views, optimizer, 100, 0), plan, workers=asked.workers)
     batches = task.batches()
     if asked.folder is None:
         shape = (asked.batch, 3, asked.size, asked.size)
-        views = [torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2)]
-        batches = repeat(Batch(views, torch.arange(asked.batch), torch.zeros(asked.batch)))
+        pixels = [torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2)]
+        batches = repeat(Batch(pixels, torch.arange(asked.batch), torch.zeros(asked.batch)))
     loop = Loop(task, Devices(), save=lambda state: None, seconds=1e9)
     ends: list[float] = []
     for _ in range(asked.steps):
@@ -72,32 +99,53 @@ def gemel_side(asked: argparse.Namespace) -> list[float]:
     return ends
 
 
-class Lightly(LightningModule):
-    """As lightly's own example and benchmark put it together."""
+class ResNet18(nn.Module):
+    """torchvision's, with its last map for DenseCL."""
 
-    def __init__(self, projector: list[int], batch: int) -> None:
+    width = 512
+
+    def __init__(self) -> None:
         super().__init__()
-        from lightly.loss import BarlowTwinsLoss
-        from lightly.models.modules import BarlowTwinsProjectionHead
         from torchvision.models import resnet18
 
-        network = resnet18(zero_init_residual=True)
-        network.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-        self.backbone = network
-        self.head = BarlowTwinsProjectionHead(512, projector[0], projector[-1])
-        self.criterion = BarlowTwinsLoss(lambda_param=LAMBDA)
-        self.batch = batch
+        self.body = nn.Sequential(*list(resnet18(zero_init_residual=True).children())[:-2])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.with_maps(images)[0]
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return features and maps as gemel's backbones do."""
+        last = self.body(images)
+        return last.mean((2, 3)), [last]
+
+    def map_channels(self) -> list[int]:
+        """Return the maps' channels."""
+        return [self.width]
+
+
+class Lightly(LightningModule):
+    """As lightly's own examples and benchmarks put it together."""
+
+    def __init__(self, method: Any, options: dict[str, Any], batch: int) -> None:
+        super().__init__()
+        from lightly_methods import HEADS
+
+        self.backbone = ResNet18()
+        self.heads = HEADS[method](self.backbone, **options)
+        self.method, self.batch = method, batch
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        one, two = (self.head(self.backbone(view)) for view in batch[0][:2])
-        return self.criterion(one, two)
+        return self.heads.loss(self.backbone, batch[0], 0.0)
 
     def configure_optimizers(self) -> Any:
         from lightly.models.utils import get_weight_decay_parameters
         from lightly.utils.lars import LARS
 
-        decayed, plain = get_weight_decay_parameters([self.backbone, self.head])
         scale = self.batch / 256
+        if self.method != "barlow_twins":
+            learned = [one for one in self.parameters() if one.requires_grad]
+            return torch.optim.SGD(learned, SGD_LR * scale, momentum=0.9, weight_decay=SGD_DECAY)
+        decayed, plain = get_weight_decay_parameters([self.backbone, self.heads])
         groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0, "lr": BIAS_LR * scale}]
         return LARS(groups, lr=LR * scale, momentum=0.9, weight_decay=WEIGHT_DECAY)
 
@@ -124,7 +172,8 @@ def lightly_side(asked: argparse.Namespace) -> list[float]:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(Lightly(asked.projector, asked.batch), train_dataloaders=lightly_loader(asked))
+    module = Lightly(asked.method, options_of(asked), asked.batch)
+    trainer.fit(module, train_dataloaders=lightly_loader(asked))
     return ends
 
 
@@ -133,20 +182,30 @@ def lightly_loader(asked: argparse.Namespace) -> Iterable[Any]:
         views = [torch.randn(asked.batch, 3, asked.size, asked.size) for _ in range(2)]
         return Repeated((views,), asked.steps)
     from lightly.data import LightlyDataset
-    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
     from torch.utils.data import DataLoader
 
-    transform = BYOLTransform(
-        view_1_transform=BYOLView1Transform(input_size=asked.size),
-        view_2_transform=BYOLView2Transform(input_size=asked.size),
-    )
     return DataLoader(
-        LightlyDataset(asked.folder, transform=transform),
+        LightlyDataset(asked.folder, transform=lightly_views(asked)),
         batch_size=asked.batch,
         shuffle=True,
         drop_last=True,
         num_workers=asked.workers,
         persistent_workers=asked.workers > 0,
+    )
+
+
+def lightly_views(asked: argparse.Namespace) -> Any:
+    from lightly.transforms import DINOTransform, SwaVTransform
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+
+    if asked.locals and asked.method == "swav":
+        return SwaVTransform(crop_sizes=(asked.size, local_size(asked)), crop_counts=(2, asked.locals))
+    if asked.locals:
+        sizes = {"global_crop_size": asked.size, "local_crop_size": local_size(asked)}
+        return DINOTransform(n_local_views=asked.locals, **sizes)
+    return BYOLTransform(
+        view_1_transform=BYOLView1Transform(input_size=asked.size),
+        view_2_transform=BYOLView2Transform(input_size=asked.size),
     )
 
 
@@ -156,8 +215,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, default=20)
     made.add_argument("--batch", type=int, default=128)
     made.add_argument("--size", type=int, default=64)
-    made.add_argument("--projector", type=int, nargs="+", default=[8192, 8192, 8192])
+    made.add_argument("--method", default="barlow_twins")
+    made.add_argument("--projector", type=int, nargs="+", help="widths of its layers; left out: the method's")
     made.add_argument("--folder")
+    made.add_argument("--locals", type=int, default=0, help="small crops of an image, from files")
     made.add_argument("--workers", type=int, default=1)
     made.add_argument("--threads", type=int, default=2)
     return made

@@ -10,7 +10,7 @@ example of W-MSE. Its example of DenseCL keeps an average and takes the keys fro
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightly.loss import (
@@ -49,7 +49,6 @@ from gemel.schedules import cosine
 from gemel.settings.recipes import Recipe
 
 Kind = Literal["barlow_twins", "byol", "densecl", "dino", "moco_v2", "simclr", "simsiam", "swav", "vicreg", "w_mse"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Heads(nn.Module, ABC):

@@ -1,13 +1,14 @@
 """What the losses cost beside lightly's, a pairwise form and their floors: one JSON line a case.
 
-    python benchmarks/loss.py [--threads 2] [--only barlow|wide|multi_crop] [--repeats 5]
+    python benchmarks/loss.py [--threads 2] [--only barlow|wide|multi_crop|relatives] [--repeats 5]
 
 Forward and backward of random embeddings in float32. seconds: the least of several runs; peer_seconds: the same of
 lightly's Barlow Twins loss, or of TWIST's loss on each of the 25 pairs as the released code does; ratio: median over
 runs, taken in turn, of peer / ours. gemm_floor: the fewest multiplications that either form needs at the rate of this
 machine's matrix product, and bytes_floor: inputs read forward and backward and gradients written at the rate of a
 copy, both measured in the same process. peak_gb: resident memory of a process of its own that takes one step (Linux);
-empty_peak_gb: of one that takes none. `wide`: embeddings where lightly's matrix alone takes 64 GB or more.
+empty_peak_gb: of one that takes none. `wide`: embeddings where lightly's matrix alone takes 64 GB or more. relatives:
+the other methods that lightly has, at the papers' widths (`loss_pairs.py`).
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from loss_pairs import PAIRS
 from torch import Tensor
 
 from gemel.methods.barlow_twins import barlow_twins_loss
@@ -68,7 +70,12 @@ def pairwise(views: Sequence[Tensor]) -> Tensor:
     return torch.stack(losses).mean()
 
 
-LOSSES: dict[str, Loss] = {one.__name__: one for one in (barlow, lightly, multi_crop, pairwise)}
+LOSSES: dict[str, Callable[[], Loss]] = {
+    **{one.__name__: lambda one=one: one for one in (barlow, lightly, multi_crop, pairwise)},
+    **{name: pair.ours for name, pair in PAIRS.items()},
+    **{f"lightly's {name}": pair.theirs for name, pair in PAIRS.items()},
+}
+"""what makes a loss, by name"""
 
 
 def views_of(count: int, rows: int, width: int) -> list[Tensor]:
@@ -105,15 +112,16 @@ def floors(operations: float, size: int, count: int) -> dict[str, float]:
 
 def measure(name: str, peer: str | None, count: int, rows: int, width: int, repeats: int) -> dict[str, Any]:
     views = views_of(count, rows, width)
-    run(LOSSES[name], views)
-    if peer is not None:
-        run(LOSSES[peer], views)
+    loss, other_loss = LOSSES[name](), LOSSES[peer]() if peer is not None else None
+    run(loss, views)
+    if other_loss is not None:
+        run(other_loss, views)
     limits = floors(6 * rows * width * min(rows, width) if name == "barlow" else 0, rows * width, count)
     taken: list[tuple[float, float]] = []
     small = 20 if rows * width <= 2**19 else 1
     for _ in range(repeats * small):
-        peer_taken = run(LOSSES[peer], views) if peer is not None else float("nan")
-        taken.append((run(LOSSES[name], views), peer_taken))
+        peer_taken = run(other_loss, views) if other_loss is not None else float("nan")
+        taken.append((run(loss, views), peer_taken))
     ours = min(one for one, _ in taken)
     found: dict[str, Any] = {"seconds": ours}
     if peer is not None:
@@ -144,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["barlow", "wide", "multi_crop"])
+    parser.add_argument("--only", choices=["barlow", "wide", "multi_crop", "relatives"])
     parser.add_argument("--cases", nargs="*", help="rows,width of Barlow Twins instead of the grid")
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -152,7 +160,7 @@ def main() -> None:
     if asked.memory:
         name, *sizes = asked.memory
         if name != "nothing":
-            run(LOSSES[name], views_of(*map(int, sizes)))
+            run(LOSSES[name](), views_of(*map(int, sizes)))
         # not getrusage, whose highest includes the process that started this one
         [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
         print(int(line.split()[1]) / 2**20)
@@ -166,6 +174,9 @@ def main() -> None:
             report("barlow", None, 2, rows, width, asked)
     if asked.only in (None, "multi_crop"):
         report("multi_crop", "pairwise", VIEWS, ROWS, CLASSES, asked)
+    if asked.only in (None, "relatives"):
+        for name, pair in PAIRS.items():
+            report(name, f"lightly's {name}", pair.views, pair.rows, pair.width, asked)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a step costs, beside its floor: one JSON line for each network and method.
 
-    python benchmarks/step.py [--threads 2] [--only networks|whole|files] [--rounds 3] [--steps 20]
+    python benchmarks/step.py [--threads 2] [--only networks|whole|files|methods|multi_crop] [--rounds 3] [--steps 20]
 
 networks: seconds: a whole step (views from memory, forward, backward, optimiser), median of several; views: of them,
 the drawing of the batch's views in the same process; network: the same step on views that are ready; floor: the
@@ -9,7 +9,9 @@ network's multiplications at the rate of this machine's matrix product, measured
 whole: Barlow Twins' step of ResNet-18 at 64 pixels, projector 8192-8192-8192, batch 128, beside lightly's in Lightning
 (`beside_lightly.py`): ratio of the images a second, and each one's peak memory. files: the same with three layers of
 2048 from a folder of JPEGs of 500 x 375, which is made: ratio to lightly's loader and step on that folder, and share of
-gemel's own speed on random tensors. The sides run in turn, each in a process of its own; given is the median of rounds.
+gemel's own speed on random tensors. methods: the whole step of every method that lightly has, heads as in the papers.
+multi_crop: DINO and SwAV from those JPEGs with two views of 64 and six of 28 pixels. The sides run in turn, each in a
+process of its own; given is the median of rounds.
 """
 
 import argparse
@@ -39,6 +41,9 @@ from gemel.engine.loop import Loop
 from gemel.settings.recipes import AdamWOptimizer, GlyphViews, PhotoViews
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
+
+KINDS = ("barlow_twins", "byol", "densecl", "dino", "moco_v2", "simclr", "simsiam", "swav", "vicreg", "w_mse")
+"""methods that lightly has"""
 
 CASES: list[tuple[str, dict[str, Any], str, int, int]] = [
     ("convnet", {}, "glyph", 16, 128),
@@ -161,20 +166,34 @@ def files(asked: argparse.Namespace) -> None:
         )
 
 
+def every_method(asked: argparse.Namespace) -> None:
+    for name in asked.methods or KINDS:
+        beside(asked, name, {library: (library, ("--method", name)) for library in ("gemel", "lightly")})
+
+
+def multi_crop(asked: argparse.Namespace) -> None:
+    with TemporaryDirectory() as folder:
+        write_jpegs(Path(folder), asked.images)
+        for name in asked.methods or ("dino", "swav"):
+            words = ("--method", name, "--folder", folder, "--workers", asked.workers, "--locals", 6)
+            beside(asked, f"{name}, 2 + 6 views", {library: (library, words) for library in ("gemel", "lightly")})
+
+
 def networks(asked: argparse.Namespace) -> None:
     torch.set_num_threads(asked.threads)
     rate = matrix_rate()
     print(json.dumps({"threads": torch.get_num_threads(), "matrix_gflops": round(rate / 1e9, 1)}))
     for case in CASES:
-        for name in methods.available():
+        for name in OPTIONS:
             print(json.dumps(measure(name, case, rate)), flush=True)
 
 
 def main() -> None:
-    parts = {"networks": networks, "whole": whole, "files": files}
+    parts = {"networks": networks, "whole": whole, "files": files, "methods": every_method, "multi_crop": multi_crop}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=list(parts))
+    parser.add_argument("--methods", nargs="+", help="of methods and multi_crop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=128)

@@ -12,6 +12,11 @@ from typing import Any
 # A test run must not find or leave listings in the user's cache; set before gemel looks.
 os.environ.setdefault("XDG_CACHE_HOME", str(Path(__file__).parent / ".cache"))
 
+# pytest's workers share the cores: threads of numpy and scikit-learn would wait for each other's. Before these look.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch

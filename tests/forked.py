@@ -137,6 +137,7 @@ def _command(*words: str) -> None:
 
 def _script(file: Path, words: tuple[str, ...], folder: Path) -> None:
     os.chdir(folder)
+    sys.path.insert(0, str(file.parent))
     sys.argv[:] = [str(file), *words]
     runpy.run_path(str(file), run_name="__main__")
 

@@ -57,7 +57,8 @@ def _row(row: dict[str, Any], y: float, middle: float, loss_x: float) -> Iterato
         yield _box(x + GAP, y, BOX, box, "average" if kind == "average" else "learned")
         x += GAP + BOX
     yield _arrow(x, centre, loss_x, middle + (centre - middle) * 0.3)
-    yield _text(x + 22, centre - 8, row["out"], "out")
+    above = centre <= middle  # else the arrow would run through it
+    yield _text(x + 22, centre - 8 if above else centre + 20, row["out"], "out")
     if kind in ("average", "stopped"):
         yield f'<path class="cut" d="M{x + 7} {centre - 7}v14m4 -14v14"/>'
     words = {"average": "moving average", "stopped": "no gradient"}.get(kind)

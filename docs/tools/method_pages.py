@@ -58,7 +58,9 @@ def _page(name: str, facts: dict | None) -> str:
     if facts:
         lines += [figure(facts), ""]
     for paragraph in rest:
-        lines += ["```text", paragraph, "```", ""] if _EQUATION.match(paragraph) else [" ".join(paragraph.split()), ""]
+        is_equation = _EQUATION.match(paragraph)
+        shown = ["``` { .text .equation }", paragraph, "```"] if is_equation else [" ".join(paragraph.split())]
+        lines += [*shown, ""]
     discovers = "It discovers classes." if _has_classes(method) else "It learns features, and discovers no classes."
     lines += ["```bash", f"gemel pretrain photos --method {name}", "```", "", discovers, ""]
     if method.terms:

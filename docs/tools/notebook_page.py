@@ -9,7 +9,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 SECONDS = 300
-"""for a cell"""
+"""for a cell, and for the kernel to start"""
 
 
 def page(path: Path) -> str:
@@ -22,7 +22,8 @@ def page(path: Path) -> str:
     with TemporaryDirectory() as folder:
         # over a file and not over TCP, which anybody on the machine could listen to
         kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-        NotebookClient(notebook, kernel, timeout=SECONDS, resources={"metadata": {"path": folder}}).execute()
+        patience = {"timeout": SECONDS, "startup_timeout": SECONDS}
+        NotebookClient(notebook, kernel, **patience, resources={"metadata": {"path": folder}}).execute()
     return "\n\n".join(part for cell in notebook.cells for part in _shown(cell)) + "\n"
 
 

@@ -4,6 +4,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec
@@ -124,6 +125,6 @@ KINDS: dict[str, Callable[[Path, Path, Sequence[Path]], str]] = {
     "csv": _csv,
     "paths": _path_table,
     "remote": _remote,
-    "lmdb": _lmdb,
+    **({"lmdb": _lmdb} if find_spec("lmdb") else {}),
 }
-"""by name: writes the images of a folder in another way into `place`, and returns its name there"""
+"""by name: writes the images of a folder in another way into `place`, and returns its name there; LMDB if installed"""

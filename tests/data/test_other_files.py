@@ -21,6 +21,9 @@ from gemel.data.sources import open_source
 from gemel.data.survey import survey, survey_source
 from gemel.errors import UserError
 
+for _package in ("tifffile", "pydicom"):
+    pytest.importorskip(_package, reason="of gemel[formats], is not installed")
+
 RANDOM = np.random.default_rng(0)
 TYPES = [np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.float32, np.float64]
 

@@ -18,6 +18,9 @@ from gemel.engine.pretrained_weights import start_from
 from gemel.errors import UserError
 from gemel.runs.run import Run
 
+for _package in ("tifffile", "pydicom"):
+    pytest.importorskip(_package, reason="of gemel[formats], is not installed")
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 
 KINDS: dict[str, tuple[int, Callable[[NDArray[Any]], bytes], Callable[[bytes], NDArray[Any]]]] = {

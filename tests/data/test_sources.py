@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gemel.data import listing
+from gemel.data import datasets, listing
 from gemel.data.decode import FORMATS
 from gemel.data.listing import Paths
 from gemel.data.sources import ArraySource, Source, open_source, printable
@@ -441,7 +441,11 @@ def test_a_list_that_may_not_be_read() -> None:
 # ---- data sets
 
 
-def test_digits() -> None:
+@pytest.mark.parametrize("is_found", [True, False])
+def test_digits(is_found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By scikit-learn's file, or by scikit-learn where that lies elsewhere."""
+    if not is_found:
+        monkeypatch.setattr(datasets, "find_spec", lambda name: None)
     source = open_source("digits")
     assert len(source) == 1797
     assert source.path(12) == "digits/0012"
@@ -451,9 +455,10 @@ def test_digits() -> None:
     assert source.labels is not None
     np.testing.assert_array_equal(source.labels, bunch.target)
     assert source.labels.dtype == np.int64
+    images = np.stack([np.asarray(source.read(index)) for index in range(len(source))])
+    np.testing.assert_array_equal(images, [[[round(v * 255 / 16) for v in row] for row in one] for one in bunch.images])
     image = source.read(5)
     assert isinstance(image, np.ndarray)
-    np.testing.assert_array_equal(image, [[round(v * 255 / 16) for v in row] for row in bunch.images[5]])
     image[:] = 0  # a copy
     assert np.asarray(source.read(5)).any()
     assert paths(pickle.loads(pickle.dumps(source))) == paths(source)

@@ -14,6 +14,7 @@ from gemel.data import image_cache
 from gemel.data.batches import InferenceLoader, Loader
 from gemel.data.decode import Unreadable
 from gemel.data.image_cache import ImageCache
+from gemel.data.pixel_values import Decoding
 from gemel.data.plan import Plan
 from gemel.data.sources import open_source
 from gemel.data.threaded_loader import PREFETCHED, Rows, assembled
@@ -23,7 +24,7 @@ from gemel.settings.recipes import PhotoViews
 
 class Numbers(Rows):
     def __init__(self, number: int) -> None:
-        super().__init__(5, [4])
+        super().__init__(5, [4], Decoding())
         self.number = number
 
     def fill(self, rows: range) -> None:

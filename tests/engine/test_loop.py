@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,23 @@ def run(task: Line, **options: Any) -> list[dict[str, Any]]:
         error.saved = saved  # type: ignore[attr-defined]
         raise
     return saved
+
+
+@pytest.mark.parametrize(("taken", "steps"), [(0.9, [2, 4, 6]), (2.0, [2, 5, 6])])
+def test_a_long_checkpoint_is_written_less_often(
+    taken: float, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a step takes 15 s: 2 s every half minute would be more than a twentieth of the time."""
+    clock, task, saved = [0.0], Line(), list[int]()
+    monkeypatch.setattr("gemel.engine.loop.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(task, "after_step", lambda progress: clock.append(clock.pop() + 15.0))
+
+    def save(state: dict[str, Any]) -> None:
+        saved.append(state["step"])
+        clock.append(clock.pop() + taken)
+
+    Loop(task, Devices(), save=save, seconds=29.0).run()
+    assert saved == steps
 
 
 def test_a_checkpoint_at_every_due_step_and_at_the_end() -> None:

@@ -115,7 +115,7 @@ def test_origins() -> None:
 def test_a_licence_that_is_not_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = published("resnet18")
     assert facts is not None
-    monkeypatch.setattr(packaged_weights, "published", lambda name: facts._replace(licence=""))
+    monkeypatch.setattr(packaged_weights, "_published", lambda name: facts._replace(licence=""))
     assert "licence: not stated by timm" in str(origin_of("resnet18", "timm"))
 
 

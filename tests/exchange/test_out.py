@@ -84,7 +84,7 @@ def test_a_hugging_face_folder(resnet: Run, tmp_path: Path) -> None:
     seen = timm.data.resolve_model_data_config(network)
     facts = resnet.backbone_facts
     assert (list(seen["mean"]), list(seen["std"])) == (facts["mean"], facts["std"])
-    assert seen["input_size"] == (3, facts["size"], facts["size"])
+    assert tuple(seen["input_size"]) == (3, facts["size"], facts["size"])
     assert gemel.export(resnet, "huggingface", tmp_path / "model") == folder
     (folder / "other.txt").touch()
     with pytest.raises(UserError, match="holds something else; name a new folder"):

@@ -85,6 +85,8 @@ def test_tokens_hosts_and_origins(explorer_server: ExplorerServer) -> None:
     assert ask(explorer_server, "points", Sec_Fetch_Site="cross-site")[0] == 403
     assert ask(explorer_server, "points", Origin=f"http://localhost:{port}", Host=f"localhost:{port}")[0] == 200
     assert ask(explorer_server, "points", method="DELETE")[0] == 501
+    status, _, body = ask(explorer_server, "/favicon.ico")
+    assert (status, body) == (200, b""), "a refusal would stand in the browser's console"
 
 
 def test_edits_go_into_the_run(explorer_server: ExplorerServer, explored: gemel.Run) -> None:

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 import torch
 from torch import nn
-from toy import OWN, PRECISIONS, Golden, backbone, batches, check, given, load, near, train
+from toy import OWN, PRECISIONS, Golden, backbone, batches, check, check_directions, load, near, train
 
 from gemel.methods.byol import Byol, byol_loss
 from gemel.methods.parts.teacher import Teacher
@@ -15,14 +15,8 @@ from gemel.settings.recipes import LarsOptimizer
 
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 def test_loss(relatives: Golden, dtype: torch.dtype, tolerance: float) -> None:
-    rows = given(relatives, "byol", "p1 p2 t1 t2", dtype)
-    terms = byol_loss(*rows)
-    terms["loss"].backward()
-    for name, key in (("first", "loss1"), ("second", "loss2"), ("loss", "loss")):
-        near(terms[name], relatives[f"byol.{key}"], tolerance, key)
-    near(rows[0].grad, relatives["byol.grad_p1"], tolerance)
-    near(rows[1].grad, relatives["byol.grad_p2"], tolerance)
-    assert rows[2].grad is rows[3].grad is None
+    terms = {"first": "loss1", "second": "loss2", "loss": "loss"}
+    check_directions(byol_loss, relatives, "byol", "p1 p2 t1 t2", terms, dtype, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)

@@ -60,6 +60,35 @@ def given(golden: Golden, prefix: str, names: str, dtype: torch.dtype) -> list[T
     return [golden[f"{prefix}.{name}"].to(dtype, copy=True).requires_grad_() for name in names.split()]
 
 
+def check_directions(
+    loss: Callable[..., Mapping[str, Tensor]],
+    golden: Golden,
+    prefix: str,
+    names: str,
+    terms: Mapping[str, str],
+    dtype: torch.dtype,
+    tolerance: float,
+    *,
+    case: str = "",
+) -> None:
+    """Compare a loss of two directions, and its gradients by the first two of four inputs; the others take none.
+
+    Args:
+        loss: of the four inputs.
+        golden: numbers; inputs are `prefix.name`, terms and gradients `prefix.name`, or `prefix.case.name`.
+        names: of the inputs.
+        terms: our name of a term -> the authors'.
+    """
+    rows, numbers = given(golden, prefix, names, dtype), f"{prefix}.{case}." if case else f"{prefix}."
+    found = loss(*rows)
+    found["loss"].backward()
+    for name, key in terms.items():
+        near(found[name], golden[f"{numbers}{key}"], tolerance, key)
+    for row, name in zip(rows[:2], names.split(), strict=False):
+        near(row.grad, golden[f"{numbers}grad_{name}"], tolerance)
+    assert rows[2].grad is rows[3].grad is None
+
+
 def load(module: nn.Module, golden: Golden, prefix: str, names: Mapping[str, str]) -> None:
     """Set parameters from golden numbers; each of `prefix` must be taken.
 

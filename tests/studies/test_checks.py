@@ -2,7 +2,19 @@
 
 import pytest
 
-from gemel.studies.checks import NOT_TESTABLE, Check, Row, alike, below, best_of_groups, order, rising, steeper, times
+from gemel.studies.checks import (
+    NOT_TESTABLE,
+    Check,
+    Row,
+    above,
+    alike,
+    below,
+    best_of_groups,
+    order,
+    rising,
+    steeper,
+    times,
+)
 
 GROWING = {"a": [0.1, 0.12, 0.11], "b": [0.5, 0.52, 0.48], "c": [0.9, 0.91, 0.92]}
 
@@ -81,3 +93,10 @@ def test_of_a_group_the_best_row_stands() -> None:
     assert {name: row.name for name, row in best_of_groups([*grouped, empty], "acc").items()} == {"both": "b", "c": "c"}
     assert best_of_groups(rows(GROWING), "").keys() == GROWING.keys()
     assert best_of_groups([empty], "acc") == {"both": empty}
+
+
+def test_one_column_above_another_in_every_row() -> None:
+    table = [Row(name, "", None, {"high": [0.8, 0.9], "low": [0.1, 0.2]}) for name in "ab"]
+    assert above("high", "low").judge(table).word == "pass"
+    assert above("low", "high").judge(table).word == "fail"
+    assert above("high", "low").judge([*table, Row("c", "", None, {"high": [0.8], "low": [0.1]})]).word == NOT_TESTABLE

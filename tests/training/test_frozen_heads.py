@@ -21,7 +21,7 @@ from gemel.evaluations.networks import open_subject
 from gemel.reports.other_ways import other_ways
 from gemel.training import kinds
 
-SHORT: dict[str, Any] = {"epochs": 150, "classes": 2, "threads": 1, "workers": 0}
+SHORT: dict[str, Any] = {"epochs": 60, "classes": 2, "threads": 1, "workers": 0}
 
 
 @pytest.fixture(scope="module")

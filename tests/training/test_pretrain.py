@@ -72,7 +72,7 @@ def test_a_runs_folder_is_whole(digits_run: Run) -> None:
 
 def test_settings_have_no_gaps(digits_run: Run) -> None:
     settings = digits_run.settings
-    may_be_none = {"minutes", "weights", "white", "black", "background"}
+    may_be_none = {"minutes", "weights", "white", "black", "background", "composite"}
     assert {key for key, value in settings.items() if value is None} <= may_be_none
     assert settings["classes"] == 10, "the data set's description says so"
     assert settings["labels"] == "own"
@@ -263,6 +263,7 @@ def test_mistakes_are_told_and_nothing_is_written(
 
 def test_tuples_and_none_as_flags(tmp_path: Path, photos: Path) -> None:
     words = "--views photo --views.scale 0.5,0.9 --optimizer lars --optimizer.bias_lr none --epochs 1 --batch-size 8"
+    words += " --backbone convnet --image-size 16"
     layer = layer_of_flags([str(photos), *words.split()], ["images"], Settings, Launch)
     prepared = prepare(asked_for([layer]), lambda text: None, freeze)
     assert prepared.settings.views is not None

@@ -71,6 +71,20 @@ def test_rows_of_both_stages(whole: Run) -> None:
     assert all(row["gradient_before"] > 0 for row in first)
 
 
+def test_scan_in_one_command(whole: Run, photos: Path, tmp_path: Path) -> None:
+    """Neighbours by another run's features, clusters from them, then labels from the certain images."""
+    method = {"name": "scan", "neighbours": 5, "classes": 4}
+    options = {**OPTIONS, "method": method, "views": "photo", "epochs": 1, "then": {"epochs": 1}}
+    run = gemel.pretrain(photos, weights=str(whole.path), out=tmp_path / "scan", **options)
+    rows = run.metrics().to_pylist()
+    assert [row["stage"] for row in rows] == ["clustering"] * 5 + ["self_labeling"] * 5
+    assert all(row["entropy"] > 0 for row in rows[:5])
+    assert all(0 <= row["kept"] <= 1 for row in rows[5:])
+    table = run.classes()
+    assert table is not None
+    assert len(table) == 40
+
+
 @pytest.mark.parametrize(
     ("after", "number", "told"),
     [

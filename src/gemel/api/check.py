@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SkipValidation
 
-from gemel.data.sources import Images, Source, VectorSource, open_source
+from gemel.data.sources import Images, Source, open_source
 from gemel.errors import UserError, brief
 from gemel.launcher import launched
 from gemel.runs.output_paths import check_suffix
@@ -52,7 +52,7 @@ def check(
     if report is not None:
         check_suffix(Path(report), ".html", option="--report")
     source = open_source(images, rescan=rescan)
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         raise UserError(f"{brief(source.name)} holds vectors; gemel check looks at images")
     from gemel.data.check.findings import find
     from gemel.engine.caller import preserved

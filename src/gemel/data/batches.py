@@ -11,7 +11,7 @@ from torch import Tensor
 from gemel.data.drawing import Drawing, vector_batch
 from gemel.data.image_cache import ImageCache
 from gemel.data.plan import Batch, Plan, Unfinished
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.data.threaded_loader import assembled
 from gemel.launcher import cores, launched
 from gemel.settings.recipes import GlyphViews, PhotoViews, VectorViews, Views
@@ -55,7 +55,7 @@ class Loader:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch | Unfinished]:
-        if isinstance(self.plan.source, VectorSource):
+        if self.plan.source.width is not None:
             for step in self.steps:
                 yield vector_batch(self.plan, step // self.plan.steps_per_epoch, self.plan.rows(step))
             return
@@ -105,7 +105,7 @@ class ViewLoader:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch | Unfinished]:
-        if isinstance(self.plan.source, VectorSource):
+        if self.plan.source.width is not None:
             for number in range(len(self)):
                 yield vector_batch(self.plan, self.epoch, self._wanted(number))
             return
@@ -143,7 +143,7 @@ class InferenceLoader:
         views: Views = PhotoViews(global_count=1, kinds="whole" if whole else "plain")
         if glyph:
             views = GlyphViews(global_count=1, kinds="plain")
-        if isinstance(source, VectorSource):
+        if source.width is not None:
             views = VectorViews(global_count=1)
         plan = Plan(source, views, size, seed=0, batch_size=batch_size)
         self._views = ViewLoader(plan, 0, indices, batch_size=batch_size, workers=workers)
@@ -166,7 +166,7 @@ def draw_views(plan: Plan, epoch: int, indices: Sequence[int]) -> Drawn:
     Raises:
         UserError: no image can be read.
     """
-    if isinstance(plan.source, VectorSource):
+    if plan.source.width is not None:
         return Drawn(vector_batch(plan, epoch, np.asarray(indices, np.int64)), {})
     drawing = Drawing(replace(plan, on_device=False), ImageCache(plan.source, 0), epoch, indices)
     drawing.fill(range(len(drawing)))

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,12 +153,22 @@ _Arrays = tuple[NDArray[np.uint8], NDArray[np.int64] | None, list[str]]
 
 
 def _digits() -> Loaded:
-    from sklearn.datasets import load_digits  # a second of imports, for this dataset alone
+    rows = _digit_rows()
+    images = np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
+    return Loaded("digits", images, None, rows[:, -1].astype(np.int64), [str(name) for name in range(10)], 10)
+
+
+def _digit_rows() -> NDArray[np.float64]:
+    """Return pixels and label of each digit, (1797, 65), of scikit-learn's file; its import would take two seconds."""
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits  # a release that keeps it elsewhere
 
     bunch: Any = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0..16
-    names = [str(name) for name in bunch.target_names]
-    return Loaded("digits", images, None, bunch.target.astype(np.int64), names, 10)
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def _from_torchvision(name: str, split: str, root: Path) -> _Arrays:

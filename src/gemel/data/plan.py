@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gemel.data import on_device
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.data.views import order
 from gemel.errors import UserError
 from gemel.settings.recipes import GlyphViews, PhotoViews, Views
@@ -83,8 +83,8 @@ class Plan:
     def shape(self) -> tuple[int, ...]:
         """Shape of an image's first view."""
         source = self.source
-        if isinstance(source, VectorSource):
-            return source.vectors.shape[1:]
+        if source.width is not None:
+            return (source.width,)
         return (source.decoding.shown, self.size, self.size)
 
     @property

@@ -24,7 +24,18 @@ PREFETCHED = 2
 """batches prepared ahead of the one in use"""
 
 
-class Rows(ABC):
+class Fillable(ABC):
+    """A batch that is filled row by row."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def fill(self, rows: range) -> None:
+        """Fill some rows; called from several threads, each with rows of its own."""
+
+
+class Rows(Fillable):
     """Views of some images, to be filled row by row.
 
     Args:
@@ -50,12 +61,8 @@ class Rows(ABC):
         """Return one row of each view, (C, size, size), to be written into."""
         return [view[number] for view in self._pixels]
 
-    @abstractmethod
-    def fill(self, rows: range) -> None:
-        """Fill some rows; called from several threads, each with rows of its own."""
 
-
-Filled = TypeVar("Filled", bound=Rows)
+Filled = TypeVar("Filled", bound=Fillable)
 
 
 def assembled(begin: Callable[[int], Filled], numbers: Iterable[int], workers: int) -> Iterator[Filled]:

@@ -51,6 +51,9 @@ _PARTNER_STREAM = 2**63 + 1
 _NEIGHBOUR_STREAM = 2**63 + 2
 """counter word of the choice of neighbours, of all rows at once"""
 
+_DENSE_STREAM = 2**63 + 3
+"""counter word of the views that detectors and segmenters learn from"""
+
 _PARTNER_VIEWS = 2**32
 """added to the view number for the views of a partner, which are drawn by the index of the image that it is with"""
 
@@ -168,6 +171,11 @@ def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     permutation = _generator(seed, epoch, _ORDER_STREAM, 0).permutation(count)
     permutation.flags.writeable = False
     return permutation
+
+
+def dense_generator(*, seed: int, epoch: int, index: int) -> np.random.Generator:
+    """Return the generator of an image's view with boxes or labels; used at once, as the next call sets it anew."""
+    return _generator(seed, epoch, _DENSE_STREAM, index)
 
 
 def choose_partner(partners: NDArray[np.int64], *, seed: int, epoch: int, index: int) -> int:

@@ -18,6 +18,11 @@ from gemel.engine.signals import Signals
 from gemel.errors import Interrupted, UserError
 from gemel.launcher import requeue
 
+SHARE = 0.05
+"""largest share of the time that checkpoints take where one is long, as with a memory of all images"""
+LONG = 1.0
+"""seconds; a shorter one is written as often as it was asked for"""
+
 Terms = dict[str, Tensor]
 
 
@@ -84,8 +89,9 @@ Observer = Callable[[Mapping[str, Tensor]], bool]
 class Loop:
     """Repeats a task's step to the end.
 
-    A checkpoint is written every `seconds`, at the end, after a signal, and where an observer asks; never of weights
-    that are not finite. Steps at which `looks` is False wait for no result of the device.
+    A checkpoint is written every `seconds`, or less often where that would take more than `SHARE` of the time, at the
+    end, after a signal, and where an observer asks; never of weights that are not finite. Steps at which `looks` is
+    False wait for no result of the device.
 
     Args:
         task: what is repeated.
@@ -118,7 +124,7 @@ class Loop:
         self._network = devices.wrapped(task.network)
         self._save, self._seconds, self._looks, self._observers = save, seconds, looks, observers
         self._finite, self._signals, self._advice = Finite(), Signals(), advice
-        self._saved_at, self._saved_step = time.monotonic(), -1
+        self._saved_at, self._saved_step, self._pause = time.monotonic(), -1, seconds
 
     def run(self) -> None:
         """Step to the end; what was done is in the checkpoint.
@@ -187,13 +193,16 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint, once the weights are known to be finite."""
+        begun = time.monotonic()
         check_weights(self.task.guarded, self.name, self.task.step, self._advice(self.task.step))
         self._save(self.task.state() | {"precision": self.devices.state()})
         self._saved_at, self._saved_step = time.monotonic(), self.task.done
+        taken = self._saved_at - begun
+        self._pause = max(self._seconds, taken / SHARE) if taken > LONG else self._seconds
 
     def _save_or_stop(self, wants_checkpoint: bool) -> bool:
         """Write the checkpoint that is due; return whether to stop. Processes agree, as a signal reaches them apart."""
-        due = wants_checkpoint or time.monotonic() - self._saved_at >= self._seconds
+        due = wants_checkpoint or time.monotonic() - self._saved_at >= self._pause
         stops, requeues, due = flags_of_all(self._signals.received is not None, self._signals.requeues, due)
         if stops or due:
             self.save()

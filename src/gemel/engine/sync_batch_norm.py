@@ -52,7 +52,10 @@ class SyncedBatchNorm(_BatchNorm):
             tuple[Tensor, Tensor, Tensor, Tensor], _Normalise.apply(rows, self.weight, self.bias, self.eps)
         )
         kept = self.track_running_stats
-        if kept and not (self.running_mean is None or self.running_var is None or self.num_batches_tracked is None):
+        known = not (self.running_mean is None or self.running_var is None or self.num_batches_tracked is None)
+        if kept and known and bool(count > 0):  # no process may have had a row
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
             share = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
             unbiased = variance * (count / (count - 1).clamp_min(1))
@@ -75,7 +78,7 @@ class _Normalise(Function):
             own[2] = rows.numel() // rows.shape[1]
         means, variances, counts = gather(own[None]).unbind(1)  # each (W, C)
         count = counts[:, 0].sum()
-        weights = counts / count
+        weights = counts / count.clamp_min(1)
         mean = (weights * means).sum(0)
         variance = (weights * (variances + (means - mean).square())).sum(0)  # no difference of large squares
         normed = functional.batch_norm(rows, mean, variance, weight, bias, training=False, eps=epsilon)
@@ -91,7 +94,7 @@ class _Normalise(Function):
         normed = (rows.to(mean.dtype) - mean.view(shape)) * scale.view(shape)
         axes = _all_but_channels(rows)
         sums = torch.stack((grad.sum(axes), (grad * normed).sum(axes)))  # (2, C)
-        along, across = (mean_over_processes(sums) * (world_size() / count)).unbind(0)
+        along, across = (mean_over_processes(sums) * (world_size() / count.clamp_min(1))).unbind(0)
         inward = grad - along.view(shape) - normed * across.view(shape)
         inward *= (scale if weight is None else scale * weight).view(shape)
         # The parameters' gradients stay this process's own: DDP takes their mean, as of every other parameter's.

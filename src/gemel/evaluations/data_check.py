@@ -7,7 +7,7 @@ import numpy as np
 
 from gemel.data.check.findings import EXACT, KINDS, NEAR, UNREADABLE, Features, Finding, Findings, find
 from gemel.data.listing import printable
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.evaluations.base import Progress
 from gemel.evaluations.features import Seen, drawn
 from gemel.evaluations.gallery import picture
@@ -29,7 +29,7 @@ def check_run(run: Run, source: Source, seen: Seen, tell: Progress | None) -> No
 
     Of vectors there is nothing to look at, and nothing is written.
     """
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         return
     features = Features(seen.indices, seen.features)
     findings = find(source, indices=drawn(np.arange(len(source)), SAMPLE), features=features, tell=tell)

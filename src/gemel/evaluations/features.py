@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gemel.data.batches import InferenceLoader, default_workers
 from gemel.data.listing import printable
 from gemel.data.normalise import Normalise
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.data.sources.identity import version_marks
 from gemel.device import device
 from gemel.distributed import merged, rank, world_size
@@ -157,7 +157,7 @@ def _top_of(subject: Subject, features: Tensor) -> Top | None:
 def _check_kind(subject: Subject, source: Source) -> None:
     """Refuse images for a network of vectors, vectors for one of images, and vectors of another width."""
     wanted = subject.facts["options"].get("width") if subject.facts["name"] == "vectors" else None
-    given = source.vectors.shape[1] if isinstance(source, VectorSource) else None
+    given = source.width
     if wanted != given:
         name, takes, has = printable(source.name), f"vectors of {wanted} numbers", f"vectors of {given} numbers"
         raise UserError(
@@ -304,7 +304,7 @@ def _look(
     subject: Subject, network: Look, loader: InferenceLoader
 ) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Tensor]]]:
     """Yield indices, and the columns of the cache, batch by batch; `network` gives what the subject's would."""
-    is_vectors = isinstance(loader.source, VectorSource)
+    is_vectors = loader.source.width is not None
     normalise = nn.Identity() if is_vectors else Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
     with judging(subject, device()):
         for views, index in loader:

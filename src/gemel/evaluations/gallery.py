@@ -7,7 +7,7 @@ import torch
 
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.data.thumbnail import Thumbnail, thumbnail
 from gemel.evaluations.features import Seen, Top
 from gemel.metrics.neighbours import nearest
@@ -100,7 +100,7 @@ def picture(source: Source, index: int) -> str:
 
 def small_picture(source: Source, index: int) -> Thumbnail | None:
     """Return an image as a small file; None of vectors, or if it can't be read."""
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         return None
     try:
         return thumbnail(source.display.picture(load(source, index)))

@@ -14,6 +14,8 @@ from gemel.explorer.content import Answer, Content
 HOST = "127.0.0.1"
 LONGEST_BODY = 2**26
 """bytes of a request: 200,000 images moved at once are 20 MB"""
+ICON = "favicon.ico"
+"""what browsers ask for by themselves, without the token; there is none"""
 PATIENCE = 60
 """seconds in which a request must have come in"""
 HEADERS = {
@@ -109,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.FORBIDDEN, "another origin")
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise Refused(HTTPStatus.FORBIDDEN, "another site")
+        if self.path == f"/{ICON}":
+            return ICON
         token, slash, wanted = self.path.removeprefix("/").partition("/")
         if not slash or not hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode()):
             raise Refused(
@@ -120,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         content, found = self.server.content, None
         if wanted == "":
             found = content.page()
+        elif wanted == ICON:
+            found = Answer("image/x-icon", b"")
         elif number := re.fullmatch(r"(sheet-|picture/)(\d{1,9})", wanted, re.ASCII):
             found = (content.sheet if number[1] == "sheet-" else content.picture)(int(number[2]))
         else:

@@ -1,9 +1,9 @@
 """Barlow Twins: make the cross-correlation of twin embeddings the identity."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
@@ -18,7 +18,7 @@ from gemel.methods.parts.barlow_loss import (
 )
 from gemel.methods.parts.barlow_recipes import RECIPES
 from gemel.methods.parts.heads import Norm, mlp, view_by_view
-from gemel.settings.recipes import Count, Recipe
+from gemel.settings.recipes import Recipe, Widths
 
 __all__ = ["BarlowTwins", "barlow_twins_loss"]
 
@@ -64,7 +64,7 @@ class BarlowTwins(Method):
         backbone: Any,
         *,
         lambda_param: PositiveFloat = 0.0051,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (8192, 8192, 8192),
+        projector: Widths = (8192, 8192, 8192),
         loss_scale: PositiveFloat = 1.0,
         match_official_gradient: bool = False,
         projector_norm: Norm = "batch",

@@ -1,20 +1,19 @@
 """Bridle, Heading and MacKay: classes that are certain of each image and fair over all of them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
 from gemel.data.plan import Batch
 from gemel.methods.base import Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.class_head import ClassHead
 from gemel.methods.parts.information import entropies
 from gemel.methods.parts.recipes import small
-from gemel.settings.recipes import AdamWOptimizer, Count, PhotoViews, Recipe
+from gemel.settings.recipes import AdamWOptimizer, AtLeastTwo, Count, HeadCount, PhotoViews, Recipe
 
 
 def bridle_loss(logits: Tensor) -> dict[str, Tensor]:
@@ -79,10 +78,10 @@ class Bridle(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 1000,
+        classes: AtLeastTwo = 1000,
         hidden: Count = 2048,
         norm: bool = False,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 1,
+        heads: HeadCount = 1,
     ) -> None:
         super().__init__(backbone)
         widths = (backbone.width, hidden, hidden, classes)
@@ -100,7 +99,7 @@ class Bridle(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the best head's logits, (B, C)."""
-        return self.heads[int(self.head_losses.argmin())](features)[1]
+        return of_best([head(features)[1] for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head."""

@@ -1,10 +1,9 @@
 """BYOL: predict a moving average's projection of the other view."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from gemel.data.plan import Batch
@@ -15,12 +14,10 @@ from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.recipes import imagenet, small, solo, solo_lars
 from gemel.methods.parts.teacher import Teacher
 from gemel.schedules import cosine
-from gemel.settings.recipes import Count, LarsOptimizer, PhotoViews, Probability, Recipe
+from gemel.settings.recipes import LarsOptimizer, PhotoViews, Probability, Recipe, Widths
 
 FLOOR = 1e-6
 """least length that rows are divided by, as in the released code"""
-
-Widths = Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)]
 
 
 def byol_loss(

@@ -14,7 +14,7 @@ from gemel.methods.parts.infomax_losses import Measure, deep_infomax_loss
 from gemel.methods.parts.infomax_networks import Penalty, PlaceEmbedding, PriorMatch
 from gemel.methods.parts.noise import noise_for
 from gemel.methods.parts.recipes import changed, small
-from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Recipe
+from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Recipe, Widths
 
 __all__ = ["DeepInfomax", "deep_infomax_loss"]
 
@@ -80,7 +80,7 @@ class DeepInfomax(Method):
         map_stage: Annotated[int, Field(ge=-4, le=3)] = -2,
         local_weight: NonNegativeFloat = 1.0,
         prior_weight: NonNegativeFloat = 0.1,
-        prior_hidden: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (1000, 200),
+        prior_hidden: Widths = (1000, 200),
         penalty: Penalty = "meant",
     ) -> None:
         super().__init__(backbone)

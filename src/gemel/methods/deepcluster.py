@@ -22,7 +22,7 @@ from gemel.methods.parts.recipes import changed, small
 from gemel.methods.parts.whitening import Whitening
 from gemel.methods.parts.whole_set import share_of
 from gemel.metrics.clustering import clustering_scores
-from gemel.settings.recipes import Count, PhotoViews, Recipe, SgdOptimizer
+from gemel.settings.recipes import AtLeastTwo, Count, PhotoViews, Recipe, SgdOptimizer
 
 Sampler = Literal["released", "uniform", "plain"]
 
@@ -103,7 +103,7 @@ class DeepCluster(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 10_000,
+        classes: AtLeastTwo = 10_000,
         hidden: Annotated[tuple[Count, ...], Field(max_length=100)] = (4096, 4096),
         dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5,
         dimensions: Count = 256,

@@ -1,10 +1,10 @@
 """DeepCluster v2: spherical k-means of last epoch's embeddings, whose centroids are the classifier."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -13,13 +13,13 @@ from gemel.data.plan import Batch
 from gemel.distributed import joined_rows, mean_over_processes
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.heads import mlp
 from gemel.methods.parts.kmeans import kmeans
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, imagenet, small
 from gemel.methods.parts.whole_set import share_of
-from gemel.settings.recipes import Count, LarsOptimizer, Recipe
+from gemel.settings.recipes import AtLeastTwo, HeadCount, LarsOptimizer, Recipe, Widths
 
 UNKNOWN = -100
 """label of an image that is not in the memory"""
@@ -114,9 +114,9 @@ class DeepClusterV2(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 3000,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 3,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (2048, 128),
+        classes: AtLeastTwo = 3000,
+        heads: HeadCount = 3,
+        projector: Widths = (2048, 128),
         temperature: PositiveFloat = 0.1,
     ) -> None:
         super().__init__(backbone)
@@ -191,7 +191,7 @@ class DeepClusterV2(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return <ẑ, c> / τ of the best head, (B, K)."""
-        best = self.centroids[int(self.head_losses.argmin())]
+        best = of_best(list(self.centroids), self.head_losses)
         return normalize(self.projector(features)) @ best.T / self.temperature
 
     def classify(self, features: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """DenseCL: MoCo v2, and a contrast of matched positions of the feature maps."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gemel.backbones.base import Backbone
@@ -20,7 +20,7 @@ from gemel.methods.parts.queue import Queue
 from gemel.methods.parts.recipes import RESNET50, imagenet, small
 from gemel.methods.parts.teacher import Teacher
 from gemel.schedules import cosine
-from gemel.settings.recipes import Count, Probability, Recipe, SgdOptimizer
+from gemel.settings.recipes import Count, Probability, Recipe, SgdOptimizer, Widths
 
 
 def densecl_loss(
@@ -149,7 +149,7 @@ class DenseCl(Method):
         "views_disagree": "train longer, or lower --method.temperature",
         "same_embeddings": "raise --method.momentum, lower the learning rate, or take a longer --method.queue",
     }
-    protocols: ClassVar[Mapping[str, str]] = {"linear": "moco"}
+    protocols: ClassVar[Mapping[str, str]] = {"linear": "moco", "detection": "moco"}
     small: ClassVar[Mapping[str, Any]] = {"projector": (16, 8), "queue": 24}
 
     def __init__(
@@ -157,7 +157,7 @@ class DenseCl(Method):
         backbone: Backbone,
         *,
         temperature: PositiveFloat = 0.2,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (2048, 128),
+        projector: Widths = (2048, 128),
         queue: Count = 65536,
         momentum: tuple[Probability, Probability] = (0.999, 0.999),
         dense_weight: Probability = 0.5,

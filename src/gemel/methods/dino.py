@@ -20,7 +20,16 @@ from gemel.methods.parts.recipes import RESNET50, changed, imagenet, small, solo
 from gemel.methods.parts.swapped import check_views, swapped_cross_entropy
 from gemel.methods.parts.teacher import Teacher
 from gemel.schedules import cosine
-from gemel.settings.recipes import AdamWOptimizer, Count, LarsOptimizer, PhotoViews, Probability, Recipe, SgdOptimizer
+from gemel.settings.recipes import (
+    AdamWOptimizer,
+    AtLeastTwo,
+    Count,
+    LarsOptimizer,
+    PhotoViews,
+    Probability,
+    Recipe,
+    SgdOptimizer,
+)
 
 
 def dino_loss(
@@ -176,7 +185,7 @@ class Dino(Method):
         self,
         backbone: Any,
         *,
-        prototypes: Annotated[int, Field(ge=2, le=1_000_000)] = 65536,
+        prototypes: AtLeastTwo = 65536,
         hidden: Count = 2048,
         bottleneck: Count = 256,
         layers: Annotated[int, Field(ge=1, le=100)] = 3,

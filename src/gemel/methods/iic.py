@@ -12,12 +12,12 @@ from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.counter import Counter
 from gemel.methods.parts.cross_correlation import check_pair
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, small
-from gemel.settings.recipes import AdamOptimizer, PhotoViews, Recipe
+from gemel.settings.recipes import AdamOptimizer, AtLeastTwo, HeadCount, PhotoViews, Recipe
 
 EPSILON = 2.0**-52
 """least probability, whatever the precision"""
@@ -108,9 +108,9 @@ class Iic(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 10,
-        overclasses: Annotated[int, Field(ge=2, le=1_000_000)] = 70,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 5,
+        classes: AtLeastTwo = 10,
+        overclasses: AtLeastTwo = 70,
+        heads: HeadCount = 5,
         lamb: NonNegativeFloat = 1.0,
         turns: Annotated[tuple[Turn, ...], Field(min_length=1, max_length=100)] = ("A", "B", "B"),
     ) -> None:
@@ -154,7 +154,7 @@ class Iic(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the logits of the best head of B, (B, C)."""
-        return self.heads[int(self.head_losses.argmin())](features)
+        return of_best([head(features) for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head of B."""

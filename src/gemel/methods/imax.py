@@ -1,10 +1,10 @@
 """IMAX: as much Gaussian information as possible between the embeddings of an image's views."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from gemel.data.plan import Batch
@@ -16,7 +16,7 @@ from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.precision import exact_products
 from gemel.methods.parts.recipes import small
 from gemel.methods.parts.standardise import centre
-from gemel.settings.recipes import Count, Recipe
+from gemel.settings.recipes import Recipe, Widths
 
 
 def imax_loss(one: Tensor, two: Tensor, *, ridge: float = 0.0) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ class Imax(Method):
         self,
         backbone: Any,
         *,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (256, 256, 64),
+        projector: Widths = (256, 256, 64),
         ridge: NonNegativeFloat = 1e-3,
     ) -> None:
         super().__init__(backbone)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
@@ -25,7 +25,7 @@ from gemel.methods.parts.smoothness import (
     unit,
 )
 from gemel.methods.parts.whole_set import share_of
-from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Recipe
+from gemel.settings.recipes import AdamOptimizer, AtLeastTwo, Count, PhotoViews, Recipe
 
 
 def imsat_loss(logits: Tensor, perturbed: Tensor, *, weight: float = 0.1, balance: float = 4.0) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class Imsat(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 10,
+        classes: AtLeastTwo = 10,
         hidden: Count = 1200,
         weight: NonNegativeFloat = 0.1,
         balance: NonNegativeFloat = 4.0,

@@ -1,10 +1,10 @@
 """MoCo v2: tell an image's key from a queue of earlier keys."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
@@ -18,7 +18,7 @@ from gemel.methods.parts.queue import Queue
 from gemel.methods.parts.recipes import imagenet, small, solo, warmed
 from gemel.methods.parts.teacher import Teacher
 from gemel.schedules import cosine
-from gemel.settings.recipes import Count, Probability, Recipe, SgdOptimizer
+from gemel.settings.recipes import Count, Probability, Recipe, SgdOptimizer, Widths
 
 
 def moco_v2_loss(query: Tensor, key: Tensor, queue: Tensor, *, temperature: float = 0.2) -> dict[str, Tensor]:
@@ -99,7 +99,7 @@ class MocoV2(Method):
         "views_disagree": "train longer, or lower --method.temperature",
         "same_embeddings": "raise --method.momentum, lower the learning rate, or take a longer --method.queue",
     }
-    protocols: ClassVar[Mapping[str, str]] = {"linear": "moco"}
+    protocols: ClassVar[Mapping[str, str]] = {"linear": "moco", "detection": "moco"}
     small: ClassVar[Mapping[str, Any]] = {"projector": (16, 8), "queue": 24}
 
     def __init__(
@@ -107,7 +107,7 @@ class MocoV2(Method):
         backbone: Any,
         *,
         temperature: PositiveFloat = 0.2,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (2048, 128),
+        projector: Widths = (2048, 128),
         queue: Count = 65536,
         momentum: tuple[Probability, Probability] = (0.999, 0.999),
         symmetric: bool = False,

@@ -15,7 +15,7 @@ from gemel.methods.parts.counter import Counter
 from gemel.methods.parts.fixed_codes import fixed_codes
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, small
-from gemel.settings.recipes import Count, PhotoViews, Recipe, SgdOptimizer
+from gemel.settings.recipes import AtLeastTwo, Count, PhotoViews, Recipe, SgdOptimizer
 
 
 def unit_rows(features: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class NoiseAsTargets(Method):
         self,
         backbone: Any,
         *,
-        dimensions: Annotated[int, Field(ge=2, le=1_000_000)] = 2048,
+        dimensions: AtLeastTwo = 2048,
         every: Count = 3,
         hidden: Annotated[tuple[Count, ...], Field(max_length=100)] = (4096,),
         dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5,

@@ -1,21 +1,31 @@
 """SCAN: one class for an image and its nearest neighbours, found once; then labels from the certain images."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Group, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.recipes import CIFAR, RESNET50, changed, small
 from gemel.methods.parts.scan_losses import compare_heads, scan_loss, scan_self_labeling_loss
 from gemel.methods.parts.teacher import Teacher
 from gemel.metrics.neighbours import nearest
-from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Probability, Recipe, SgdOptimizer, Stage
+from gemel.settings.recipes import (
+    AdamOptimizer,
+    AtLeastTwo,
+    Count,
+    HeadCount,
+    PhotoViews,
+    Probability,
+    Recipe,
+    SgdOptimizer,
+    Stage,
+)
 
 __all__ = ["Scan", "scan_loss", "scan_self_labeling_loss"]
 
@@ -109,8 +119,8 @@ class Scan(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 10,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 1,
+        classes: AtLeastTwo = 10,
+        heads: HeadCount = 1,
         neighbours: Count = 20,
         entropy_weight: NonNegativeFloat = 5.0,
         frozen: bool = False,
@@ -206,7 +216,7 @@ class Scan(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the best head's logits, (B, C)."""
-        return self.heads[int(self.head_losses.argmin())](features)
+        return of_best([head(features) for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head."""

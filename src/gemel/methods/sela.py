@@ -1,10 +1,10 @@
 """SeLa: predict labels that make all classes equally large, remade a hundred times on the way."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
@@ -12,13 +12,13 @@ from gemel.backbones.base import features_of
 from gemel.data.plan import Batch
 from gemel.distributed import joined_rows, mean_over_processes
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.counter import Counter
 from gemel.methods.parts.equipartition import equipartition
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import CIFAR, changed, imagenet, small
 from gemel.methods.parts.whole_set import share_of
-from gemel.settings.recipes import Count, PhotoViews, Recipe, SgdOptimizer
+from gemel.settings.recipes import AtLeastTwo, Count, HeadCount, PhotoViews, Recipe, SgdOptimizer
 
 Spacing = Literal["quadratic", "linear"]
 
@@ -130,8 +130,8 @@ class SeLa(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 3000,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 10,
+        classes: AtLeastTwo = 3000,
+        heads: HeadCount = 10,
         exponent: PositiveFloat = 25.0,
         tolerance: PositiveFloat = 0.1,
         relabels: Count = 100,
@@ -204,7 +204,7 @@ class SeLa(Method):
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the best head's logits, (B, K)."""
-        return self.heads[int(self.head_losses.argmin())](features)
+        return of_best([head(features) for head in self.heads], self.head_losses)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, K) by the best head."""

@@ -16,7 +16,7 @@ from gemel.methods.parts.neighbour_queue import NeighbourQueue
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, imagenet, small
 from gemel.methods.parts.self_classifier_head import ProjectionHead, classifier
-from gemel.settings.recipes import Count, LarsOptimizer, Recipe
+from gemel.settings.recipes import AtLeastTwo, LarsOptimizer, Recipe, Widths
 
 
 def self_classifier_loss(
@@ -123,9 +123,9 @@ class SelfClassifier(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 1000,
+        classes: AtLeastTwo = 1000,
         heads: Annotated[int, Field(gt=0, le=16)] = 4,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (4096, 128),
+        projector: Widths = (4096, 128),
         row_temperature: PositiveFloat = 0.1,
         column_temperature: PositiveFloat = 0.05,
         epsilon: PositiveFloat = 1e-12,

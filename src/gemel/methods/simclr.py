@@ -1,10 +1,10 @@
 """SimCLR: find an image's other view among all views of the batch."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from gemel.backbones.base import features_of
@@ -15,7 +15,7 @@ from gemel.methods.parts.contrast import check_contrast, log_sum_exp, unit
 from gemel.methods.parts.heads import mlp
 from gemel.methods.parts.precision import exact_products
 from gemel.methods.parts.recipes import ZERO_INIT, changed, imagenet, small, solo, solo_lars
-from gemel.settings.recipes import Count, LarsOptimizer, Recipe
+from gemel.settings.recipes import LarsOptimizer, Recipe, Widths
 
 FLOOR = 1e-6
 """least length that embeddings are divided by, as in TensorFlow"""
@@ -115,7 +115,7 @@ class SimClr(Method):
         backbone: Any,
         *,
         temperature: PositiveFloat = 0.1,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (2048, 128),
+        projector: Widths = (2048, 128),
         projector_norm: Literal["batch", "none"] = "batch",
     ) -> None:
         super().__init__(backbone)

@@ -1,10 +1,9 @@
 """SimSiam: predict the other view's projection by the same network, which takes no gradient there."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
@@ -13,7 +12,7 @@ from gemel.methods.base import Group, Method, apart
 from gemel.methods.parts.contrast import check_pairs, unit
 from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.recipes import ZERO_INIT, imagenet, small, solo, warmed
-from gemel.settings.recipes import AdamWOptimizer, Count, PhotoViews, Recipe, SgdOptimizer
+from gemel.settings.recipes import AdamWOptimizer, Count, PhotoViews, Recipe, SgdOptimizer, Widths
 
 
 def simsiam_loss(
@@ -93,7 +92,7 @@ class SimSiam(Method):
         self,
         backbone: Any,
         *,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (2048, 2048, 2048),
+        projector: Widths = (2048, 2048, 2048),
         predictor: Count = 512,
         constant_rate: bool = True,
     ) -> None:

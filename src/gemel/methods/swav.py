@@ -19,7 +19,7 @@ from gemel.methods.parts.recent import Recent
 from gemel.methods.parts.recipes import RESNET50, changed, imagenet, small, solo, solo_lars
 from gemel.methods.parts.sinkhorn import sinkhorn
 from gemel.methods.parts.swapped import check_views, swapped_cross_entropy
-from gemel.settings.recipes import Count, LarsOptimizer, Probability, Recipe
+from gemel.settings.recipes import AtLeastTwo, LarsOptimizer, Probability, Recipe, Widths
 
 
 def swav_loss(scores: Sequence[Tensor], codes: Sequence[Tensor], *, temperature: float = 0.1) -> dict[str, Tensor]:
@@ -134,8 +134,8 @@ class Swav(Method):
         self,
         backbone: Any,
         *,
-        prototypes: Annotated[int, Field(ge=2, le=1_000_000)] = 3000,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (2048, 128),
+        prototypes: AtLeastTwo = 3000,
+        projector: Widths = (2048, 128),
         temperature: PositiveFloat = 0.1,
         epsilon: PositiveFloat = 0.05,
         iterations: Annotated[int, Field(ge=1, le=1000)] = 3,

@@ -12,7 +12,7 @@ from gemel.data.plan import Batch
 from gemel.distributed import from_first
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.best_head import note_losses
+from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.class_head import ClassHead, ClassHeads, HeadStyle, observed
 from gemel.methods.parts.clustered_start import UNTIL, clusters, toward_clusters
 from gemel.methods.parts.consensus import Consensus
@@ -20,7 +20,7 @@ from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.methods.parts.twist_recipes import RECIPES
 from gemel.schedules import cosine
-from gemel.settings.recipes import Count, Probability, Recipe
+from gemel.settings.recipes import AtLeastTwo, Count, HeadCount, Probability, Recipe
 
 __all__ = ["ClassHead", "Twist", "multi_crop_loss", "self_labeling_loss", "teacher_loss", "twist_loss"]
 
@@ -84,7 +84,7 @@ class Twist(Method):
         self,
         backbone: Any,
         *,
-        classes: Annotated[int, Field(ge=2, le=1_000_000)] = 4096,
+        classes: AtLeastTwo = 4096,
         hidden: Count = 4096,
         layers: Annotated[int, Field(ge=0, le=2)] = 2,
         alpha: NonNegativeFloat = 1.0,
@@ -93,7 +93,7 @@ class Twist(Method):
         epsilon: NonNegativeFloat = 1e-5,
         norm: bool = True,
         bunch: Count | None = None,
-        heads: Annotated[int, Field(gt=0, le=1000)] = 1,
+        heads: HeadCount = 1,
         consensus: bool = False,
         clustered: Probability = 0.0,
         head_style: HeadStyle = "convolutional",
@@ -210,9 +210,12 @@ class Twist(Method):
 
         They are the teacher's where there is one.
         """
-        if self.consensus is None or not self.consensus.is_chosen:
-            return self._logits(features)[:, int(self.head_losses.argmin())]
-        return self.consensus(self._logits(features).float().softmax(2)).log()
+        logits = self._logits(features)  # (B, H, C)
+        best = of_best(logits.unbind(1), self.head_losses)
+        if self.consensus is None:
+            return best
+        agreed = self.consensus(logits.float().softmax(2)).log().to(best.dtype)
+        return torch.where(self.consensus.share.any(), agreed, best)  # without a wait for the device
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head, or by the consensus."""

@@ -1,10 +1,10 @@
 """VICReg: equal views, columns that vary, columns that do not repeat each other."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
@@ -15,7 +15,7 @@ from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import ZERO_INIT, imagenet, small, solo, solo_lars
 from gemel.methods.parts.standardise import centre
-from gemel.settings.recipes import Count, LarsOptimizer, PhotoViews, Recipe
+from gemel.settings.recipes import LarsOptimizer, PhotoViews, Recipe, Widths
 
 EPSILON = 1e-4
 """added to the variance, inside the root"""
@@ -124,7 +124,7 @@ class VicReg(Method):
         invariance: NonNegativeFloat = 25.0,
         variance: NonNegativeFloat = 25.0,
         covariance: NonNegativeFloat = 1.0,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (8192, 8192, 8192),
+        projector: Widths = (8192, 8192, 8192),
     ) -> None:
         super().__init__(backbone)
         self.weights: dict[str, Any] = {"invariance": invariance, "variance": variance, "covariance": covariance}

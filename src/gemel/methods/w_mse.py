@@ -16,7 +16,7 @@ from gemel.methods.parts.contrast import check_pairs, unit
 from gemel.methods.parts.heads import mlp
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, small, solo, warmed
-from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Recipe, Share
+from gemel.settings.recipes import AdamOptimizer, Count, PhotoViews, Recipe, Share, Widths
 
 Measure = Literal["cosine", "squares"]
 
@@ -197,7 +197,7 @@ class WMse(Method):
         self,
         backbone: Any,
         *,
-        projector: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (1024, 64),
+        projector: Widths = (1024, 64),
         whitening: Count | None = 128,
         iterations: Annotated[int, Field(ge=1, le=100)] = 1,
         shrinkage: Share = 0.0,

@@ -62,10 +62,14 @@ def form_of(printed: str, method: str) -> str | None:
 
     >>> form_of("Barlow Twins batch 256", "barlow_twins"), form_of("TWIST", "twist"), form_of("MoCo v2+", "moco_v2")
     ('batch 256', '', None)
+    >>> form_of("DeepCluster v2", "deepcluster") is None  # a version is another method
+    True
     """
     own = method.lower().split("_")
     words = list(re.finditer(r"[a-z0-9+]+", printed.lower()))
     if [word.group() for word in words[: len(own)]] != own:
+        return None
+    if len(words) > len(own) and re.fullmatch(r"v\d\+?", words[len(own)].group()):
         return None
     form = printed[words[len(own) - 1].end() :].strip(" :")
     return form[1:-1] if form.startswith("(") and form.endswith(")") else form

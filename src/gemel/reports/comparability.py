@@ -14,6 +14,15 @@ PROTOCOLS = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tune"}
 """protocols by the published table's word; clustering has none there"""
 TRANSFERRED = {"transfer": "linear", "transfer-finetune": "fine-tune"}
 """likewise, of those whose scores name the data set: SET_top1"""
+DENSE = {
+    "voc0712": "VOC07+12",
+    "coco": "COCO",
+    "voc2012aug": "VOC",
+    "cityscapes": "Cityscapes",
+}
+"""sets of detection and segmentation by the published table's word"""
+PARTS_OF_NETWORKS = {"fpn": "-FPN", "c4": "-C4", "fcn": " FCN-FPN"}
+"""what the published table writes behind the backbone"""
 ALIASES = {
     "imagenet": "imagenet1k",
     "vitb16": "vitbasepatch16224",
@@ -26,6 +35,10 @@ ALIASES = {
     "inaturalist2018": "inat18",
 }
 """one name for what is written in several ways"""
+
+
+DENSE_METRICS = ("detection", "segmentation")
+"""protocols whose settings say whether a printed number is comparable"""
 
 
 class Mark(NamedTuple):
@@ -64,6 +77,8 @@ def printed(column: Column, settings: Mapping[str, Any]) -> tuple[str, str | Non
         return f"{word} {'11-point mAP' if kind == 'map11' else kind.replace('_', ' ')}", name
     if column[:2] == ("voc07", "map_area"):
         return "linear SVM mAP", "VOC07"
+    if protocol in DENSE_METRICS:
+        return _of_dense(protocol, metric), DENSE.get(str(settings.get("data")), str(settings.get("data")))
     if protocol == "semi":
         data = _data_of(settings) or "?"
         whole = "ImageNet-1k" if same("ImageNet-1k", data) else data
@@ -73,7 +88,11 @@ def printed(column: Column, settings: Mapping[str, Any]) -> tuple[str, str | Non
 
 def stands_beside(row: Published, group: Group, column: Column) -> bool:
     """Return whether a printed number of a score's metric is of the same data, or of the same method on any."""
-    _, data = printed(column, group.protocols[column])
+    settings = group.protocols[column]
+    _, data = printed(column, settings)
+    if column.protocol in DENSE_METRICS:
+        like = str(settings.get("comparable", "")).startswith("yes") and row.network.endswith(_part_of(settings))
+        return like and data is not None and same(row.data, data)
     if data is not None:
         return same(row.data, data)
     if same(row.data, _judged_on(group, column)):
@@ -108,7 +127,8 @@ def marks_of_published(row: Published, group: Group, column: Column) -> list[Mar
     split = str(group.protocols[column].get("split", ""))
     if split and not split.removeprefix("a ").startswith("test set"):
         marks.append(Mark("protocol", f"protocol: published on a test set, here {split}"))
-    if not same(row.network, group.network):
+    part = _part_of(group.protocols[column]) if column.protocol in DENSE_METRICS else ""
+    if not same(row.network.removesuffix(part), group.network):
         marks.append(Mark("network", f"network {row.network}, here {group.network}"))
     epochs = group.settings.get("epochs")
     if row.epochs is None:
@@ -157,6 +177,18 @@ def _protocol_difference(own: Mapping[str, Any], first: Mapping[str, Any]) -> st
         for key in dict.fromkeys([*own, *first])
         if own.get(key) != first.get(key)
     )
+
+
+def _of_dense(protocol: str, metric: str) -> str:
+    """Return a metric of boxes, masks or pixels as the published table names it."""
+    if protocol == "segmentation":
+        return "mIoU" if metric == "miou" else metric
+    kind, name = ("mask", metric.removeprefix("mask_")) if metric.startswith("mask_") else ("box", metric)
+    return f"{kind} {name.upper()}"
+
+
+def _part_of(settings: Mapping[str, Any]) -> str:
+    return PARTS_OF_NETWORKS.get(str(settings.get("detector") or settings.get("head")), "?")
 
 
 def _judged_on(group: Group, column: Column) -> str:

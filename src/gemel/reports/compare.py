@@ -14,6 +14,7 @@ from gemel.published import Published, everything, form_of
 from gemel.reports.charts.curves import Chart, Log, charts, read_log
 from gemel.reports.charts.error_bars import Points, said, spread_chart
 from gemel.reports.comparability import (
+    DENSE_METRICS,
     TRANSFERRED,
     Mark,
     bare_metric,
@@ -29,7 +30,7 @@ from gemel.reports.tables import Table, markdown, page
 from gemel.runs.output_paths import check_suffix
 from gemel.runs.run import Run, write_atomically, write_text
 
-MAIN = ("top1", "mean_per_class", "acc", "nmi", "kmeans_acc", "map_area")
+MAIN = ("top1", "mean_per_class", "acc", "nmi", "kmeans_acc", "map_area", "ap", "ap50", "mask_ap", "miou")
 """scores that the terminal has room for, and that get a chart, beside all of `TRANSFERRED`; files hold all"""
 MOST_ACROSS = 6
 """more scores than this stand below each other in the terminal"""
@@ -255,7 +256,8 @@ def _spread(group: Group, column: Column) -> Spread:
 
 
 def _in_per_cent(group: Group, column: Column) -> bool:
-    return any(part in column.metric for part in PER_CENT) and all(abs(one) <= 1 for one in group.scores[column])
+    printed_so = column.protocol in DENSE_METRICS or any(part in column.metric for part in PER_CENT)
+    return printed_so and all(abs(one) <= 1 for one in group.scores[column])
 
 
 def _tenths(value: float) -> str:

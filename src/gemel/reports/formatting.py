@@ -22,6 +22,10 @@ PARTS = {
     "cluster": "clustering",
     "std": "spread",
     "acc": "accuracy",
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "miou": "mean IoU",
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
 }

@@ -14,6 +14,7 @@ from gemel.reports.bottleneck_section import Bottleneck, bottleneck_section
 from gemel.reports.charts.curves import Chart, Log, charts, read_log
 from gemel.reports.check_section import CheckSection, check_section
 from gemel.reports.class_gallery import Classes, Gallery, Neighbourhood, classes_of, neighbourhoods_of, read_gallery
+from gemel.reports.dense_section import DenseSection, dense_sections
 from gemel.reports.formatting import number, percent, score, score_name, sentence, words
 from gemel.reports.kinds_section import KindsSection, kinds_section
 from gemel.reports.live_section import LiveSection, live_section
@@ -28,7 +29,7 @@ T = TypeVar("T")
 MOST_REJECTED = 100
 VERDICTS = {"bad": "Not usable", "warning": "Worth a look", "good": "Healthy"}
 """titles by the gravest finding, the gravest first"""
-HEADLINES = ("acc", "accuracy", "top1", "mean_per_class", "nmi")
+HEADLINES = ("acc", "accuracy", "top1", "mean_per_class", "nmi", "ap", "miou")
 """scores that stand for an evaluation among the key figures; its first one, if it has none of these"""
 PROBES = ("knn", "acc", "nmi")
 WITHOUT_LABELS = ("rankme", "agreement", "class_agreement")
@@ -91,6 +92,7 @@ class Story(NamedTuple):
     log: Log
     charts: tuple[Chart, ...]
     evaluations: tuple[Scores, ...]
+    dense: tuple[DenseSection, ...]
     bottleneck: Bottleneck | None
     kinds: KindsSection | None
     other_ways: tuple[str, ...]
@@ -140,6 +142,7 @@ def story(run: Run, name: str, index: int) -> Story:
         log=log,
         charts=tuple(charts([log])),
         evaluations=tuple(_scores(evaluation) for evaluation in evaluations),
+        dense=read_or_report(lambda: dense_sections(run, evaluations), (), problems),
         bottleneck=read_or_report(lambda: bottleneck_section(run), None, problems),
         kinds=read_or_report(lambda: kinds_section(run), None, problems),
         other_ways=other_ways(run),

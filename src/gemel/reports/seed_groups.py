@@ -18,6 +18,9 @@ DATA_AND_OUTCOMES = (
     *("data", "root", "labels", "network", "backbone", "width", "rejected", "mean", "std", "images", "seed"),
     *("sets", "strength", "chosen_on", "fitted", "judged", "bank", "queries", "classes", "head_width", "last_batch"),
     *("label_classes", "unreadable", "silhouette", "rankme_limit", "classes_left_out"),
+    *("seconds", "predictions", "comparable", "parameters", "strides", "anchor_sizes", "device", "class_iou"),
+    *("confusion", "unreadable_judged", "classes_without_truth", "classes_not_in_training"),
+    *("annotations_left_out", "crowds_left_out"),
 )
 """keys of an evaluation's settings that are no rules: on which data, and with which outcome"""
 COUNTS = ("_images", "_without_label")

@@ -11,7 +11,7 @@ from gemel.data.augment import background
 from gemel.data.decode import Unreadable, load
 from gemel.data.listing import printable
 from gemel.data.pixel_values import COLOURS_SEEN, Decoding, Moments, is_nearly_one_colour
-from gemel.data.sources import Source, VectorSource
+from gemel.data.sources import Source
 from gemel.data.survey import Survey, sample_of, survey_source
 from gemel.device import device
 from gemel.errors import UserError
@@ -77,7 +77,7 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
     Raises:
         UserError: none of them can be read, or the given white is not greater than black.
     """
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         return _of_vectors(source)
     found = survey_source(source, Decoding.of(given))
     source.decoding = decoding = found.decoding
@@ -117,8 +117,8 @@ def look(source: Source, given: Mapping[str, Any] = MappingProxyType({})) -> Fac
     )
 
 
-def _of_vectors(source: VectorSource) -> Facts:
-    return Facts(images=len(source), side=0, gray=False, vectors=source.vectors.shape[1], **_common(source))
+def _of_vectors(source: Source) -> Facts:
+    return Facts(images=len(source), side=0, gray=False, vectors=source.width, **_common(source))
 
 
 def _common(source: Source) -> dict[str, Any]:

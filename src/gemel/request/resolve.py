@@ -268,7 +268,7 @@ def find_duplicates(source: Source, say: Say) -> dict[int, int]:
     Raises:
         UserError: one image alone stays, or there are vectors in place of images.
     """
-    if isinstance(source, VectorSource):
+    if source.width is not None:
         raise UserError(f"--unique compares images, and {source.name} holds vectors; leave it out")
     say(f"unique: looking for duplicates among {len(source):,} images")
     found = duplicates_of(source)

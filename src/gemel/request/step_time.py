@@ -16,7 +16,7 @@ from gemel.engine.loop import Loop
 from gemel.engine.processes import first_says, flags_of_all
 from gemel.methods.base import Embedded
 from gemel.training.prepared import Prepared
-from gemel.training.stages import Stage
+from gemel.training.stages import Stage, stages_of
 from gemel.training.task import Pretraining
 
 WARM = 2
@@ -50,9 +50,11 @@ def seconds_a_step(prepared: Prepared, stage: Stage) -> float:
     Raises:
         UserError: the method refuses to begin this stage.
     """
-    settings = prepared.settings
+    settings, method = prepared.settings, copy.deepcopy(prepared.method)
+    for earlier in stages_of(settings, method)[: stage.number]:  # a later one may need what they have prepared
+        _StandIn(method, earlier, replace(prepared.plan, views=earlier.views)).begin()
     plan = replace(prepared.plan, views=stage.views)
-    task = _StandIn(copy.deepcopy(prepared.method), stage, plan, workers=settings.workers or 0)
+    task = _StandIn(method, stage, plan, workers=settings.workers or 0)
     task.begin()
     loop = Loop(task, Devices(settings.precision), save=lambda state: None, seconds=float("inf"))
     times: list[float] = []

@@ -8,6 +8,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
+AtLeastTwo = Annotated[int, Field(ge=2, le=1_000_000)]
+Widths = Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)]
+HeadCount = Annotated[int, Field(gt=0, le=1000)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Side = Annotated[int, Field(ge=4, le=4096)]

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from gemel.settings.description import Colour, Count, Description, Ordered, Probability, Share, Side
+from gemel.settings.description import (
+    AtLeastTwo,
+    Colour,
+    Count,
+    Description,
+    HeadCount,
+    Ordered,
+    Probability,
+    Share,
+    Side,
+    Widths,
+)
 from gemel.settings.optimizers import (
     OPTIMIZERS,
     AdamOptimizer,
@@ -36,10 +47,12 @@ __all__ = [
     "VIEWS",
     "AdamOptimizer",
     "AdamWOptimizer",
+    "AtLeastTwo",
     "Colour",
     "Count",
     "Description",
     "GlyphViews",
+    "HeadCount",
     "LarsOptimizer",
     "Optimizer",
     "Ordered",
@@ -52,6 +65,7 @@ __all__ = [
     "Stage",
     "VectorViews",
     "Views",
+    "Widths",
     "split_name",
 ]
 

@@ -81,7 +81,7 @@ class Settings(Description):
     unique: bool = False
     """leave exact and near duplicates out of training; of each one stays, as gemel check finds it"""
     checkpoint_seconds: PositiveFloat = 60.0
-    """seconds between checkpoints"""
+    """seconds between checkpoints; more where one takes so long that they would take over 5 % of the time"""
     log: tuple[Literal["csv", "tensorboard", "wandb", "mlflow", "trackio"], ...] = ("csv",)
     """trackers that take the rows of metrics.csv too, with commas between"""
     views: Annotated[Views, Field(discriminator="name")] | None = None

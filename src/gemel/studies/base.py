@@ -22,6 +22,9 @@ Compute = Callable[..., Mapping[str, float]]
 NUMBERS = "numbers.json"
 """in a variation's folder, what a study computed without a run"""
 
+OWN_SEED = "the run's own seed"
+"""an option of an evaluation that stands for it"""
+
 Between = Callable[[Run, Run], float | None]
 """a number from two runs of a variation, by two seeds"""
 
@@ -97,7 +100,8 @@ class Study:
         curves: drawn over the epochs beside the columns.
         checks: of the table.
         published: rows of the published results to show beside it; each entry is one call of `published.rows`.
-        evaluations: protocols with their options, beyond those of a run's closing pass (knn and cluster).
+        evaluations: protocols with their options, beyond those of a run's closing pass (knn and cluster); `OWN_SEED`
+            stands for the seed of the run that is judged.
         best: column whose highest mean chooses the best of a group.
         axis: of the plot's bottom; empty: the variations by name.
         log_axis: a log scale.

@@ -76,6 +76,16 @@ def below(column: str, name: str, others: Sequence[str]) -> Check:
     return Check(f"{column}: {name} < {', '.join(others)}", _testable(judge))
 
 
+def above(column: str, other: str) -> Check:
+    """Return a check that in every variation the mean of one column is above that of another by more than the error."""
+
+    def judge(rows: Sequence[Row]) -> Finding:
+        pairs = [[(f"{row.name} {name}", _mean(rows, row.name, name)) for name in (column, other)] for row in rows]
+        return _all_above([(high, low) for high, low in pairs])
+
+    return Check(f"{column} > {other}", _testable(judge))
+
+
 def times(column: str, name: str, factor: float, other: str) -> Check:
     """Return a check that the mean of one variation is more than so many times that of another."""
 

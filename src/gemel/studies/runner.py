@@ -10,7 +10,7 @@ from gemel.errors import Diverged, UserError
 from gemel.reports.formatting import duration
 from gemel.runs.run import RUN_FILE, Run, read_json, write_text
 from gemel.settings.tree import Layer, layer_of_call
-from gemel.studies.base import NUMBERS, Study
+from gemel.studies.base import NUMBERS, OWN_SEED, Study
 from gemel.studies.checks import Row
 from gemel.studies.outcome import Outcome
 from gemel.studies.plan import Planned, StudyLaunch, check_against_earlier, check_settings, plan, remember
@@ -95,7 +95,7 @@ def _complete(one: Planned, study: Study, out: Path, train: Train) -> str:
     except Diverged as error:  # a result too: the table shows it, and the other runs are made
         write_text(out / "failed.json", json.dumps(_failed(out) | {key: str(error)}, indent=1))
         return f"diverged: {error}"
-    judged = [protocol for protocol, options in study.evaluations if _judge(one.folder, protocol, options)]
+    judged = [protocol for protocol, options in study.evaluations if _judge(one, protocol, options)]
     return "was there" if found and not judged else f"done in {duration(time.perf_counter() - started)}"
 
 
@@ -106,16 +106,17 @@ def _train(one: Planned, train: Train) -> None:
     train(one.folder, (*one.layers, layer_of_call({"out": one.folder, "seed": one.seed})))
 
 
-def _judge(folder: Path, protocol: str, options: Mapping[str, Any]) -> bool:
+def _judge(one: Planned, protocol: str, options: Mapping[str, Any]) -> bool:
     """Evaluate, unless the same question was answered before; return whether it was evaluated."""
     from gemel.evaluations.run_protocol import evaluate
 
     asked = {key: value for key, value in options.items() if key not in ("images", "test", "labels")}
-    for result in Run(folder).evaluations():
+    asked = {key: one.seed if value == OWN_SEED else value for key, value in asked.items()}
+    for result in Run(one.folder).evaluations():
         if result["protocol"] == protocol and asked.items() <= result["settings"].items():
             return False
     images, test, labels = (options.get(key) for key in ("images", "test", "labels"))
-    evaluate(folder, protocol, images, test=test, labels=labels, quiet=True, options=asked)
+    evaluate(one.folder, protocol, images, test=test, labels=labels, quiet=True, options=asked)
     return True
 
 

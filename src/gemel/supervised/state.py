@@ -1,7 +1,7 @@
 """The state of a fit that has not ended: one file, which is gone at the end."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ class StateFile:
     Args:
         folder: the subject's.
         question: everything that the fit's outcome depends on.
+        keys: what a state must hold.
     """
 
-    def __init__(self, folder: Path, question: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, question: Mapping[str, Any], keys: Sequence[str] = KEYS) -> None:
+        self._keys = keys
         self.path = folder / "evaluations" / f".fit-{hash_of_question(question, 16)}.ckpt"
 
     def read(self) -> dict[str, Any] | None:
@@ -35,7 +37,7 @@ class StateFile:
             return None
         try:
             state = read_tensors(self.path)
-            missing = [key for key in KEYS if key not in state]
+            missing = [key for key in self._keys if key not in state]
             if missing:
                 raise UserError(f"{self.path} is no state of a fit: {', '.join(missing)} missing")
         except UserError as error:

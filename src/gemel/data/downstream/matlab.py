@@ -7,11 +7,11 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from gemel.data.downstream.parts import Described, Downstream, draw_share, files, folder_of, malformed
+from gemel.data.downstream.parts import Described, Downstream, Layout, draw_share, files, folder_of, malformed
 from gemel.errors import UserError
 
 
-def _load(described: Described, file: Path, *keys: str) -> list[Any]:
+def variables(described: Layout, file: Path, *keys: str) -> list[Any]:
     """Return variables of a file.
 
     Raises:
@@ -30,11 +30,11 @@ def _cars(described: Described, root: Path, seed: int) -> Downstream:
     tests = "cars_test_annos_withlabels.mat"
     needed = ["devkit/cars_meta.mat", "devkit/cars_train_annos.mat", tests, "cars_train", "cars_test"]
     base = folder_of(described, root, ["stanford_cars"], needed)
-    (meta,) = _load(described, base / needed[0], "class_names")
+    (meta,) = variables(described, base / needed[0], "class_names")
     names = [str(name) for name in np.atleast_1d(meta)]
     parts: list[list[tuple[str, int]]] = []
     for file, folder in ((needed[1], "cars_train"), (tests, "cars_test")):
-        (rows,) = _load(described, base / file, "annotations")
+        (rows,) = variables(described, base / file, "annotations")
         if not {"fname", "class"} <= set(rows.dtype.names or ()):
             raise malformed(described, base / file, rows.dtype.names)
         listed = [(f"{folder}/{row['fname']}", int(row["class"]) - 1) for row in np.atleast_1d(rows)]
@@ -50,8 +50,8 @@ def _cars(described: Described, root: Path, seed: int) -> Downstream:
 def _flowers(described: Described, root: Path, seed: int) -> Downstream:
     del seed  # the split is official
     base = folder_of(described, root, ["flowers-102"], ["setid.mat", "imagelabels.mat", "jpg"])
-    (labels,) = _load(described, base / "imagelabels.mat", "labels")
-    parts = [np.atleast_1d(part) for part in _load(described, base / "setid.mat", "trnid", "valid", "tstid")]
+    (labels,) = variables(described, base / "imagelabels.mat", "labels")
+    parts = [np.atleast_1d(part) for part in variables(described, base / "setid.mat", "trnid", "valid", "tstid")]
     labels = np.atleast_1d(labels)
     if labels.dtype.kind not in "ui" or labels.min() < 1:
         raise malformed(described, base / "imagelabels.mat", f"labels {labels.dtype}")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,25 @@ class Described:
     read: Callable[["Described", Path, int], Downstream]
 
 
+class Layout(Protocol):
+    """A dataset as messages name it."""
+
+    @property
+    def title(self) -> str:
+        """As the tables print it."""
+        ...
+
+    @property
+    def layout(self) -> str:
+        """The files that must be there."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """Where to get them."""
+        ...
+
+
 Listed = Sequence[tuple[str, int]]
 """Paths below the set's folder, with their labels"""
 
@@ -100,7 +119,7 @@ def pixels(
     return labelled(ArraySource(f"{described.name}:{part}", images), labels.tolist(), names)
 
 
-def folder_of(described: Described, root: Path, names: Sequence[str], needed: Sequence[str]) -> Path:
+def folder_of(described: Layout, root: Path, names: Sequence[str], needed: Sequence[str]) -> Path:
     """Return the first of root / name and root itself that holds all the needed files or folders.
 
     Raises:
@@ -119,7 +138,7 @@ def folder_of(described: Described, root: Path, names: Sequence[str], needed: Se
     )
 
 
-def lines_of(described: Described, file: Path) -> list[str]:
+def lines_of(described: Layout, file: Path) -> list[str]:
     """Return the lines of a list that are not empty, stripped.
 
     Raises:
@@ -131,7 +150,7 @@ def lines_of(described: Described, file: Path) -> list[str]:
         raise UserError(f"{described.title}: {error}; expected {described.layout}. {described.origin}") from error
 
 
-def malformed(described: Described, file: Path, what: object) -> UserError:
+def malformed(described: Layout, file: Path, what: object) -> UserError:
     """Return the error about a line or a table that the dataset's authors do not write."""
     return UserError(f"{described.title}: {file} holds {what!r}, which no such file does; expected {described.layout}")
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from gemel.data.downstream.parts import Described, Downstream, files, folder_of, lines_of, malformed
+from gemel.data.downstream.parts import Described, Downstream, Layout, files, folder_of, lines_of, malformed
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -14,21 +14,43 @@ CLASSES = (
 )  # fmt: skip
 
 
-def _targets(described: Described, file: Path) -> NDArray[np.int64]:
-    """Return targets: 1 where there is an object that is not difficult, -1 where only difficult ones, else 0."""
+def annotation(described: Layout, file: Path) -> ElementTree.Element:
+    """Return the root of an image's annotation.
+
+    Raises:
+        UserError: it is missing, is no XML, or holds an entity: entities of entities fill the memory.
+    """
     try:
-        if "<!ENTITY" in file.read_text(encoding="utf-8", errors="replace"):  # entities of entities fill the memory
+        if "<!ENTITY" in file.read_text(encoding="utf-8", errors="replace"):
             raise malformed(described, file, "an entity")
-        objects = ElementTree.parse(file).getroot().findall("object")
+        return ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise malformed(described, file, str(error)) from error
+
+
+def class_of(described: Layout, file: Path, one: ElementTree.Element) -> int:
+    """Return the class of an object.
+
+    Raises:
+        UserError: VOC has none of that name.
+    """
+    name = one.findtext("name", "").strip()
+    if name not in CLASSES:
+        raise malformed(described, file, name)
+    return CLASSES.index(name)
+
+
+def is_difficult(one: ElementTree.Element) -> bool:
+    """Return whether an object is marked as difficult."""
+    return one.findtext("difficult", "0").strip() == "1"
+
+
+def _targets(described: Described, file: Path) -> NDArray[np.int64]:
+    """Return targets: 1 where there is an object that is not difficult, -1 where only difficult ones, else 0."""
     targets = np.zeros(len(CLASSES), np.int64)
-    for one in objects:
-        name = one.findtext("name", "").strip()
-        if name not in CLASSES:
-            raise malformed(described, file, name)
-        label, difficult = CLASSES.index(name), one.findtext("difficult", "0").strip() == "1"
-        targets[label] = 1 if targets[label] == 1 or not difficult else -1
+    for one in annotation(described, file).findall("object"):
+        label = class_of(described, file, one)
+        targets[label] = 1 if targets[label] == 1 or not is_difficult(one) else -1
     return targets
 
 

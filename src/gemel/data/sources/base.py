@@ -29,6 +29,9 @@ class Source(ABC):
     in_memory: bool = False
     """whether `read` gives pixels that are held in memory already"""
 
+    width: int | None = None
+    """numbers in each of the vectors that stand in place of images; None: there are images"""
+
     display: Display = Display()
     """how pixels become pictures"""
 

@@ -80,7 +80,8 @@ class Found:
         if not is_array.all():
             self.passed_over.update(map(other_kind, names[is_array].tolist()))
             names, places = names[~is_array], places[~is_array]
-        order = np.array(sorted(range(len(names)), key=lambda row: (names[row], *places[row, :1])), np.int64)
+        keys = list(zip(names.tolist(), places[:, 0].tolist(), strict=True))
+        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
         names, places = names[order], places[order]
         again = np.zeros(len(names), bool)  # of members of one name: extracted, the last one is what is left
         again[:-1] = (names[:-1] == names[1:]) & (places[:-1, 0] == places[1:, 0])

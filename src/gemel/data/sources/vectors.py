@@ -58,6 +58,7 @@ class VectorSource(Source):
     ) -> None:
         super().__init__(name, **described)
         self.vectors = vectors
+        self.width = int(vectors.shape[1])
         self._paths, self.images, self.rows = paths, images, rows
         self._digits = len(str(len(self) - 1))
 

@@ -1,5 +1,7 @@
 """The best of several heads without labels: the one whose loss was lowest of late."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,3 +16,13 @@ def note_losses(running: Tensor, losses: Tensor) -> None:
     They begin at 0 alike for all heads, so that their order is right from the first step on.
     """
     running.lerp_(losses.detach().to(running.dtype), SHARE)
+
+
+def of_best(outputs: Sequence[Tensor], running: Tensor) -> Tensor:
+    """Return the outputs of the head of the lowest running loss; no device waits, and a graph can be exported.
+
+    Args:
+        outputs: of each head, all of one shape.
+        running: (heads,) as `note_losses` leaves them.
+    """
+    return torch.stack(list(outputs)).index_select(0, running.argmin()[None]).squeeze(0)

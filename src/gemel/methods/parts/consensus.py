@@ -36,6 +36,8 @@ _CELLS = 2**26
 class Consensus(nn.Module):
     """p̄(c) = mean over chosen heads h of p_h(π_h(c)): π_h aligns a head's classes with those of the best head.
 
+    Until heads are chosen, all their shares are 0.
+
     Args:
         heads: H.
         classes: C.
@@ -47,11 +49,6 @@ class Consensus(nn.Module):
         self.order: Tensor
         self.register_buffer("share", torch.zeros(heads))
         self.register_buffer("order", torch.arange(classes).repeat(heads, 1))
-
-    @property
-    def is_chosen(self) -> bool:
-        """Whether heads were chosen; it waits for the device."""
-        return bool(self.share.any())
 
     @torch.no_grad()
     def choose(self, features: Tensor, look: Callable[[Tensor], Tensor]) -> None:

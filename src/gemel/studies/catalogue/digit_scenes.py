@@ -1,0 +1,61 @@
+"""Is a backbone that has learned without labels a better start for boxes, masks and label maps than fresh weights?"""
+
+from collections.abc import Sequence
+
+from gemel.runs.run import Run, read_json
+from gemel.studies.base import OWN_SEED, Column, Read, Scale, Study, Variation, score
+from gemel.studies.checks import above
+
+_DETECTION = {
+    "data": "digit-scenes",
+    "steps": 80,
+    "channels": 32,
+    "convs": 1,
+    "width": 128,
+    "rois": 32,
+    "sizes": (96,),
+    "test_size": 96,
+    "masks": False,
+    "seed": OWN_SEED,
+}
+_SEGMENTATION = {"data": "digit-scenes", "steps": 60, "seed": OWN_SEED}
+_FRESH = {"network": "random", "network_seed": OWN_SEED}
+
+
+def _of_fresh(protocol: str, metric: str) -> Read:
+    """Return a reader of a metric of the run's backbone with fresh weights, of the run's seed."""
+
+    def read(run: Run) -> float | None:
+        folder = run.path / "networks" / f"random-{run.settings['seed']}"
+        found = [read_json(path)["metrics"] for path in sorted((folder / "evaluations").glob(f"{protocol}-*.json"))]
+        return next((float(metrics[metric]) for metrics in found if metric in metrics), None)
+
+    return read
+
+
+def _columns() -> Sequence[Column]:
+    found: list[Column] = []
+    for protocol, metric, name in (("detection", "ap50", "AP50"), ("segmentation", "miou", "mIoU")):
+        found += [Column(name, score(protocol, metric)), Column(f"{name}, fresh weights", _of_fresh(protocol, metric))]
+    return found
+
+
+STUDY = Study(
+    question="Is a backbone that has learned digits without labels a better start to find digits than fresh weights?",
+    small=Scale(
+        {"images": "digits", "backbone": "resnet18", "image_size": 32, "threads": 2, "workers": 0},
+        [Variation("barlow_twins", {"method": "barlow_twins", "epochs": 10})],
+    ),
+    full=Scale(
+        {"images": "digits", "backbone": "resnet50", "image_size": 32},
+        [Variation(method, {"method": method, "epochs": 100}) for method in ("twist", "barlow_twins")],
+    ),
+    columns=_columns(),
+    checks=(above("AP50", "AP50, fresh weights"), above("mIoU", "mIoU, fresh weights")),
+    evaluations=(
+        ("detection", _DETECTION),
+        ("segmentation", _SEGMENTATION),
+        ("detection", _DETECTION | _FRESH),
+        ("segmentation", _SEGMENTATION | _FRESH),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Detectors and segmenters on a backbone, as tasks of the loop."""
