@@ -20,8 +20,9 @@ def page(path: Path) -> str:
     """
     notebook = nbformat.read(path, as_version=4)
     with TemporaryDirectory() as folder:
-        # over a file and not over TCP, which anybody on the machine could listen to
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
+        # over a file and not over TCP, which anybody on the machine could listen to; its whole path, as the kernel runs
+        # in that folder, and this process elsewhere
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(Path(folder) / "kernel"))
         patience = {"timeout": SECONDS, "startup_timeout": SECONDS}
         NotebookClient(notebook, kernel, **patience, resources={"metadata": {"path": folder}}).execute()
     return "\n\n".join(part for cell in notebook.cells for part in _shown(cell)) + "\n"
