@@ -22,10 +22,10 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_sample_images
 
 from gemel.api.explore import serving
+from gemel.data.picture_sheets import COLUMNS, all_sheets, side_of
 from gemel.data.sources import open_source
 from gemel.evaluations.features import Seen, Top
 from gemel.evaluations.image_map.image_map import map_table, write_map
-from gemel.evaluations.image_map.pictures import COLUMNS, all_sheets, side_of
 from gemel.reports.explorer import BUDGET, IN_A_FILE, PictureFacts, write_explorer
 from gemel.runs.run import Run
 

@@ -11,12 +11,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
 
+from gemel.data.picture_sheets import all_sheets, sheet, side_of
 from gemel.data.sources import open_source
 from gemel.evaluations.features import Seen, Top
 from gemel.evaluations.image_map.image_map import map_table
 from gemel.evaluations.image_map.layout import layout, main_directions
 from gemel.evaluations.image_map.levels import COARSEST, DEEPEST, levels
-from gemel.evaluations.image_map.pictures import all_sheets, sheet, side_of
 from gemel.evaluations.image_map.spread import spread
 from gemel.evaluations.image_map.subclusters import subclusters
 from gemel.metrics.neighbours import nearest

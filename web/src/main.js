@@ -77,6 +77,19 @@ class App {
     return [["Label", this.label(row)], ["Check", finding], ...columns].filter(([, value]) => value != null);
   }
 
+  /** The first of `bySureness`, without sorting them all. */
+  surest(rows, count) {
+    const found = [];
+    for (const row of rows) {
+      if (found.length === count && this.certainty(row) <= this.certainty(found[count - 1])) continue;
+      let at = found.length;
+      while (at > 0 && this.certainty(found[at - 1]) < this.certainty(row)) at--;
+      found.splice(at, 0, row);
+      if (found.length > count) found.pop();
+    }
+    return found;
+  }
+
   bySureness(rows) {
     return [...rows].sort((one, other) => this.certainty(other) - this.certainty(one) || one - other);
   }

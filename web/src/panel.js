@@ -143,7 +143,7 @@ export class Panel {
         { class: "class", "data-key": `class-${one.name}`, onclick: () => app.showClass(one.name) },
         make("span", { class: "head" }, this.swatch(app.colourOfGroup(one)),
           make("span", { class: "name" }, said(one.name)), make("span", { class: "count" }, one.rows.length)),
-        make("span", { class: "strip" }, ...app.bySureness(one.rows).slice(0, STRIP).map((row) => this.picture(row))),
+        make("span", { class: "strip" }, ...app.surest(one.rows, STRIP).map((row) => this.picture(row))),
       ),
     );
     const hidden = groups.length - list.length;

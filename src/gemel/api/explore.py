@@ -48,11 +48,13 @@ def serving(run: Run, port: int = 0) -> "Generator[ExplorerServer]":
     table = run.map()
     if table is None:
         raise UserError(f"{run.path} has no map of its images yet; gemel resume {run.path} brings the run to its end")
-    from gemel.evaluations.run_protocol import images_of
+    from gemel.data.sources import open_source
+    from gemel.data.survey import decoded
     from gemel.explorer.content import Content
     from gemel.explorer.server import ExplorerServer
 
-    content = Content(run, images_of(run, None, None), table)
+    source = open_source(run.setting("images"), labels=run.setting("labels"))
+    content = Content(run, decoded(source, run.settings), table)
     with ExplorerServer(content, port) as server:
         try:
             yield server

@@ -14,9 +14,9 @@ from PIL import Image
 
 from gemel.data.decode import Unreadable, pixels_of
 from gemel.data.listing import printable
+from gemel.data.picture_sheets import COLUMNS, PER_SHEET, kind_of, sheet, side_of
 from gemel.data.sources import Source
 from gemel.errors import UserError
-from gemel.evaluations.image_map.pictures import COLUMNS, PER_SHEET, kind_of, sheet, side_of
 from gemel.reports.explorer import PictureFacts, neighbours, page, paths, points, renew_edits
 from gemel.runs.edits import apply_edits, check_edits, checked_edits
 from gemel.runs.run import Run, write_atomically
@@ -52,6 +52,7 @@ class Content:
         self._indices = table["index"].to_numpy()
         self._pictures = PictureFacts(side_of(source, LARGE_RUN), "", COLUMNS)
         self._pictures = self._pictures._replace(kind=kind_of(self._pictures.side))
+        self._points = points(table)  # what the first picture waits for
         self._key = crc32(np.ascontiguousarray(self._indices).tobytes())
         self._writing = Lock()
         self._drawing = tuple(Lock() for _ in range(16))
@@ -64,7 +65,7 @@ class Content:
     def block(self, name: str) -> Answer | None:
         """Return a block of the page's data; None if there is none of that name."""
         blocks: dict[str, Callable[[], bytes]] = {
-            "points": lambda: points(self.table),
+            "points": lambda: self._points,
             "neighbours": lambda: neighbours(self.table),
             "paths": lambda: self._paths,
         }

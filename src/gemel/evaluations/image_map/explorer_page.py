@@ -1,9 +1,9 @@
 """The end of the closing pass: the map of a run's images, and the explorer as one file."""
 
+from gemel.data.picture_sheets import COLUMNS, all_sheets, side_of
 from gemel.evaluations.base import Progress
 from gemel.evaluations.features import Seen
 from gemel.evaluations.image_map.image_map import map_table, write_map
-from gemel.evaluations.image_map.pictures import COLUMNS, all_sheets, side_of
 from gemel.reports.explorer import BUDGET, IN_A_FILE, PictureFacts, write_explorer
 from gemel.runs.run import Run
 

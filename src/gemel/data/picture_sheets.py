@@ -1,7 +1,7 @@
 """Small pictures of many images, side by side on sheets: one file for 256 of them."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ from PIL import Image
 
 from gemel.data.decode import Unreadable, glance, pixels_of
 from gemel.data.sources import Source
-from gemel.evaluations.base import Progress
 from gemel.launcher import cores
 
 COLUMNS = 16
@@ -66,7 +65,7 @@ def sheet(source: Source, indices: Sequence[int], side: int, quality: int = QUAL
 
 
 def all_sheets(
-    source: Source, indices: NDArray[np.int64], side: int, budget: int, tell: Progress | None = None
+    source: Source, indices: NDArray[np.int64], side: int, budget: int, tell: Callable[[int, int], None] | None = None
 ) -> Sheets:
     """Return the pictures of images in this order, in at most about `budget` bytes; `tell` is told how far it is."""
     kind = kind_of(side)
