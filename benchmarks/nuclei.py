@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     root = options.out / "set"
-    write(options.images, root)
+    if not (root / "val.json").is_file():  # written once: an interrupted fit goes on with the same files
+        write(options.images, root)
     result = gemel.evaluate(
         options.network, "detection", data="boxes", root=root, recipe="small", steps=options.steps, network="random",
         out=options.out, quiet=False,

@@ -21,6 +21,7 @@ import dense_layouts as layouts
 from gemel import evaluations
 from gemel.data.sources import open_source
 from gemel.errors import Diverged, Interrupted, UserError
+from gemel.evaluations import run_protocol
 from gemel.evaluations.base import Evaluation, Subject
 from narrow_resnets import narrow_backbone, narrow_resnet18
 
@@ -168,6 +169,10 @@ def test_segmentation(sets: Path, tmp_path: Path) -> None:
     pictures = json.loads((tmp_path / settings["predictions"] / "pictures.json").read_text())
     assert len(pictures) == 3
     assert judge(protocol, subject(tmp_path)) == (metrics, settings)  # from what it left
+    result = run_protocol.judge(subject(tmp_path), protocol, run_protocol.NO_IMAGES, None, labels="own")
+    kept = json.loads((tmp_path / "evaluations" / f"{result.file_name}.json").read_text())
+    assert (kept["metrics"], kept["settings"]["confusion"]) == (metrics, settings["confusion"])
+    assert kept["options"]["root"] == str(sets / "masks")
     shutil.rmtree(tmp_path / "cache")
     again, _ = judge(protocol, subject(tmp_path))
     assert again == metrics

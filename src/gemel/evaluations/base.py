@@ -98,7 +98,7 @@ class Result(NamedTuple):
     def write(self, folder: Path) -> Path:
         """Keep the result as FOLDER/evaluations/PROTOCOL-HASH.json."""
         path = folder / "evaluations" / f"{self.file_name}.json"
-        write_text(path, json.dumps(self.as_json(), indent=2))
+        write_text(path, json.dumps(self.as_json(), indent=2, default=str))  # folders are among the options
         return path
 
 

@@ -52,8 +52,10 @@ class Beside:
         ]
         sums: Any = self.network.train()(self.batch, self.sizes, targets)
         self.losses = dict(zip(THEIRS, sums.sums / sums.counts, strict=True))
-        total: Any = sum(self.losses.values())
-        total.backward()
+        # The proposals' targets of Detectron2 are float32, and with them its sum: what it is divided by is rounded.
+        rounded = (1 / sums.counts[0].double()).float().double() * sums.counts[0]
+        losses = self.losses | {"proposal_class": self.losses["proposal_class"] * rounded}
+        torch.stack(list(losses.values())).sum().backward()
         self.state = {name: one.clone() for name, one in self.network.state_dict().items()}
 
     def of(self, part: str) -> dict[str, Tensor]:
@@ -79,8 +81,7 @@ def test_gradients(beside: Beside) -> None:
     for name, norm in theirs.items():
         own = gradients[name_of(name)]
         assert own is not None
-        # the two binary losses of Detectron2 have float32 targets: their means, and so their gradients, are rounded
-        assert own.norm().item() == pytest.approx(norm.item(), rel=2**-24, abs=1e-15), name
+        assert own.norm().item() == pytest.approx(norm.item(), rel=1e-9, abs=1e-15), name
 
 
 def test_running_statistics(beside: Beside) -> None:
