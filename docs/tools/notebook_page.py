@@ -9,7 +9,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 SECONDS = 300
-"""for a cell"""
+"""for a cell, and for the kernel to start"""
 
 
 def page(path: Path) -> str:
@@ -20,9 +20,11 @@ def page(path: Path) -> str:
     """
     notebook = nbformat.read(path, as_version=4)
     with TemporaryDirectory() as folder:
-        # over a file and not over TCP, which anybody on the machine could listen to
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-        NotebookClient(notebook, kernel, timeout=SECONDS, resources={"metadata": {"path": folder}}).execute()
+        # over a file and not over TCP, which anybody on the machine could listen to; its whole path, as the kernel runs
+        # in that folder, and this process elsewhere
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(Path(folder) / "kernel"))
+        patience = {"timeout": SECONDS, "startup_timeout": SECONDS}
+        NotebookClient(notebook, kernel, **patience, resources={"metadata": {"path": folder}}).execute()
     return "\n\n".join(part for cell in notebook.cells for part in _shown(cell)) + "\n"
 
 

@@ -22,6 +22,7 @@ class App {
     this.search = "";
     this.tables = [];
     this.saving = Promise.resolve();
+    this.pending = 0;
     this.edits = new Edits(points, data.startOfEdits());
     this.saved = this.edits.now;
     this.camera = new Camera();
@@ -250,22 +251,28 @@ class App {
 
   /** Write what has changed since the last time into the run; one request after the other. */
   sendEdits() {
+    this.pending += 1;
     this.saving = this.saving.then(async () => {
-      const now = this.edits.now;
-      if (now === this.saved) return;
-      const changes = this.edits.difference((row) => this.pathOf(row), this.saved);
-      try {
-        const body = JSON.stringify({ gemel_edits: 1, run: this.facts.run, ...changes });
-        const answer = await fetch("edits", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-        if (!answer.ok) throw new Error(await answer.text());
-        if (now === this.edits.now) this.saved = now;
-        this.failed = "";
-      } catch (error) {
-        this.failed = `Not written to the run: ${error.message}`;
-        announce(this.failed);
-      }
+      await this.sendDifference();
+      this.pending -= 1;
       this.refreshButtons();
     });
+  }
+
+  async sendDifference() {
+    const now = this.edits.now;
+    if (now === this.saved) return;
+    const changes = this.edits.difference((row) => this.pathOf(row), this.saved);
+    try {
+      const body = JSON.stringify({ gemel_edits: 1, run: this.facts.run, ...changes });
+      const answer = await fetch("edits", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+      if (!answer.ok) throw new Error(await answer.text());
+      this.saved = now; // what the run holds, whatever was undone meanwhile
+      this.failed = "";
+    } catch (error) {
+      this.failed = `Not written to the run: ${error.message}`;
+      announce(this.failed);
+    }
   }
 
   exportPaths(rows) {
@@ -295,7 +302,7 @@ class App {
     const unsaved = this.edits.now !== this.saved && this.edits.changed;
     byId("save").disabled = !unsaved;
     byId("save").hidden = this.facts.served;
-    byId("written").textContent = this.facts.served ? this.failed || (unsaved ? "writing…" : "edits go into the run") : "";
+    byId("written").textContent = this.facts.served ? this.failed || (unsaved || this.pending ? "writing…" : "edits go into the run") : "";
     byId("selected").textContent = this.map.selected.size ? ` ${this.map.selected.size.toLocaleString("en")}` : "";
   }
 

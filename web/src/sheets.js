@@ -2,7 +2,8 @@
 
 import { block } from "./data.js";
 
-const AT_ONCE = 4;
+const AT_ONCE = 4; // inside a file; a server draws them, and the page needs a core too
+const SERVED_AT_ONCE = 2;
 
 export class Sheets {
   /**
@@ -45,7 +46,7 @@ export class Sheets {
   }
 
   next() {
-    while (this.ready && this.loading < AT_ONCE && this.waiting.length) {
+    while (this.ready && this.loading < (this.served ? SERVED_AT_ONCE : AT_ONCE) && this.waiting.length) {
       const number = this.waiting.shift();
       this.loading++;
       this.load(number).finally(() => {

@@ -12,6 +12,7 @@ from gemel.data.check import candidates as room
 from gemel.data.check.alignment import aligned, blurred, cut, halved
 from gemel.data.check.candidates import CROPS, candidates, descriptors
 from gemel.data.check.measure import SIDE, measure
+from gemel.data.check.near import SAME, STANDS_OUT
 from gemel.data.sources import ArraySource
 
 THUMBNAILS = torch.from_numpy(measure(ArraySource("parts", pixels(parts(20))), workers=1).thumbnails)
@@ -55,7 +56,9 @@ def test_a_planted_crop_is_found(scale: float, down: float, right: float) -> Non
     assert (difference.error / difference.contrast < 0.05).all()
     assert (found - crop(*planted)).abs().median(0).values.max() < 0.01, "but stripes may slide along themselves"
     back, other = aligned(part, SOFT, crop(1 / scale, -planted[1] / scale, -planted[2] / scale), 6)
-    assert (other.error / other.contrast < 0.08).all(), "and the other way round"
+    apart = other.error / other.contrast
+    assert (apart < SAME).double().mean() >= 0.9, "and the other way round"
+    assert (apart < STANDS_OUT[0] / 2).all(), "fine patterns lose more"
     assert (back[:, :2] > 0.95).all()
 
 

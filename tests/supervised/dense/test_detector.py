@@ -50,12 +50,10 @@ class Beside:
             Target(*(self.tensors[f"input.{one}.{name}"] for name in ("boxes", "classes", "masks")), key=one)
             for one in range(2)
         ]
-        with torch.autograd.set_detect_anomaly(False):
-            sums: Any = self.network.train()(self.batch, self.sizes, targets)
+        sums: Any = self.network.train()(self.batch, self.sizes, targets)
         self.losses = dict(zip(THEIRS, sums.sums / sums.counts, strict=True))
-        # Detectron2's masks have float32 targets: its mean divides in float32
-        rounded = torch.tensor(1 / sums.counts[4].item(), dtype=torch.float32).double() * sums.counts[4]
-        (sum(self.losses.values()) + (rounded - 1) * self.losses["mask"]).backward()
+        total: Any = sum(self.losses.values())
+        total.backward()
         self.state = {name: one.clone() for name, one in self.network.state_dict().items()}
 
     def of(self, part: str) -> dict[str, Tensor]:
@@ -81,7 +79,8 @@ def test_gradients(beside: Beside) -> None:
     for name, norm in theirs.items():
         own = gradients[name_of(name)]
         assert own is not None
-        assert own.norm().item() == pytest.approx(norm.item(), rel=2e-9, abs=1e-15), name
+        # the two binary losses of Detectron2 have float32 targets: their means, and so their gradients, are rounded
+        assert own.norm().item() == pytest.approx(norm.item(), rel=2**-24, abs=1e-15), name
 
 
 def test_running_statistics(beside: Beside) -> None:
@@ -199,7 +198,7 @@ def test_statistics_are_those_of_all_rows() -> None:
     torch.testing.assert_close(network[0].running_mean, rows.mean(1))
     torch.testing.assert_close(network[0].running_var, rows.var(1, correction=0))
     assert all(torch.equal(value, weights[name]) for name, value in network[1].state_dict().items())
-    frozen = nn.BatchNorm2d(3).eval()
+    frozen: Any = nn.BatchNorm2d(3).eval()
     measure(frozen, [torch.randn(2, 3, 4, 4)], frozen)
     assert frozen.running_mean.tolist() == [0, 0, 0]
 

@@ -1,6 +1,7 @@
 """PASCAL VOC's boxes."""
 
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -47,49 +48,57 @@ def read_objects(described: Layout, root: Path, parts: Parts) -> Objects:
         UserError: with every mistake in the annotations.
     """
     mistakes: list[str] = []
-    names: list[str] = []
-    sizes: list[tuple[int, int]] = []
-    counts: list[int] = []
-    rows: list[Row] = []
-    classes: list[int] = []
-    difficult: list[bool] = []
+    found: list[_Annotated] = []
     for base, listed in parts:
         missing = [one for one in listed if not (base / "JPEGImages" / f"{one}.jpg").is_file()]
         if missing:
-            mistakes.append(
-                f"{described.title}: {len(missing)} images of {base} are missing, the first is {missing[0]}.jpg"
-            )
+            first = f"the first is {missing[0]}.jpg"
+            mistakes.append(f"{described.title}: {len(missing)} images of {base} are missing, {first}")
+        below = base.relative_to(root) if base != root else "."
         for one in listed:
-            file = base / "Annotations" / f"{one}.xml"
             try:
-                tree = annotation(described, file)
-                found = tree.findall("object")
-                rows += [_box(described, file, entry) for entry in found]
-                classes += [class_of(described, file, entry) for entry in found]
+                found.append(
+                    _annotated(described, base / "Annotations" / f"{one}.xml", f"{below}/JPEGImages/{one}.jpg")
+                )
             except UserError as error:
                 mistakes += error.mistakes
-                continue
-            difficult += [is_difficult(entry) for entry in found]
-            names.append(f"{base.relative_to(root) if base != root else '.'}/JPEGImages/{one}.jpg")
-            sizes.append(_size(tree))
-            counts.append(len(found))
     if mistakes:
         raise UserError(*mistakes)
-    boxes = np.array(rows, np.float64).reshape(-1, 4)
+    boxes = np.array([box for one in found for box in one.boxes], np.float64).reshape(-1, 4)
+    paths = Paths.of([one.image.encode() for one in found])
     return Objects(
-        images=FileSource(described.title, str(root), str(root), Paths.of([one.encode() for one in names])),
-        ids=[Path(one).stem for one in names],
-        sizes=np.array(sizes, np.int64).reshape(-1, 2),
-        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        images=FileSource(described.title, str(root), str(root), paths),
+        ids=[Path(one.image).stem for one in found],
+        sizes=np.array([one.size for one in found], np.int64).reshape(-1, 2),
+        starts=np.cumsum([0, *(len(one.boxes) for one in found)]).astype(np.int64),
         boxes=boxes,
-        classes=np.array(classes, np.int64),
+        classes=np.array([number for one in found for number in one.classes], np.int64),
         crowd=np.zeros(len(boxes), bool),
-        difficult=np.array(difficult, bool),
+        difficult=np.array([flag for one in found for flag in one.difficult], bool),
         areas=(boxes[:, 2:] - boxes[:, :2]).prod(1),
         regions=None,
         names=list(CLASSES),
         categories=list(range(1, len(CLASSES) + 1)),
     )
+
+
+class _Annotated(NamedTuple):
+    """One image's annotation."""
+
+    image: str
+    """path below the root"""
+    size: tuple[int, int]
+    boxes: list[Row]
+    classes: list[int]
+    difficult: list[bool]
+
+
+def _annotated(described: Layout, file: Path, image: str) -> _Annotated:
+    tree = annotation(described, file)
+    entries = tree.findall("object")
+    boxes = [_box(described, file, one) for one in entries]
+    classes = [class_of(described, file, one) for one in entries]
+    return _Annotated(image, _size(tree), boxes, classes, [is_difficult(one) for one in entries])
 
 
 def _box(described: Layout, file: Path, one: ElementTree.Element) -> Row:

@@ -279,8 +279,8 @@ def voc_scores(objects: Objects, images: list[int], rows: list[dict[str, Any]]) 
     scores = np.array([one["score"] for one in rows], np.float64)
     truth: list[voc.Objects] = []
     predicted: list[voc.Objects] = []
-    for number, category in enumerate(objects.categories):
-        own, seen = judged & (objects.classes == number), found_class == category
+    for label, category in enumerate(objects.categories):
+        own, seen = judged & (objects.classes == label), found_class == category
         truth.append(voc.Objects(of_image[own], boxes[own], objects.difficult[own]))
         predicted.append(voc.Objects(found_image[seen], found_boxes[seen], scores[seen]))
     return voc.mean_average_precision(truth, predicted)
