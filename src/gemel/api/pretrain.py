@@ -153,17 +153,18 @@ def speaker(quiet: bool) -> "Say":
 
 def _complete(prepared: "Prepared", run: Run, *, quiet: bool) -> Run:
     """Train to the end, then the closing pass and the report."""
-    from gemel.evaluations.after_training import close
-    from gemel.evaluations.features import printed
-    from gemel.metrics.health import health
-    from gemel.reports import build_report
-    from gemel.runs.live import remove_live
-    from gemel.training.live_report import report_closing
     from gemel.training.train import train
 
     say, first = speaker(quiet), launched().rank == 0
     if not run.is_trained:
         train(prepared, run, say, quiet=quiet)
+    from gemel.evaluations.after_training import close  # brings scikit-learn, which no step needs
+    from gemel.evaluations.features import printed
+    from gemel.metrics.health import health
+    from gemel.reports import build_report
+    from gemel.runs.live import remove_live
+    from gemel.training.live_report import report_closing
+
     if first:
         report_closing(run)
     close(run, prepared.source, printed(quiet))

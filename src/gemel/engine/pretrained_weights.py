@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor, strided
 
 from gemel.backbones.base import COLOURS, Backbone
-from gemel.backbones.timm import for_channels
 from gemel.engine.checkpoints import not_finite, read_tensors
 from gemel.errors import UserError, brief
 from gemel.runs.run import Run
@@ -103,6 +102,8 @@ def _for_channels(tensors: Tensors, wanted: Tensors, channels: int) -> tuple[dic
     first = next((one for one in wanted.values() if one.ndim == 4), None)
     if channels == COLOURS or first is None or first.shape[1] != channels:
         return dict(tensors), False
+    from gemel.backbones.timm import for_channels  # timm takes a second or two to import
+
     fits = (first.shape[0], COLOURS, *first.shape[2:])
     kernels = {name: for_channels(one, channels) for name, one in tensors.items() if tuple(one.shape) == fits}
     return dict(tensors) | kernels, bool(kernels)

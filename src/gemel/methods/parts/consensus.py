@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from gemel.data.neighbour_table import count_for, neighbours
@@ -102,6 +101,8 @@ def averaged(probabilities: Tensor, heads: Sequence[int]) -> tuple[Tensor, Tenso
 
     Classes are aligned with the first head's, then again with the mean, by the assignment of the largest overlap.
     """
+    from scipy.optimize import linear_sum_assignment  # half a second to import
+
     mean = probabilities[:, heads[0]]
     order = torch.arange(mean.shape[1]).repeat(len(heads), 1)
     for _ in range(ROUNDS):
