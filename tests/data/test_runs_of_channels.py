@@ -89,17 +89,24 @@ def test_the_same_features_outside_gemel(run: Run, monkeypatch: pytest.MonkeyPat
     """By the code of docs/formats.md, which knows the graph's file alone."""
     kind = run.path.name.removeprefix("run-")
     read = KINDS[kind][2]
-    gemel.export(run, "onnx")
-    monkeypatch.chdir(run.path)
     (code,) = re.findall(r"## Outside gemel\n.*?```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     if kind == "ct.dcm":  # each file names its own window
         code = code.replace('facts["black"] or 0, facts["white"]', "-1000, 1000")
+    if kind == "13.npy":
+        gemel.export(run, "onnx")
+        monkeypatch.chdir(run.path)
+    else:  # one graph is enough: it costs ten seconds
+        code = re.sub(r"^(session|facts) = .*\n|^\(features,\).*\n", "", code, flags=re.MULTILINE)
+    network = gemel.backbone(run)
     embedded = {row["path"]: row["vector"] for row in gemel.embed(run).to_pylist()}
     for path in sorted(embedded)[:4]:
         values = read(Path(path).read_bytes()).astype(np.float64)
-        found: dict[str, Any] = {"tile": np.moveaxis(values, -1, 0) if values.ndim == 3 else np.stack([values] * 3)}
+        tile = np.moveaxis(values, -1, 0) if values.ndim == 3 else np.stack([values] * 3)
+        found: dict[str, Any] = {"tile": tile, "facts": run.backbone_facts}
         exec(code, found)
-        np.testing.assert_allclose(found["features"][0], embedded[path], rtol=1e-3, atol=1e-4)
+        with torch.no_grad():
+            features = network(torch.from_numpy(found["images"])).numpy() if kind != "13.npy" else found["features"]
+        np.testing.assert_allclose(features[0], embedded[path], rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_recorded(run: Run) -> None:
