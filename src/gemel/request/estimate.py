@@ -1,12 +1,10 @@
 """How long a run will take, by some of its steps; what follows from it: the epochs of `minutes`, and the threads."""
 
-import torch
-
 from gemel.device import device
 from gemel.engine.processes import first_says
 from gemel.engine.progress import Say, clock
 from gemel.launcher import cores, launched
-from gemel.request.step_time import seconds_a_step
+from gemel.request.step_time import steps_of
 from gemel.training.prepared import Prepared
 from gemel.training.stages import stages_of
 
@@ -59,19 +57,13 @@ def estimate(prepared: Prepared, say: Say) -> None:
 
 def _second_step(prepared: Prepared) -> float:
     """Seconds of a step of the second stage; a method that refuses it does so here, before anything is trained."""
-    torch.set_num_threads(prepared.settings.threads or 1)
-    return seconds_a_step(prepared, stages_of(prepared.settings, prepared.method)[1])
+    return steps_of(prepared, stages_of(prepared.settings, prepared.method)[1])(prepared.settings.threads or 1)
 
 
 def _threads(prepared: Prepared) -> tuple[int, float, str]:
     """Threads, the seconds of a step with them, and the reason: small networks are faster on one."""
     settings = prepared.settings
-    first = stages_of(settings, prepared.method)[0]
-
-    def seconds(threads: int) -> float:
-        torch.set_num_threads(threads)
-        return seconds_a_step(prepared, first)
-
+    seconds = steps_of(prepared, stages_of(settings, prepared.method)[0])
     # the first one's: processes that went other ways here would wait for each other's steps
     available = int(first_says(max(1, cores() // launched().local_processes)))
     if settings.threads is not None:

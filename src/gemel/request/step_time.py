@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from gemel.training.task import Pretraining
 WARM = 2
 """first steps that don't count"""
 
-LONG_ENOUGH = 1.0
+LONG_ENOUGH = 0.5
 """seconds of steps that are measured, if three of them take no longer"""
 
 
@@ -42,10 +43,11 @@ class _StandIn(Pretraining):
         return Embedded(torch.randn(shape), torch.ones(shape[0], dtype=torch.bool))
 
 
-def seconds_a_step(prepared: Prepared, stage: Stage) -> float:
-    """Return the median of some real steps on a copy of the method, views and workers included.
+def steps_of(prepared: Prepared, stage: Stage) -> Callable[[int], float]:
+    """Return what measures some real steps on a copy of the method with a number of threads: the median in seconds.
 
-    Several processes take the steps together, as a loss may want all their rows; the first one's clock counts.
+    Views and workers are included. Several processes take the steps together, as a loss may want all their rows; the
+    first one's clock counts.
 
     Raises:
         UserError: the method refuses to begin this stage.
@@ -57,9 +59,20 @@ def seconds_a_step(prepared: Prepared, stage: Stage) -> float:
     task = _StandIn(method, stage, plan, workers=settings.workers or 0)
     task.begin()
     loop = Loop(task, Devices(settings.precision), save=lambda state: None, seconds=float("inf"))
+
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        task.done = 0
+        with closing(task.batches()) as batches:  # ends the threads that prefetch
+            return _median(loop, batches, min(task.steps, plan.steps_per_epoch))
+
+    return seconds
+
+
+def _median(loop: Loop, batches: Iterator[Any], most: int) -> float:
     times: list[float] = []
-    batches, begin = task.batches(), time.perf_counter()
-    for _ in range(min(task.steps, plan.steps_per_epoch)):
+    begin = time.perf_counter()
+    for _ in range(most):
         _, terms = loop.step(batches)
         float(terms["loss"])  # waits for a GPU to end
         now = time.perf_counter()

@@ -20,7 +20,7 @@ PROBES = 20
 """probes in a run, about"""
 
 ROWS = 400
-"""rows of metrics.csv in a run, about"""
+"""rows of metrics.csv in a run, about, at most"""
 
 WAITS = 0.1
 """share of the time spent waiting for views from which it is shown: more --workers may help"""
@@ -35,7 +35,7 @@ class Rows:
 
     def __init__(self, task: Pretraining) -> None:
         self._steps = task.steps
-        self._every = max(1, task.steps // ROWS)
+        self._every = -(-task.steps // ROWS)
         self._probe_every = max(task.plan.steps_per_epoch, task.steps // PROBES)
 
     def are_due(self, step: int) -> bool:
