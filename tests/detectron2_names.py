@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gemel.backbones.stages import Stages
+from gemel.backbones.parts.stages import Stages
 from gemel.supervised.dense.detector import Detector, PyramidDetector, StageDetector
 from narrow_resnets import narrow_resnet50
 

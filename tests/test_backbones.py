@@ -7,7 +7,7 @@ import torch
 
 from gemel import backbones
 from gemel.backbones.base import Backbone, check_size, features_of
-from gemel.backbones.sobel import sobel
+from gemel.backbones.parts.sobel import sobel
 from gemel.backbones.torchvision import torchvision_backbone
 from gemel.errors import UserError
 from gemel.settings.schema import describe, schema_of

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from toy import PRECISIONS, Golden, given, near
 
 from gemel.backbones.convnet import convnet
-from gemel.backbones.sobel import sobel
+from gemel.backbones.parts.sobel import sobel
 from gemel.methods.base import Embedded
 from gemel.methods.deepcluster import DeepCluster, deepcluster_loss
 from gemel.methods.parts.cluster_sampler import sampled_order, without_gaps

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from toy import PRECISIONS, Given, Golden, given, near
 
 from gemel.backbones.convnet import convnet
-from gemel.backbones.sobel import sobel
+from gemel.backbones.parts.sobel import sobel
 from gemel.data.plan import Batch
 from gemel.methods.iic import Iic, iic_loss
 from hooks import batch_of, begun

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from toy import PRECISIONS, Given, Golden, given, near
 
 from gemel.backbones.convnet import convnet
-from gemel.backbones.sobel import sobel
+from gemel.backbones.parts.sobel import sobel
 from gemel.data.plan import Batch
 from gemel.methods.noise_as_targets import NoiseAsTargets, best_assignment, noise_as_targets_loss, unit_rows
 from gemel.methods.parts.fixed_codes import fixed_codes

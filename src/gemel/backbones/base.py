@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gemel.backbones.sobel import sobel
+from gemel.backbones.parts.sobel import sobel
 from gemel.errors import UserError
 
 _T = TypeVar("_T")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from gemel.backbones.stages import Stages
+from gemel.backbones.parts.stages import Stages
 from gemel.data.dense.sets import DescribedSet
 from gemel.distributed import world_size
 from gemel.engine.processes import first_says

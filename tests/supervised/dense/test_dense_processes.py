@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 import dense_layouts as layouts
-from gemel.backbones.stages import Stages
+from gemel.backbones.parts.stages import Stages
 from gemel.data import dense
 from gemel.engine.devices import Devices
 from gemel.engine.sync_batch_norm import SyncedBatchNorm, synchronise

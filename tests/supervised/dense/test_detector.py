@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from detectron2_names import detector, name_of, ours, read
-from gemel.backbones.stages import Stages
+from gemel.backbones.parts.stages import Stages
 from gemel.engine.precise_norm import measure
 from gemel.supervised.dense.detector import Detector, PyramidDetector, StageDetector, common_sides, padded
 from gemel.supervised.dense.judged_objects import pasted

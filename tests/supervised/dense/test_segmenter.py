@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
-from gemel.backbones.stages import Stages
+from gemel.backbones.parts.stages import Stages
 from gemel.supervised.dense.recipes import SEGMENTING
 from gemel.supervised.dense.segmenter import Segmenter, logits_of
 from narrow_resnets import narrow_resnet50

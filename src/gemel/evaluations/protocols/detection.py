@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from gemel.backbones.stages import Stages
+from gemel.backbones.parts.stages import Stages
 from gemel.data import dense
 from gemel.data.dense.checks import check_objects
 from gemel.data.dense.objects import Objects

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, PositiveFloat
 
-from gemel.backbones.stages import Stages
+from gemel.backbones.parts.stages import Stages
 from gemel.data import dense
 from gemel.data.dense.checks import check_labels
 from gemel.data.dense.label_maps import LabelMaps, Labels

@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from gemel.backbones.stages import Stages, fourth_stage
+from gemel.backbones.parts.stages import Stages, fourth_stage
 from gemel.supervised.dense.proposals import Anchors, Proposals
 from gemel.supervised.dense.region_heads import Found, RegionHeads, Sums, Target
 from gemel.supervised.dense.regions import Maps, PyramidRegions, StageRegions

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from gemel.backbones.stages import Stages, dilate
+from gemel.backbones.parts.stages import Stages, dilate
 from gemel.methods.parts.precision import widened
 from gemel.metrics.dense.miou import IGNORED
 from gemel.supervised.dense.recipes import Segmenting

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from gemel.backbones.base import COLOURS, GRADIENTS, Backbone
-from gemel.backbones.sobel import sobel
+from gemel.backbones.parts.sobel import sobel
 from gemel.errors import UserError
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
