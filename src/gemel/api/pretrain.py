@@ -8,6 +8,7 @@ from gemel.errors import UserError
 from gemel.launcher import launched
 from gemel.runs.folder import held
 from gemel.runs.run import Run
+from gemel.settings.run_settings import ON_FEATURES
 
 if TYPE_CHECKING:
     from gemel.engine.progress import Say
@@ -93,7 +94,7 @@ def _ready(asked: "Asked | UserError | None", say: "Say", *, quiet: bool) -> "Pr
         mistakes = mistakes_of_all(mistakes)
         if mistakes or prepared is None:
             raise UserError(*mistakes)
-        if prepared.settings.train == "heads" and launched().processes > 1:
+        if prepared.settings.train in ON_FEATURES and launched().processes > 1:
             claim = prepared.claim
             prepared = on_vectors(
                 prepared.settings, prepared.source, prepared.left_out, speaker(quiet=True), freezer(quiet=True)

@@ -10,7 +10,11 @@ from gemel.runs.run import RUN_FILE, Run
 SCORES = {"knn": ("top1", "nearest neighbours that share a label"), "cluster": ("acc", "accuracy of the classes")}
 """by evaluation the score that is compared, and what it is"""
 
-WAYS = {"heads": "heads on a frozen network", "all": "a network that learned all its layers"}
+WAYS = {
+    "heads": "heads on a frozen network",
+    "last": "heads on a network whose last stage learned too",
+    "all": "a network that learned all its layers",
+}
 
 CLEAR = 0.01
 """by which a score must be higher to be called better: the spread between seeds"""

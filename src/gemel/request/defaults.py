@@ -10,6 +10,7 @@ from gemel.request.facts import SAME_GREYS, Facts
 from gemel.request.frozen_defaults import FOR_HEADS, for_heads
 from gemel.request.validate import Choice
 from gemel.settings.recipes import VIEWS, GlyphViews, Recipe, VectorViews
+from gemel.settings.run_settings import ON_FEATURES
 from gemel.settings.schema import schema_of
 from gemel.settings.tree import Layer, in_force, merge, written_out
 from gemel.settings.views import for_other_family
@@ -42,7 +43,7 @@ def recipe_of(words: str, name: str | None, facts: Facts, train: str = "all") ->
     if name is not None:
         return find_recipe(f"{words}/{name}")[1], []
     method = find(words)
-    if train == "heads":
+    if train in ON_FEATURES:
         known = method.recipes
         base = known.get("heads") or known.get("small") or next(iter(known.values()))
         return base if base.views.name == "vectors" else base.model_copy(
@@ -81,7 +82,7 @@ def fill(
     base["then"] = _then(given, recipe, facts, fitted=fitted)
     choices = list(facts.pixel_values)
     if fitted:
-        heads = given.get("train") == "heads"
+        heads = given.get("train") in ON_FEATURES
         choices += for_heads(base, given, facts) if heads else _fitted(base, given, recipe, facts, seconds)
     if has_classes:
         choices += _classes(given, recipe, facts, fitted=fitted)
@@ -236,7 +237,7 @@ def _backbone(glyph: bool, size: int, facts: Facts, epochs: int, seconds: Second
 def _classes(given: Mapping[str, Any], recipe: Recipe, facts: Facts, *, fitted: bool) -> list[Choice]:
     if given.get("classes") not in (None, "auto"):
         return []
-    if given.get("train") == "heads" and not facts.stated_classes:
+    if given.get("train") in ON_FEATURES and not facts.stated_classes:
         return [Choice("classes", "auto", "")]
     adapted = fitted and not facts.is_large
     if facts.stated_classes and (adapted or not fitted):

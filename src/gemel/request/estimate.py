@@ -5,6 +5,7 @@ from gemel.engine.processes import first_says
 from gemel.engine.progress import Say, clock
 from gemel.launcher import cores, launched
 from gemel.request.step_time import steps_of
+from gemel.settings.run_settings import ON_FEATURES
 from gemel.training.prepared import Prepared
 from gemel.training.stages import stages_of
 
@@ -32,12 +33,14 @@ def estimate(prepared: Prepared, say: Say) -> None:
         say(f"threads: {threads} ({reason})")
         prepared.settings = settings = settings.model_copy(update={"threads": threads})
     epoch, later, more, shown = OVERHEAD * step * plan.steps_per_epoch, 0.0, "", f"{1000 * step:.0f} ms"
-    if settings.then.epochs:
+    if settings.train == "last":
+        more = f", then up to {settings.then.epochs} of the network's last stage,"
+    elif settings.then.epochs:
         second = _second_step(prepared)
         later = settings.then.epochs * OVERHEAD * second * plan.steps_per_epoch
         more, shown = f" + {settings.then.epochs}", f"{1000 * step:.0f} and {1000 * second:.0f} ms"
     if minutes is not None:
-        enough = epochs if settings.train == "heads" else None  # heads have learned then, however long they may take
+        enough = epochs if settings.train in ON_FEATURES else None  # they have learned then
         epochs = max(1, int((minutes * 60 - later) / epoch))
         why = f"fits {minutes:g} minutes, {epoch:.2g} s an epoch"
         if enough is not None and enough < epochs:
@@ -73,7 +76,7 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
     alone = seconds(1) if device().type == "cpu" else SMALL_STEP
     if alone < SMALL_STEP:
         together = seconds(available)
-        worth = 1.0 if settings.train == "heads" else WORTH  # vectors need no workers
+        worth = 1.0 if settings.train in ON_FEATURES else WORTH  # vectors need no workers
         if alone < worth * together:
             return 1, alone, f"a step takes {1000 * alone:.0f} ms, with {available} it takes {1000 * together:.0f}"
         return available, together, f"a step takes {1000 * together:.0f} ms, with 1 it takes {1000 * alone:.0f}"

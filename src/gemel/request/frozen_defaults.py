@@ -7,7 +7,7 @@ from gemel.engine.packaged_weights import Preprocessing, normalisation
 from gemel.errors import UserError
 from gemel.request.facts import Facts
 from gemel.request.validate import Choice
-from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, AdamWOptimizer, Stage
+from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, AdamWOptimizer, PhotoViews, Stage
 
 FROZEN = "tf_efficientnet_lite0"
 """the network whose features heads learn from, where the user names none"""
@@ -20,6 +20,15 @@ FEW_BATCH, FEW_STEPS, HEAD_STEPS = 128, 450, 600
 
 PICTURES = 32
 """pixels of the shorter side above which grey images hold what a network for photographs can see"""
+
+LAST_STEPS, LAST_RATE = 100, 3e-4
+"""steps that the last stage may learn for, behind heads that have, and its rate at the beginning"""
+
+CROPS = PhotoViews(
+    global_count=4, kinds=("whole", "random"), scale=(0.4, 1.0), flip=0.0, jitter=0.5, brightness=0.3, contrast=0.3,
+    hue=0.05, gray=0.0, blur=0.0, solarize=0.0,
+)  # fmt: skip
+"""what the last stage learns from: each image as a whole, and weak crops of it"""
 
 FOR_HEADS: Mapping[str, Any] = {
     "optimizer": AdamWOptimizer(lr=1e-2, weight_decay=1e-4, warmup_epochs=0, final=0.0),
@@ -81,4 +90,9 @@ def for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> l
         steps = FEW_STEPS if few else HEAD_STEPS
         epochs = max(1, round(steps / max(1, facts.images // batch)))
         choices.append(Choice("epochs", epochs, f"{steps} steps{'' if few else ', however many images there are'}"))
+    if given.get("train") == "last":
+        crops = CROPS.model_copy(update={key: base["views"][key] for key in ("mean", "std")})
+        rate = AdamWOptimizer(lr=LAST_RATE, weight_decay=1e-4, warmup_epochs=0, final=0.0)
+        epochs = max(1, round(LAST_STEPS / max(1, facts.images // batch)))
+        base["then"] = {"epochs": epochs, "views": crops.model_dump(), "optimizer": rate.model_dump()}
     return choices

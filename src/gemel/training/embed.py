@@ -59,7 +59,7 @@ class Embedder:
 
     def _fastest(self, encoder: Any, views: bool) -> Any:
         """Return what gives an encoder's features in evaluation mode; all processes use what the first one chooses."""
-        if not isinstance(encoder, nn.Module):
+        if not isinstance(encoder, nn.Module) or self._plan.source.width is not None:
             return encoder
         plan = self._plan
         images = len(plan.source) * (plan.views.global_count if views else 1)

@@ -31,7 +31,10 @@ def stages_of(settings: Settings, method: Method) -> list[Stage]:
     assert settings.views is not None and settings.optimizer is not None and settings.epochs is not None
     stages = [Stage(0, method.stages[0], settings.views, settings.optimizer, settings.epochs, 0)]
     then = settings.then
-    if then.epochs:
+    if then.epochs and settings.train == "last":  # of the same vectors, as the tail now gives them
+        optimizer = _OPTIMIZER.validate_python(then.optimizer)
+        stages.append(Stage(1, method.stages[0], settings.views, optimizer, then.epochs, settings.epochs))
+    elif then.epochs:
         views, optimizer = _VIEWS.validate_python(then.views), _OPTIMIZER.validate_python(then.optimizer)
         stages.append(Stage(1, method.stages[1], views, optimizer, then.epochs, settings.epochs))
     return stages

@@ -17,6 +17,7 @@ from gemel.launcher import launched
 from gemel.runs.run import Run
 from gemel.settings.tree import render
 from gemel.training.build import facts_of
+from gemel.training.last_stage import adapting
 from gemel.training.live_report import LiveReport
 from gemel.training.prepared import Prepared
 from gemel.training.records import Recorder, RejectionGuard, Reporter, Rows
@@ -115,7 +116,10 @@ def begun(
     """
     settings, plan = prepared.settings, replace(prepared.plan, views=stage.views)
     done = 0 if state is None else int(state["step"]) - stage.before * plan.steps_per_epoch
-    task = Pretraining(prepared.method, stage, plan, workers=settings.workers or 0, done=done)
+    if settings.train == "last" and stage.number:
+        task = adapting(prepared, stage, done=done)
+    else:
+        task = Pretraining(prepared.method, stage, plan, workers=settings.workers or 0, done=done)
     devices = Devices(settings.precision)
     if state is not None:
         task.load(state)
