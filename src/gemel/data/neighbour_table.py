@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BANK = 30_000
+BANK = 20_000
 """of more vectors, neighbours are found among so many of them, evenly spread: the search grows with the square"""
 
 MOST, LEAST, A_CLASS = 10, 3, 4

@@ -13,8 +13,8 @@ from gemel.evaluations.features import CHUNK, Seen
 from gemel.metrics.outliers import neighbour_distance
 from gemel.runs.run import FAMILIAR, Run, write_atomically
 
-NUMBERS = 2**21
-"""in the features that are kept of a run's images, evenly spread: 4 MB"""
+NUMBERS, ROWS = 2**21, 8192
+"""in the features that are kept of a run's images, evenly spread: 4 MB; and of how many images at most"""
 
 NEIGHBOUR = 5
 """an image is unlike the others where so many nearest of them are all far"""
@@ -42,7 +42,7 @@ class Familiar(NamedTuple):
 
 def write_familiar(run: Run, seen: Seen) -> None:
     """Keep what images are compared with; of fewer than ten nothing is usual, and nothing is kept."""
-    count = min(len(seen.features), max(1000, NUMBERS // seen.features.shape[1]))
+    count = min(len(seen.features), ROWS, max(1000, NUMBERS // seen.features.shape[1]))
     if count < 2 * NEIGHBOUR:
         return
     chosen = torch.linspace(0, len(seen.features) - 1, count).round().long().unique()

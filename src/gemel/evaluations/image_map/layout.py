@@ -23,7 +23,7 @@ NEIGHBOURS = 15
 """of an image that attract it"""
 REPELLED = 5
 """random images that push an image away for each that attracts it"""
-LANDMARKS = 30_000
+LANDMARKS = 20_000
 """images that are laid out together; of more, the others lie among their nearest landmarks"""
 WIDTH = 64
 """of the features that images are compared by: their main directions"""
