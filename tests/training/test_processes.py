@@ -22,8 +22,10 @@ from conftest import made_once, write_photos
 from forked import pair, together
 from gemel import methods
 from gemel.backbones.convnet import convnet
+from gemel.backbones.vectors import fitted, vectors
+from gemel.data.neighbour_table import neighbours
 from gemel.data.plan import Plan
-from gemel.data.sources import open_source
+from gemel.data.sources import VectorSource, open_source
 from gemel.engine import checkpoints
 from gemel.engine.devices import Devices, Precision
 from gemel.engine.loop import Loop
@@ -31,7 +33,7 @@ from gemel.engine.sync_batch_norm import synchronise
 from gemel.errors import UserError
 from gemel.launcher import Launched, launched
 from gemel.runs.run import Run
-from gemel.settings.recipes import PhotoViews
+from gemel.settings.recipes import AdamWOptimizer, PhotoViews, VectorViews
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
 from hooks import views_of
@@ -131,8 +133,32 @@ def step_facts(task: Pretraining, precision: Precision, batches: Iterator[Any]) 
     }
 
 
+def head_facts() -> dict[str, Tensor]:
+    """TWIST's heads on vectors, of which some begin from clusters: a few steps, then the classes of the consensus."""
+    torch.manual_seed(0)
+    here, generator = launched(), torch.Generator().manual_seed(2)
+    rows = torch.randn(4, 12, generator=generator).repeat(24, 1) + 0.2 * torch.randn(96, 12, generator=generator)
+    source, backbone = VectorSource("vectors", rows.numpy()), vectors(width=12, components=8)
+    source.neighbours = neighbours(fitted(backbone, rows), 5)
+    options = {"layers": 1, "heads": 4, "epsilon": 0.0, "beta": (1.0, 0.3), "clustered": 0.5, "consensus": True}
+    method = methods.find("twist")(backbone, classes=4, hidden=8, **options)
+    method.attach(len(rows))
+    optimizer = AdamWOptimizer(lr=1e-2, weight_decay=1e-4, warmup_epochs=0, final=0.0)
+    plan = Plan(source, VectorViews(), 0, 0, BATCH, rank=here.rank, processes=here.processes)
+    task = Pretraining(method.double(), Stage(0, "pretrain", plan.views, optimizer, 30, 0), plan)
+    task.begin()
+    batches = task.batches()
+    found = [step_facts(task, "64", batches) for _ in range(task.steps - 1)]
+    weights = torch.cat([one.flatten() for one in method.state_dict().values() if one.is_floating_point()])
+    method.float().after_stage(task.embedded)
+    with torch.no_grad():
+        classes = method.eval().classify(backbone(rows))
+    return {"weights": weights, "classes": classes, **found[0]}
+
+
 def everything(folder: Path) -> dict[str, dict[str, Tensor]]:
-    return {"norms": norm_facts()} | {name: train_facts(name, folder) for name in methods.available()}
+    found = {"norms": norm_facts(), "heads": head_facts()}
+    return found | {name: train_facts(name, folder) for name in methods.available()}
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +182,12 @@ def test_several_processes_train_as_one(processes: int, more_photos: Path, alone
     for found in every:
         for key in ("gradient", "buffers"):
             torch.testing.assert_close(found["norms"][key], alone["norms"][key], rtol=1e-10, atol=1e-12)
+        for key in ("loss", "gradient", "weights"):
+            assert apart(found["heads"][key], alone["heads"][key]) < 1e-9, key
+        for classes in (found["heads"]["classes"], alone["heads"]["classes"]):
+            assert classes[:4].argmax(1).unique().numel() == 4
+            assert classes.argmax(1).view(-1, 4).eq(classes[:4].argmax(1)).all()
+        assert apart(found["heads"]["classes"], alone["heads"]["classes"]) < 1e-3, "heads are chosen in float32"
         wrong = {
             (name, key): difference
             for name in methods.available()

@@ -49,9 +49,9 @@ _ROWS = 16_384
 class Adapting(Pretraining):
     """The stage in which the tail learns, from where the heads have left it; it ends as soon as that does not help.
 
-    Every `EVERY` steps the classes are judged by how well they divide the graph of neighbours that the frozen features
-    have (`metrics.modularity`): no label is looked at. What is best so far is kept; the first time that it gets worse,
-    it is taken back, and the stage is over.
+    Every `EVERY` steps the classes are judged by how well they divide the graph of neighbours that the features have by
+    then (`metrics.modularity`): no label is looked at. What is best so far is kept; the first time that it gets no
+    better, it is taken back, and the stage is over.
 
     Args:
         prepared: the run; its method's backbone becomes the tail before the components, whose modules are those of
@@ -63,8 +63,10 @@ class Adapting(Pretraining):
 
     def __init__(self, prepared: Prepared, stage: Stage, plan: Plan, *, done: int = 0) -> None:
         super().__init__(prepared.method, stage, plan, done=done)
-        sample, self._graph = _judged(prepared)
-        self._maps = torch.from_numpy(plan.source.take(sample))  # pyright: ignore
+        count, source = len(plan.source), plan.source
+        assert isinstance(source, MapSource)
+        sample = np.linspace(0, count - 1, min(JUDGED, count)).round().astype(np.int64)
+        self._maps = torch.from_numpy(source.take(sample))
         self._best, self._kept = -1.0, dict[str, Tensor]()
 
     def begin(self) -> None:
@@ -90,14 +92,17 @@ class Adapting(Pretraining):
 
     @torch.no_grad()
     def _judge(self) -> bool:
-        """Return whether the classes are as good as before, at least; then these weights are kept."""
+        """Return whether the classes are better than the best so far; then these weights are kept."""
         with evaluation_mode(self.method):
             parts = [self.method.encoder()(part.to(device())) for part in self._maps.split(AT_A_TIME)]
-            classes = self.method.classify(torch.cat(parts))
-        found = self._best if classes is None else modularity(classes.argmax(1).cpu(), self._graph)
-        if found < self._best:
-            return False
-        self._best = found
+            features = torch.cat(parts)
+            classes = self.method.classify(features)
+        if classes is not None:
+            near = torch.from_numpy(neighbours(features.float().cpu(), NEAR))
+            found = modularity(classes.argmax(1).cpu(), near)
+            if found <= self._best:
+                return False
+            self._best = found
         self._kept = {name: value.clone() for name, value in self.method.state_dict().items()}
         return True
 
@@ -168,14 +173,6 @@ def _nearest(prepared: Prepared, seen: NDArray[np.int64]) -> NDArray[np.int64]:
     found = torch.cat(parts).numpy()
     found[seen] = np.arange(len(seen))
     return found
-
-
-def _judged(prepared: Prepared) -> tuple[NDArray[np.int64], Tensor]:
-    """Return the images by which classes are judged, and the graph of their neighbours by the frozen features."""
-    assert prepared.vectors is not None
-    count = len(prepared.vectors)
-    sample = np.unique(np.linspace(0, count - 1, min(JUDGED, count)).round().astype(np.int64))
-    return sample, torch.from_numpy(neighbours(_components(prepared)[sample], NEAR))
 
 
 def _components(prepared: Prepared) -> Tensor:
