@@ -41,7 +41,7 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     state = checkpoints.load(run, say)
     if state is not None:
         check(state, prepared, run)
-        _check_processes(state, run)
+        _tell_processes(state, say)
     task = None
     done = 0 if state is None else int(state["step"])
     with opened(settings.log if launched().rank == 0 else (), run, done, say) as trackers:
@@ -94,12 +94,13 @@ def _train_stage(
     return task
 
 
-def _check_processes(state: Mapping[str, Any], run: Run) -> None:
-    """Check that as many processes continue as began."""
-    if state["processes"] != launched().processes:
-        raise UserError(
-            f"{run.path} was begun by {state['processes']} processes, and there are {launched().processes} now; start "
-            "as many again: sums over other parts round otherwise"
+def _tell_processes(state: Mapping[str, Any], say: Say) -> None:
+    """Tell that another number of processes goes on than began: the batches are the same, rounding is not."""
+    before, now = int(state["processes"]), launched().processes
+    if before != now:
+        say(
+            f"processes: {now}, where {before} trained before: the batches are the same, but sums over other parts "
+            "round otherwise, and what is of a process's own batch (--method.group of none) is of another part"
         )
 
 
