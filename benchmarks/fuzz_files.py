@@ -196,7 +196,9 @@ def decode_all(source: Source, found: Findings) -> tuple[dict[int, str], float]:
             place = number % len(source)
             try:
                 pixels = load(source, place)
-                valid = pixels.dtype == np.uint8 and pixels.size > 0 and (pixels.ndim == 2 or pixels.shape[2:] == (3,))
+                kind = np.float32 if source.decoding.floats else np.uint8  # some of the images have 16 bits
+                valid = pixels.dtype == kind and pixels.size > 0 and (pixels.ndim == 2 or pixels.shape[2:] == (3,))
+                valid = valid and bool(np.isfinite(pixels).all())
                 found.check(valid, f"{source.path(place)}: {pixels.dtype} {pixels.shape}")
             except Unreadable as error:
                 reasons[place] = error.reason
