@@ -1,6 +1,7 @@
 """Backbone: images to features, and to feature maps; width and allowed sizes are measured, not believed."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Annotated, Any, TypeVar, final
 
@@ -8,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gemel.backbones.parts.in_parts import Looked, in_parts
 from gemel.backbones.parts.sobel import sobel
 from gemel.errors import UserError
 
@@ -42,6 +44,8 @@ class Backbone(nn.Module):
         self.width = width
         self.in_channels = in_channels
         self._stages = tuple(stages)
+        self.part: int | None = None
+        """images that the network sees at a time; None: all of a batch (`parts.in_parts`)"""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features, (B, width), of normalised images, (B, in_channels, H, W).
@@ -49,7 +53,7 @@ class Backbone(nn.Module):
         Raises:
             UserError: the images have another number of channels.
         """
-        return self.network(self._seen(images))
+        return self._in_parts(self.network, self._seen(images))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps of normalised images, each (B, C, H, W): the last map of each stage, finest first.
@@ -72,10 +76,12 @@ class Backbone(nn.Module):
         layers = [name for name, _ in self.network.named_children() if name.startswith("layer") and name[5:].isdigit()]
         stages = self._stages or tuple(layers)
         if stages:
-            return _outputs(self.network, stages, images)
-        if hasattr(self.network, "forward_intermediates"):
-            return _intermediates(self.network, images)
-        raise UserError(f"the feature maps of {type(self.network).__name__} are not known; choose a ResNet")
+            look = partial(_outputs, self.network, stages)
+        elif hasattr(self.network, "forward_intermediates"):
+            look = partial(_intermediates, self.network)
+        else:
+            raise UserError(f"the feature maps of {type(self.network).__name__} are not known; choose a ResNet")
+        return self._in_parts(look, images)
 
     def map_channels(self) -> list[int]:
         """Return the number of channels of each of the maps, measured by one black image.
@@ -87,6 +93,11 @@ class Backbone(nn.Module):
             if not refusal(self.network, size, self.in_channels):
                 break
         return [one.shape[1] for one in _of_black(self.network, self.maps, size, self.in_channels)]
+
+    def _in_parts(self, look: Callable[[Tensor], Looked], images: Tensor) -> Looked:
+        if self.part is None or len(images) <= self.part:
+            return look(images)
+        return in_parts(look, self.network, images, self.part)
 
     def _seen(self, images: Tensor) -> Tensor:
         """Return what the network sees: the images, or their Sobel gradients where it takes two channels."""

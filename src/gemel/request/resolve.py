@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
+from gemel.backbones.parts.in_parts import activation_bytes
 from gemel.backbones.vectors import fitted, vectors, worth
 from gemel.data.batches import Loader
 from gemel.data.check.findings import duplicates_of
@@ -32,7 +33,7 @@ from gemel.request.validate import Asked, Choice
 from gemel.runs.folder import create
 from gemel.runs.run import KINDS, LEFT_OUT, Run
 from gemel.settings.recipes import OPTIMIZERS, VIEWS, VectorViews
-from gemel.settings.run_settings import ON_FEATURES
+from gemel.settings.run_settings import ON_FEATURES, bytes_of
 from gemel.settings.schema import convert, mistakes_in, schema_of
 from gemel.settings.tree import Settings, merge, render
 from gemel.training.build import build_backbone, build_method, facts_of, has_frozen_network
@@ -41,7 +42,8 @@ from gemel.training.prepared import Prepared, without
 from gemel.training.stages import check_views
 
 MAY_BE_EMPTY = (
-    "minutes", "weights", "classes", "white", "black", "background", "pixels", "channels", "composite", "image_size",
+    "minutes", "weights", "part", "memory", "classes", "white", "black", "background", "pixels", "channels",
+    "composite", "image_size",
 )  # fmt: skip
 """settings of a run that may say: none"""
 
@@ -97,7 +99,10 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     if settings.train in ON_FEATURES:
         prepared = on_vectors(settings, source, left_out, say, freeze)
     else:
-        prepared = Prepared(settings, source, _built(settings, len(without(source, left_out)), say), left_out)
+        method = _built(settings, len(without(source, left_out)), say)
+        if settings.memory and settings.part is None:
+            settings = _in_memory(settings, method, say)
+        prepared = Prepared(settings, source, method, left_out)
     prepared.claim = asked.claim
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
@@ -308,6 +313,34 @@ def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Met
     if settings.weights is not None:
         say(f"weights: {settings.weights} ({_started(method.backbone, settings)})")
     return method
+
+
+def _in_memory(settings: Settings, method: Method, say: Say) -> Settings:
+    """Return the settings with as many views at a time as `memory` allows; the method's backbone takes it, too.
+
+    Beside the activations there are the parameters four times (gradient, two moments), and a process's views.
+
+    Raises:
+        UserError: it allows fewer than two.
+    """
+    assert settings.memory and settings.views is not None and settings.batch_size and settings.image_size
+    backbone, views = method.backbone, settings.views
+    sides = views.sizes(settings.image_size)
+    images = settings.batch_size // launched().processes
+    pixels = images * sum(side**2 for side in sides) * backbone.in_channels
+    fixed = 4 * sum(one.nbytes for one in method.parameters()) + 5 * pixels  # as bytes and as floats
+    each = activation_bytes(backbone.network, max(sides), backbone.in_channels)
+    part = (bytes_of(settings.memory) - fixed) // each
+    if part < 2:
+        raise UserError(
+            f"--memory {settings.memory}: parameters and views take {fixed / 1e9:.2f} GB, and two views of "
+            f"{max(sides)} pixels leave {2 * each / 1e6:.0f} MB behind; give more, or a smaller network or batch"
+        )
+    shown = images * len(sides)
+    found = None if part >= shown else int(part)
+    say(f"part: {found or 'all'} ({settings.memory}: a view leaves {each / 1e6:.1f} MB behind, a step has {shown})")
+    backbone.part = found
+    return settings.model_copy(update={"part": found})
 
 
 def _started(backbone: Backbone, settings: Settings) -> str:

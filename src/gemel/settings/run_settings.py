@@ -1,6 +1,7 @@
 """The settings of a run and the options of a call that starts one: defaults, ranges and meanings, written once."""
 
 import os
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat
@@ -26,6 +27,24 @@ def _path(text: str) -> str:
 PathText = Annotated[str, AfterValidator(_path)]
 
 
+def _bytes(text: str) -> str:
+    """Return a number of bytes as people write it."""
+    if not re.fullmatch(r"\d+(\.\d+)?\s*[MG]B", text):
+        raise ValueError("is no number of MB or GB; give 800MB or 4GB")
+    return text
+
+
+def bytes_of(text: str) -> int:
+    """Return the number.
+
+    >>> bytes_of("1.5GB")
+    1500000000
+    """
+    return round(float(text[:-2]) * (10**9 if text.endswith("GB") else 10**6))
+
+
+Bytes = Annotated[str, AfterValidator(_bytes)]
+
 Channel = Annotated[int, Field(ge=0, lt=32)]
 
 ON_FEATURES = ("heads", "last")
@@ -47,6 +66,10 @@ class Settings(Description):
     """training time; sets the epochs from a few measured steps"""
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """images per step, over all processes"""
+    part: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """views that the network sees at a time, and its batch norms; the loss sees all of a batch; none: all at once"""
+    memory: Bytes | None = None
+    """what network and optimiser may take, 4GB or 800MB; sets part"""
     image_size: Side | None = None
     """side of a view, pixels"""
     white: float | None = None

@@ -67,7 +67,9 @@ def build_backbone(settings: Settings) -> Backbone:
         if "pretrained" not in options:
             raise UserError(f"--weights timm needs one of timm's networks, not {name}")
         options["pretrained"] = True
-    return constructor(**options)
+    backbone = constructor(**options)
+    backbone.part = settings.part
+    return backbone
 
 
 def load_tensors(method: Method, tensors: Mapping[str, Tensor], origin: str) -> None:
