@@ -99,10 +99,7 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     if settings.train in ON_FEATURES:
         prepared = on_vectors(settings, source, left_out, say, freeze)
     else:
-        method = _built(settings, len(without(source, left_out)), say)
-        if settings.memory and settings.part is None:
-            settings = _in_memory(settings, method, say)
-        prepared = Prepared(settings, source, method, left_out)
+        prepared = _on_images(settings, source, left_out, say)
     prepared.claim = asked.claim
     Loader(prepared.plan)  # too few images for a batch are told before anything is written
     return prepared
@@ -305,6 +302,13 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
     if rest:
         say(f"batch_size: {batch_size - rest} ({batch_size} can't be shared evenly by {processes} processes)")
     return batch_size - rest
+
+
+def _on_images(settings: Settings, source: Source, left_out: Mapping[int, int], say: Say) -> Prepared:
+    method = _built(settings, len(without(source, left_out)), say)
+    if settings.memory and settings.part is None:
+        settings = _in_memory(settings, method, say)
+    return Prepared(settings, source, method, left_out)
 
 
 def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Method:
