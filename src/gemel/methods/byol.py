@@ -9,7 +9,7 @@ from torch import Tensor
 from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.contrast import check_pairs, unit
+from gemel.methods.parts.contrast import check_pairs, crossed
 from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.recipes import imagenet, small, solo, solo_lars
 from gemel.methods.parts.teacher import Teacher
@@ -40,11 +40,9 @@ def byol_loss(
         ValueError: the shapes differ or are not (n, D).
     """
     check_pairs(prediction_one, prediction_two, target_one, target_two)
-    pairs = ((prediction_one, target_two), (prediction_two, target_one))
-    distances = [
-        (unit(one, floor=FLOOR) - unit(two.detach(), floor=FLOOR)).square().sum(1).mean() for one, two in pairs
-    ]
-    first, second = mean_over_processes(torch.stack(distances))
+    predictions, targets = crossed(prediction_one, prediction_two, target_one, target_two, floor=FLOOR)
+    distances = (predictions - targets).square().sum(1).view(2, -1).mean(1)
+    first, second = mean_over_processes(distances)
     return {"loss": first + second, "first": first, "second": second}
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.methods.base import Group, Method, apart
-from gemel.methods.parts.contrast import check_pairs, unit
+from gemel.methods.parts.contrast import check_pairs, crossed
 from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.recipes import ZERO_INIT, imagenet, small, solo, warmed
 from gemel.settings.recipes import AdamWOptimizer, Count, PhotoViews, Recipe, SgdOptimizer, Widths
@@ -35,9 +34,9 @@ def simsiam_loss(
         ValueError: the shapes differ or are not (n, D).
     """
     check_pairs(prediction_one, prediction_two, projection_one, projection_two)
-    pairs = ((prediction_one, projection_two), (prediction_two, projection_one))
-    cosines = [(unit(one, floor=1e-8) * unit(two.detach(), floor=1e-8)).sum(1).mean() for one, two in pairs]
-    first, second = mean_over_processes(torch.stack(cosines))
+    predictions, targets = crossed(prediction_one, prediction_two, projection_one, projection_two, floor=1e-8)
+    cosines = (predictions * targets).sum(1).view(2, -1).mean(1)
+    first, second = mean_over_processes(cosines)
     return {"loss": -(first + second) / 2, "first": first, "second": second}
 
 
