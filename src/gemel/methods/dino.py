@@ -61,10 +61,11 @@ def dino_loss(
     check_views(views, fixed)
     with exact_products(center.device):
         sharp = [(widened(logits.detach()) - center) / teacher_temperature for logits in fixed]
-        targets = [logits.softmax(1) for logits in sharp]
+        logarithms = [logits.log_softmax(1) for logits in sharp]
+        targets = [one.exp() for one in logarithms]
         loss = swapped_cross_entropy(targets, views, student_temperature)
-        pairs = zip(sharp, targets, strict=True)
-        entropy = torch.stack([(one.logsumexp(1) - (one * target).sum(1)).mean() for one, target in pairs]).mean()
+        pairs = zip(logarithms, targets, strict=True)
+        entropy = -torch.stack([torch.linalg.vecdot(one, target).mean() for one, target in pairs]).mean()
         loss, entropy = mean_over_processes(torch.stack([loss, entropy]))
     return {"loss": loss, "entropy": entropy}
 
