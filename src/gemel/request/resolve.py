@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel
 
 from gemel import backbones, methods
 from gemel.backbones.base import Backbone
-from gemel.backbones.parts.in_parts import activation_bytes
 from gemel.backbones.vectors import fitted, vectors, worth
 from gemel.data.batches import Loader
 from gemel.data.check.findings import duplicates_of
@@ -28,14 +26,16 @@ from gemel.methods.base import Method
 from gemel.request.defaults import fill, recipe_of
 from gemel.request.facts import Facts, look
 from gemel.request.frozen_defaults import train_of
+from gemel.request.memory import in_memory
 from gemel.request.step_time import seconds_an_image
 from gemel.request.validate import Asked, Choice
+from gemel.request.without_gaps import without_gaps
 from gemel.runs.folder import create
 from gemel.runs.run import KINDS, LEFT_OUT, Run
-from gemel.settings.recipes import OPTIMIZERS, VIEWS, VectorViews
-from gemel.settings.run_settings import ON_FEATURES, bytes_of
-from gemel.settings.schema import convert, mistakes_in, schema_of
-from gemel.settings.tree import Settings, merge, render
+from gemel.settings.recipes import VectorViews
+from gemel.settings.run_settings import ON_FEATURES
+from gemel.settings.schema import convert, schema_of
+from gemel.settings.tree import Settings, render
 from gemel.training.build import build_backbone, build_method, facts_of, has_frozen_network
 from gemel.training.kinds import count_kinds
 from gemel.training.prepared import Prepared, without
@@ -49,9 +49,6 @@ MAY_BE_EMPTY = (
 
 Freeze = Callable[[Backbone, dict[str, Any], Source], VectorSource]
 """(frozen network, facts as in backbone.json, images) -> their features"""
-
-TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"views": VIEWS, "optimizer": OPTIMIZERS}
-"""sections of both stages, and what their names stand for"""
 
 
 def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
@@ -92,7 +89,7 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     values |= of_channels(values, given, source, facts)
     values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
-    settings = Settings.model_validate(convert(Settings, _without_gaps(values, schema), ""))
+    settings = Settings.model_validate(convert(Settings, without_gaps(values, schema), ""))
     if settings.then.epochs and settings.train != "last" and len(method.stages) < 2:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     _tell(say, source, (*asked.dropped, train, *choices, *more), facts.warnings)
@@ -307,7 +304,7 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
 def _on_images(settings: Settings, source: Source, left_out: Mapping[int, int], say: Say) -> Prepared:
     method = _built(settings, len(without(source, left_out)), say)
     if settings.memory and settings.part is None:
-        settings = _in_memory(settings, method, say)
+        settings = in_memory(settings, method, say)
     return Prepared(settings, source, method, left_out)
 
 
@@ -317,34 +314,6 @@ def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Met
     if settings.weights is not None:
         say(f"weights: {settings.weights} ({_started(method.backbone, settings)})")
     return method
-
-
-def _in_memory(settings: Settings, method: Method, say: Say) -> Settings:
-    """Return the settings with as many views at a time as `memory` allows; the method's backbone takes it, too.
-
-    Beside the activations there are the parameters four times (gradient, two moments), and a process's views.
-
-    Raises:
-        UserError: it allows fewer than two.
-    """
-    assert settings.memory and settings.views is not None and settings.batch_size and settings.image_size
-    backbone, views = method.backbone, settings.views
-    sides = views.sizes(settings.image_size)
-    images = settings.batch_size // launched().processes
-    pixels = images * sum(side**2 for side in sides) * backbone.in_channels
-    fixed = 4 * sum(one.nbytes for one in method.parameters()) + 5 * pixels  # as bytes and as floats
-    each = activation_bytes(backbone.network, max(sides), backbone.in_channels)
-    part = (bytes_of(settings.memory) - fixed) // each
-    if part < 2:
-        raise UserError(
-            f"--memory {settings.memory}: parameters and views take {fixed / 1e9:.2f} GB, and two views of "
-            f"{max(sides)} pixels leave {2 * each / 1e6:.0f} MB behind; give more, or a smaller network or batch"
-        )
-    shown = images * len(sides)
-    found = None if part >= shown else int(part)
-    say(f"part: {found or 'all'} ({settings.memory}: a view leaves {each / 1e6:.1f} MB behind, a step has {shown})")
-    backbone.part = found
-    return settings.model_copy(update={"part": found})
 
 
 def _started(backbone: Backbone, settings: Settings) -> str:
@@ -359,47 +328,6 @@ def _origin(settings: Settings) -> Origin | None:
     """Where the first weights come from, if that is a package or timm."""
     assert settings.backbone is not None
     return origin_of(settings.backbone["name"], settings.weights)
-
-
-def _without_gaps(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
-    """Every option of the method and of the backbone written out, so that run.yaml leaves nothing to a default."""
-    full = dict(values)
-    for section, model in (("method", schema), ("backbone", schema_of(backbones.find(values["backbone"]["name"])))):
-        named = {key: value for key, value in values[section].items() if key in ("name", "recipe")}
-        options = {key: value for key, value in values[section].items() if key not in named}
-        is_open = values.get("classes") == "auto"  # until the features are seen
-        if "classes" in model.model_fields and not is_open:
-            options["classes"] = values["classes"]
-        found = convert(model, options, section)
-        if section == "method" and "classes" in found:
-            number = found.pop("classes")
-            full["classes"] = "auto" if is_open else number
-        full[section] = named | found
-    for section in TABLES:
-        full[section] = _written_out(section, values[section], section)
-    full["then"] = _second_stage(values.get("then") or {}, full)
-    return full
-
-
-def _written_out(section: str, values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Views or an optimiser with every number; `key` is how the user speaks of them."""
-    name = str(values["name"])
-    schema = TABLES[section][name]
-    title = f"{name}, which was chosen"
-    wrong = mistakes_in(values, schema.model_fields, lambda dotted: f"--{dotted}", section=key, title=title)
-    if wrong:
-        raise UserError(*(f"{one}; or name another with --{key}" for one in wrong))
-    return convert(schema, values, key)
-
-
-def _second_stage(asked: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """The second stage written out: what it leaves open is as in the first."""
-    found: dict[str, Any] = {"epochs": asked.get("epochs", 0)}
-    if str(found["epochs"]) != "0":
-        for section in TABLES:
-            values = merge({section: first[section]}, {section: asked.get(section) or {}})[section]
-            found[section] = _written_out(section, values, f"then.{section}")
-    return found
 
 
 def _short(value: Any) -> str:
