@@ -82,6 +82,8 @@ def test_broken_off_and_resumed(run: gemel.Run, rows: Path, tmp_path: Path, monk
     [
         ({"backbone": "resnet18"}, "vectors have no network of theirs"),
         ({"train": "all"}, "vectors have no network of theirs"),
+        ({"memory": "1GB"}, "--memory: heads learn from vectors, not from images; leave it out"),
+        ({"part": 8}, "--part: heads learn from vectors"),
         ({"classes": 5000}, "--classes 5000 of 1797 images; give at most as many"),
     ],
 )

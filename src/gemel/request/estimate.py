@@ -4,7 +4,7 @@ from gemel.device import device
 from gemel.engine.processes import first_says
 from gemel.engine.progress import Say, clock
 from gemel.launcher import cores, launched
-from gemel.request.step_time import steps_of
+from gemel.request.step_time import step_timer
 from gemel.settings.run_settings import ON_FEATURES
 from gemel.training.prepared import Prepared
 from gemel.training.stages import stages_of
@@ -60,13 +60,13 @@ def estimate(prepared: Prepared, say: Say) -> None:
 
 def _second_step(prepared: Prepared) -> float:
     """Seconds of a step of the second stage; a method that refuses it does so here, before anything is trained."""
-    return steps_of(prepared, stages_of(prepared.settings, prepared.method)[1])(prepared.settings.threads or 1)
+    return step_timer(prepared, stages_of(prepared.settings, prepared.method)[1])(prepared.settings.threads or 1)
 
 
 def _threads(prepared: Prepared) -> tuple[int, float, str]:
     """Threads, the seconds of a step with them, and the reason: small networks are faster on one."""
     settings = prepared.settings
-    seconds = steps_of(prepared, stages_of(settings, prepared.method)[0])
+    seconds = step_timer(prepared, stages_of(settings, prepared.method)[0])
     # the first one's: processes that went other ways here would wait for each other's steps
     available = int(first_says(max(1, cores() // launched().local_processes)))
     if settings.threads is not None:

@@ -94,6 +94,7 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
         raise UserError(f"--then.epochs {settings.then.epochs}: {given['method']['name']} has no second stage")
     _tell(say, source, (*asked.dropped, train, *choices, *more), facts.warnings)
     if settings.train in ON_FEATURES:
+        _refuse_parts(settings)
         prepared = on_vectors(settings, source, left_out, say, freeze)
     else:
         prepared = _on_images(settings, source, left_out, say)
@@ -299,6 +300,18 @@ def _shared_evenly(batch_size: int, say: Say) -> int:
     if rest:
         say(f"batch_size: {batch_size - rest} ({batch_size} can't be shared evenly by {processes} processes)")
     return batch_size - rest
+
+
+def _refuse_parts(settings: Settings) -> None:
+    """Refuse what would have no effect: heads see vectors.
+
+    Raises:
+        UserError: the network is to see the batch in parts.
+    """
+    given = [name for name in ("part", "memory") if getattr(settings, name) is not None]
+    if given:
+        words = " and ".join(f"--{name}" for name in given)
+        raise UserError(f"{words}: heads learn from vectors, not from images; leave it out, or take --train all")
 
 
 def _on_images(settings: Settings, source: Source, left_out: Mapping[int, int], say: Say) -> Prepared:

@@ -43,7 +43,7 @@ class _StandIn(Pretraining):
         return Embedded(torch.randn(shape), torch.ones(shape[0], dtype=torch.bool))
 
 
-def steps_of(prepared: Prepared, stage: Stage) -> Callable[[int], float]:
+def step_timer(prepared: Prepared, stage: Stage) -> Callable[[int], float]:
     """Return what measures some real steps on a copy of the method with a number of threads: the median in seconds.
 
     Views and workers are included. Several processes take the steps together, as a loss may want all their rows; the

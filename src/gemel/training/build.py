@@ -103,7 +103,7 @@ def load_method(run: Run) -> Method:
 
 
 def has_frozen_network(settings: Settings) -> bool:
-    """Return whether heads learn from the features of a network that stays as it is."""
+    """Return whether heads learn from the features of a network that is frozen, if only until its last stage learns."""
     return settings.train in ON_FEATURES and settings.backbone is not None and settings.backbone["name"] != "vectors"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,7 @@ def maps_of(prepared: Prepared, trunk: nn.Module) -> MapSource:
     folder = cache_folder()
     file = None if folder is None else folder / "maps" / f"{name}.arrays"
 
+    @cache
     def look() -> NDArray[Any]:
         kept = None if file is None else read_arrays(file)
         maps = _look(trunk, plan, seen) if kept is None else kept["maps"]
