@@ -30,7 +30,7 @@ PathText = Annotated[str, AfterValidator(_path)]
 def _bytes(text: str) -> str:
     """Return a number of bytes as people write it."""
     if not re.fullmatch(r"\d+(\.\d+)?\s*[MG]B", text):
-        raise ValueError("is no number of MB or GB; give 800MB or 4GB")
+        raise ValueError(f"{text[:40]!r} is no number of MB or GB; give 800MB or 4GB")
     return text
 
 
