@@ -18,7 +18,8 @@ import gemel
 from gemel.metrics.spread import spread_of
 from gemel.reports.charts.error_bars import said
 from gemel.reports.tables import Table, markdown
-from gemel.runs.run import Run, write_text
+from gemel.runs.files import write_text
+from gemel.runs.run import Run
 
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "classes.md"
 

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import gemel
 from gemel import methods
-from gemel.runs.run import RUN_FILE, Run, write_text
+from gemel.runs.files import write_text
+from gemel.runs.run import RUN_FILE, Run
 
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "kills.md"
 

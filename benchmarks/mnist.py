@@ -25,7 +25,7 @@ from gemel.evaluations.base import Subject
 from gemel.evaluations.networks import fresh_backbone, open_subject
 from gemel.evaluations.protocols.finetune import RECIPES
 from gemel.evaluations.run_protocol import judge
-from gemel.runs.run import write_text
+from gemel.runs.files import write_text
 from gemel.supervised.fit import fit
 from gemel.supervised.recipes import overridden
 

@@ -37,7 +37,7 @@ from gemel.evaluations.networks import fresh_backbone
 from gemel.evaluations.run_protocol import measure
 from gemel.metrics.spread import spread_of
 from gemel.reports.tables import Table, markdown
-from gemel.runs.run import read_json, write_text
+from gemel.runs.files import read_json, write_text
 from gemel.settings.recipes import GlyphViews
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining

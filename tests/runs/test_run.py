@@ -8,9 +8,10 @@ import pytest
 from pyarrow import parquet
 
 from gemel.errors import UserError
+from gemel.runs.files import write_atomically, write_text
 from gemel.runs.folder import Claim, create
 from gemel.runs.metrics_log import MetricsLog
-from gemel.runs.run import Run, write_atomically, write_text
+from gemel.runs.run import Run
 
 
 def test_a_write_that_fails_leaves_what_was(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def check(
 def _write(findings: "Findings", out: str | Path | None, report: str | Path | None, *, quiet: bool) -> None:
     from gemel.evaluations.data_check import described
     from gemel.reports.check_section import check_page
-    from gemel.runs.run import write_text
+    from gemel.runs.files import write_text
     from gemel.runs.tables import write_table
 
     if out is not None:

@@ -11,8 +11,9 @@ from gemel.api.runs import load
 from gemel.data.sources import Source
 from gemel.errors import UserError
 from gemel.launcher import launched
+from gemel.runs.files import write_text
 from gemel.runs.output_paths import check_suffix
-from gemel.runs.run import Run, write_text
+from gemel.runs.run import Run
 from gemel.settings.schema import checked
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from gemel.backbones.base import Backbone, first_line
 from gemel.errors import UserError, brief
 from gemel.launcher import launched
 from gemel.runs.archive import is_whole
-from gemel.runs.run import Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import Run
 from gemel.settings.schema import convert, schema_of
 
 KEYS = ("name", "stage", "step", "settings", "images", "identity", "processes", "method", "optimizer", "precision")

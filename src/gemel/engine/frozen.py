@@ -17,7 +17,7 @@ from gemel.data.listing import cache_folder
 from gemel.device import device
 from gemel.engine.onnx_graph import PACKAGES, Graph, attempt, copy_of, random_images
 from gemel.hashing import hash_of_question, hash_of_tensors
-from gemel.runs.run import write_text
+from gemel.runs.files import write_text
 
 Engine = Literal["torch", "onnxruntime"]
 

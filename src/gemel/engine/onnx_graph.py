@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gemel.runs.run import write_atomically
+from gemel.runs.files import write_atomically
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from gemel.data.listing import cache_folder
 from gemel.data.sources import Source
 from gemel.hashing import hash_of_question
 from gemel.methods.base import Method
-from gemel.runs.run import write_text
+from gemel.runs.files import write_text
 
 LIBRARIES = ("timm", "torchvision")
 """whose networks are judged by `LIBRARY:NAME`"""

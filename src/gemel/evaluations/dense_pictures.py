@@ -18,7 +18,7 @@ from gemel.data.dense.objects import Objects
 from gemel.data.listing import printable
 from gemel.metrics.dense import coco
 from gemel.metrics.dense.miou import IGNORED
-from gemel.runs.run import write_text
+from gemel.runs.files import write_text
 
 SIDE = 320
 """longer side of a picture, pixels"""

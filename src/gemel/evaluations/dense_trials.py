@@ -15,7 +15,7 @@ from gemel.engine.processes import first_says
 from gemel.errors import UserError
 from gemel.evaluations.base import Progress, Subject
 from gemel.hashing import hash_of_question, hash_of_tensors
-from gemel.runs.run import write_text
+from gemel.runs.files import write_text
 from gemel.supervised.dense.recipes import Dense, departures
 
 PICTURES = "pictures.json"

@@ -11,7 +11,8 @@ from torch.nn.functional import normalize
 from gemel.errors import UserError
 from gemel.evaluations.features import CHUNK, Seen
 from gemel.metrics.outliers import neighbour_distance
-from gemel.runs.run import FAMILIAR, Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import FAMILIAR, Run
 
 NUMBERS, ROWS = 2**21, 8192
 """in the features that are kept of a run's images, evenly spread: 4 MB; and of how many images at most"""

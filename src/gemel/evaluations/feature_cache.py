@@ -25,8 +25,8 @@ from gemel.engine.frozen import Engine
 from gemel.errors import UserError
 from gemel.evaluations.base import Subject
 from gemel.hashing import hash_of_question, hash_of_tensors
+from gemel.runs.files import write_atomically, write_text
 from gemel.runs.folder import exclusive
-from gemel.runs.run import write_atomically, write_text
 
 FORMAT = 4
 """of the files and of the crop; another number makes every pass again"""

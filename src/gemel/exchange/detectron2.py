@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gemel.exchange import output
 from gemel.exchange.torchvision import resnet_tensors
-from gemel.runs.run import Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import Run
 
 _STAGE = re.compile(r"^layer(\d)\.")
 

@@ -13,8 +13,9 @@ from gemel.backbones.timm import configuration
 from gemel.engine.checkpoints import differences, read_tensors, written
 from gemel.errors import UserError
 from gemel.exchange import refuse
+from gemel.runs.files import write_atomically, write_text
 from gemel.runs.output_paths import check_writable
-from gemel.runs.run import Run, write_atomically, write_text
+from gemel.runs.run import Run
 
 CROP = 224 / 256
 """share of the shorter side that is seen"""

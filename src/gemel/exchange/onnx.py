@@ -19,7 +19,8 @@ from gemel.evaluations.class_naming import class_groups
 from gemel.evaluations.networks import open_subject
 from gemel.exchange import output
 from gemel.runs.class_names import read_names
-from gemel.runs.run import Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import Run
 
 TOLERANCE = 1e-3
 """allowed difference between graph and network, as a share of the largest feature: sums round in another order"""

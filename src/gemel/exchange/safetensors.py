@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 
 from gemel.engine.checkpoints import read_tensors, written
 from gemel.exchange import output
-from gemel.runs.run import Run, write_atomically, write_text
+from gemel.runs.files import write_atomically, write_text
+from gemel.runs.run import Run
 
 
 def export(run: Run, out: Path | None = None) -> Path:

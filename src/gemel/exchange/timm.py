@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from gemel import backbones
 from gemel.engine.checkpoints import differences, read_tensors, written
 from gemel.exchange import output, refuse
-from gemel.runs.run import Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import Run
 
 
 def export(run: Run, out: Path | None = None) -> Path:

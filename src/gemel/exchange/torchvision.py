@@ -10,7 +10,8 @@ from torchvision.models import resnet
 from gemel.backbones.torchvision import torchvision_backbone
 from gemel.engine.checkpoints import differences, read_tensors, written
 from gemel.exchange import output, refuse
-from gemel.runs.run import Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import Run
 
 
 def export(run: Run, out: Path | None = None) -> Path:

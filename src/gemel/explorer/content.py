@@ -19,7 +19,8 @@ from gemel.data.sources import Source
 from gemel.errors import UserError
 from gemel.reports.explorer import PictureFacts, neighbours, page, paths, points, renew_edits
 from gemel.runs.edits import apply_edits, check_edits, checked_edits
-from gemel.runs.run import Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import Run
 
 LARGE_RUN = 1000
 """images from which the pictures are as small as on a page of so many: details come from the disk"""

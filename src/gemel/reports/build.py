@@ -8,7 +8,8 @@ from gemel.reports.charts.curves import charts
 from gemel.reports.charts.svg_charts import style
 from gemel.reports.jinja import rendered
 from gemel.reports.run_summary import differences, figure_table, run_names, story
-from gemel.runs.run import UNFINISHED, Run, write_text
+from gemel.runs.files import write_text
+from gemel.runs.run import UNFINISHED, Run
 
 CHARTS_AT_ONCE = 6
 """further curves are folded: most users look for the classes before the learning rate"""

@@ -27,8 +27,9 @@ from gemel.reports.formatting import FRACTIONS, number, plural
 from gemel.reports.run_summary import read_or_report, run_names
 from gemel.reports.seed_groups import Column, Group, groups_of
 from gemel.reports.tables import Table, markdown, page
+from gemel.runs.files import write_atomically, write_text
 from gemel.runs.output_paths import check_suffix
-from gemel.runs.run import Run, write_atomically, write_text
+from gemel.runs.run import Run
 
 MAIN = ("top1", "mean_per_class", "acc", "nmi", "kmeans_acc", "map_area", "ap", "ap50", "mask_ap", "miou")
 """scores that the terminal has room for, and that get a chart, beside all of `TRANSFERRED`; files hold all"""

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from gemel.errors import UserError
 from gemel.reports.formatting import score
-from gemel.runs.run import Run, read_file, read_json
+from gemel.runs.files import read_file, read_json
+from gemel.runs.run import Run
 
 PROTOCOLS = {"detection": ("ap", "ap50", "mask_ap"), "segmentation": ("miou",)}
 """the protocols that leave pictures, and the scores that are named above them"""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from gemel.reports.method_facts import method_facts
 from gemel.runs.class_names import read_names
 from gemel.runs.edits import read_edits
+from gemel.runs.files import read_file, write_text
 from gemel.runs.output_paths import short_name
-from gemel.runs.run import Run, read_file, write_text
+from gemel.runs.run import Run
 
 SHELL = Path(__file__).parent / "explorer.html"
 """built from web/ by `make web`"""

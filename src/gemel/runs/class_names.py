@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from gemel.errors import UserError, brief
-from gemel.runs.run import Run, write_text
+from gemel.runs.files import write_text
+from gemel.runs.run import Run
 from gemel.settings.config_file import read_mapping
 
 FILE = "classes.yaml"

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gemel.errors import UserError, brief
 from gemel.runs.class_names import check_numbers, mistake_in_name, read_names, write_names
-from gemel.runs.run import Run, read_mapping_of_json
+from gemel.runs.files import read_mapping_of_json
+from gemel.runs.run import Run
 from gemel.text_files import shortened
 
 FILE = "edits.json"

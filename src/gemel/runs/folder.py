@@ -11,7 +11,8 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from gemel.errors import UserError, brief
-from gemel.runs.run import RUN_FILE, Run, write_text
+from gemel.runs.files import write_text
+from gemel.runs.run import RUN_FILE, Run
 
 LOCK_FILE = ".lock"
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gemel.errors import UserError
-from gemel.runs.run import LIVE, Run, read_mapping_of_json, write_text
+from gemel.runs.files import read_mapping_of_json, write_text
+from gemel.runs.run import LIVE, Run
 
 Phase = Literal["training", "closing", "stopped"]
 

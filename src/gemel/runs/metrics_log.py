@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gemel.runs.run import read_file, write_atomically
+from gemel.runs.files import read_file, write_atomically
 
 
 class MetricsLog:

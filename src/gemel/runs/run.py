@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from zlib import crc32
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from gemel.errors import UserError, brief
 from gemel.runs.archive import is_whole
+from gemel.runs.files import flush, json_mapping, read_file, read_mapping_of_json, write_atomically, write_text
 from gemel.settings.config_file import read_mapping
 
 T = TypeVar("T")
@@ -37,74 +37,6 @@ EXPLORER = "explorer.html"
 CHECK = "evaluations/check.json"
 CHECK_TABLE = "check.csv"
 """what is wrong with the images, a row for each finding"""
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Short, whatever the name: with the whole name in it, a name of 241 bytes would be too long.
-    temporary = path.with_name(f".{crc32(os.fsencode(path.name)):08x}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Write to the disk what the system still holds in memory: a file's bytes, or the names in a folder."""
-    if os.name == "nt":  # which opens no folders, and flushes only what it may write
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    return read_file(path, _json)
-
-
-def read_mapping_of_json(path: Path) -> dict[str, Any] | None:
-    """Return the mapping that a JSON file holds; None if there is no file.
-
-    Raises:
-        UserError: it is damaged, or holds something else.
-    """
-    return read_file(path, _json_mapping) if path.is_file() else None
-
-
-def read_file(path: Path, read: Callable[[Path], T]) -> T:
-    """Return what a reader makes of a file; whatever is wrong with it, the message names it."""
-    try:
-        return read(path)
-    except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
-        reason = brief(" ".join(str(error).split()))
-        raise UserError(f"{path} is damaged: {reason}; delete it and run the command again") from error
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _json_mapping(path: Path) -> dict[str, Any]:
-    found = _json(path)
-    if not isinstance(found, dict):
-        raise ValueError(f"it holds {brief(found)} and no mapping")
-    return found
 
 
 class Run:
@@ -244,7 +176,7 @@ class Run:
     def flush_metrics(self) -> None:
         """Write the rows of metrics.csv to the disk: no checkpoint may know of rows that are lost."""
         if self.metrics_path.is_file():
-            _flush(self.metrics_path)
+            flush(self.metrics_path)
 
     def metrics(self) -> pa.Table:
         """Return metrics.csv as a table; cells that were not measured are null.
@@ -406,7 +338,7 @@ def _column(name: str, cells: list[str]) -> pa.Array:
 
 
 def _evaluation(path: Path) -> dict[str, Any]:
-    found = {"settings": {}} | _json_mapping(path)
+    found = {"settings": {}} | json_mapping(path)
     metrics, settings = found.get("metrics"), found["settings"]
     if not isinstance(found.get("protocol"), str) or not isinstance(metrics, dict) or not isinstance(settings, dict):
         raise ValueError("it is no result: protocol, metrics and settings")

@@ -9,7 +9,7 @@ def write_table(table: Any, out: Path) -> None:
     import numpy as np
     from pyarrow import csv, parquet
 
-    from gemel.runs.run import write_atomically
+    from gemel.runs.files import write_atomically
 
     def write(temporary: Path) -> None:
         if out.suffix == ".csv":

@@ -10,7 +10,8 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from gemel.metrics.clustering import clustering_scores
-from gemel.runs.run import Run, read_json
+from gemel.runs.files import read_json
+from gemel.runs.run import Run
 from gemel.studies.checks import Check
 
 Read = Callable[[Run], float | None]

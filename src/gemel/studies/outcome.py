@@ -15,7 +15,8 @@ from gemel.reports.charts.svg import sheet
 from gemel.reports.formatting import number, plural
 from gemel.reports.run_summary import flat
 from gemel.reports.tables import Table, Verdict, markdown, page
-from gemel.runs.run import Run, write_text
+from gemel.runs.files import write_text
+from gemel.runs.run import Run
 from gemel.settings.tree import Layer
 from gemel.studies.base import Column, Study
 from gemel.studies.checks import Row, best_of_groups

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from gemel.errors import UserError
 from gemel.reports.run_summary import flat
-from gemel.runs.run import RUN_FILE, read_json, write_text
+from gemel.runs.files import read_json, write_text
+from gemel.runs.run import RUN_FILE
 from gemel.settings.recipes import Description
 from gemel.settings.tree import Launch, Layer, layer_of_call, merge
 from gemel.studies.base import Study, Variation

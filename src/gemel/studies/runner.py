@@ -8,7 +8,8 @@ from typing import Any
 
 from gemel.errors import Diverged, UserError
 from gemel.reports.formatting import duration
-from gemel.runs.run import RUN_FILE, Run, read_json, write_text
+from gemel.runs.files import read_json, write_text
+from gemel.runs.run import RUN_FILE, Run
 from gemel.settings.tree import Layer, layer_of_call
 from gemel.studies.base import NUMBERS, OWN_SEED, Study
 from gemel.studies.checks import Row

@@ -12,7 +12,7 @@ from gemel.distributed import rank
 from gemel.engine.checkpoints import read_tensors, written
 from gemel.errors import UserError
 from gemel.hashing import hash_of, hash_of_question
-from gemel.runs.run import write_atomically
+from gemel.runs.files import write_atomically
 from gemel.supervised.images import Labelled
 
 KEYS = ("done", "network", "heads", "optimizer", "history", "rejected", "precision")

@@ -12,7 +12,8 @@ from gemel.evaluations.image_map.layout import NEIGHBOURS, layout, main_directio
 from gemel.evaluations.image_map.levels import levels
 from gemel.evaluations.image_map.subclusters import subclusters
 from gemel.metrics.neighbours import nearest
-from gemel.runs.run import MAP, Run, write_atomically
+from gemel.runs.files import write_atomically
+from gemel.runs.run import MAP, Run
 
 MOST = 200_000
 """images on a map; of more, so many are drawn by chance"""

@@ -40,7 +40,7 @@ from gemel.evaluations.dense_trials import (
 )
 from gemel.evaluations.fit_common import own_recipe
 from gemel.metrics.dense import coco, voc
-from gemel.runs.run import write_text
+from gemel.runs.files import write_text
 from gemel.settings.recipes import Count
 from gemel.supervised.dense.recipes import RECIPES, Detecting, resolved
 from gemel.supervised.recipes import Precision, find_recipe

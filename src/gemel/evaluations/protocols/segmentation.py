@@ -42,7 +42,7 @@ from gemel.evaluations.dense_trials import (
 )
 from gemel.evaluations.fit_common import own_recipe
 from gemel.metrics.dense import miou
-from gemel.runs.run import write_atomically
+from gemel.runs.files import write_atomically
 from gemel.settings.recipes import Count
 from gemel.supervised.dense.recipes import SEGMENTING, Segmenting, resolved
 from gemel.supervised.recipes import Precision, find_recipe

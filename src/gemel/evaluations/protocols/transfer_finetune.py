@@ -19,7 +19,7 @@ from gemel.evaluations.base import Evaluation, Progress, Subject
 from gemel.evaluations.feature_cache import key_of, tensors_of
 from gemel.evaluations.protocols.transfer import each_set, named
 from gemel.hashing import hash_of_question
-from gemel.runs.run import write_text
+from gemel.runs.files import write_text
 from gemel.settings.recipes import Count
 from gemel.supervised.fit import Fitted, fit
 from gemel.supervised.recipes import Fitting, Precision

@@ -12,8 +12,9 @@ from torch import Tensor
 from gemel import backbones, methods
 from gemel.engine import checkpoints, optimizers
 from gemel.errors import UserError
+from gemel.runs.files import write_atomically
 from gemel.runs.folder import Claim, create
-from gemel.runs.run import Run, write_atomically
+from gemel.runs.run import Run
 from gemel.settings.recipes import Recipe
 from gemel.settings.schema import convert, schema_of
 from gemel.settings.tree import Settings, render

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from gemel.runs.run import Run, read_json
+from gemel.runs.files import read_json
+from gemel.runs.run import Run
 from gemel.studies.base import OWN_SEED, Column, Read, Scale, Study, Variation, score
 from gemel.studies.checks import above
 
