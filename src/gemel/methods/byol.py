@@ -9,7 +9,7 @@ from torch import Tensor
 from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.methods.base import Embed, Method
-from gemel.methods.parts.contrast import check_pairs, crossed
+from gemel.methods.parts.contrast import check_pairs, mean_cosine
 from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.recipes import imagenet, small, solo, solo_lars
 from gemel.methods.parts.teacher import Teacher
@@ -40,9 +40,8 @@ def byol_loss(
         ValueError: the shapes differ or are not (n, D).
     """
     check_pairs(prediction_one, prediction_two, target_one, target_two)
-    predictions, targets = crossed(prediction_one, prediction_two, target_one, target_two, floor=FLOOR)
-    distances = (predictions - targets).square().sum(1).view(2, -1).mean(1)
-    first, second = mean_over_processes(distances)
+    pairs = (prediction_one, target_two), (prediction_two, target_one)
+    first, second = (2 - 2 * mean_over_processes(mean_cosine(*pair, floor=FLOOR)) for pair in pairs)
     return {"loss": first + second, "first": first, "second": second}
 
 

@@ -17,7 +17,7 @@ from gemel.methods.parts.heads import mlp
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.prototypes import Prototypes
 from gemel.methods.parts.recipes import RESNET50, changed, imagenet, small, solo, solo_lars
-from gemel.methods.parts.swapped import check_views, swapped_cross_entropy
+from gemel.methods.parts.swapped import check_views, shares_and_entropy, swapped_cross_entropy
 from gemel.methods.parts.teacher import Teacher
 from gemel.schedules import cosine
 from gemel.settings.recipes import (
@@ -60,12 +60,11 @@ def dino_loss(
     views, fixed = list(student_logits), list(teacher_logits)
     check_views(views, fixed)
     with exact_products(center.device):
-        sharp = [(widened(logits.detach()) - center) / teacher_temperature for logits in fixed]
-        logarithms = [logits.log_softmax(1) for logits in sharp]
-        targets = [one.exp() for one in logarithms]
+        targets, entropies = zip(
+            *(shares_and_entropy(logits.detach(), center, teacher_temperature) for logits in fixed), strict=True
+        )
         loss = swapped_cross_entropy(targets, views, student_temperature)
-        pairs = zip(logarithms, targets, strict=True)
-        entropy = -torch.stack([torch.linalg.vecdot(one, target).mean() for one, target in pairs]).mean()
+        entropy = torch.stack(entropies).mean()
         loss, entropy = mean_over_processes(torch.stack([loss, entropy]))
     return {"loss": loss, "entropy": entropy}
 

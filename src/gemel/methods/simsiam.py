@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gemel.data.plan import Batch
 from gemel.distributed import mean_over_processes
 from gemel.methods.base import Group, Method, apart
-from gemel.methods.parts.contrast import check_pairs, crossed
+from gemel.methods.parts.contrast import check_pairs, mean_cosine
 from gemel.methods.parts.heads import mlp, view_by_view
 from gemel.methods.parts.recipes import ZERO_INIT, imagenet, small, solo, warmed
 from gemel.settings.recipes import AdamWOptimizer, Count, PhotoViews, Recipe, SgdOptimizer, Widths
@@ -34,9 +34,8 @@ def simsiam_loss(
         ValueError: the shapes differ or are not (n, D).
     """
     check_pairs(prediction_one, prediction_two, projection_one, projection_two)
-    predictions, targets = crossed(prediction_one, prediction_two, projection_one, projection_two, floor=1e-8)
-    cosines = (predictions * targets).sum(1).view(2, -1).mean(1)
-    first, second = mean_over_processes(cosines)
+    pairs = (prediction_one, projection_two), (prediction_two, projection_one)
+    first, second = (mean_over_processes(mean_cosine(*pair, floor=1e-8)) for pair in pairs)
     return {"loss": -(first + second) / 2, "first": first, "second": second}
 
 
