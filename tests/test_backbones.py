@@ -14,6 +14,7 @@ from gemel.settings.schema import describe, schema_of
 
 WIDTHS = {
     "convnet": 1024,
+    "narrow_resnet": 128,
     "resnet50w2": 4096,
     "resnet18": 512,
     "mobilenetv3_small_050": 1024,
@@ -98,6 +99,7 @@ def test_views_of_another_size() -> None:
 MAPS = {
     "resnet18": [(64, 16), (128, 8), (256, 4), (512, 2)],
     "convnet": [(16, 64), (32, 32), (64, 16)],
+    "narrow_resnet": [(16, 32), (32, 16), (64, 8), (128, 4)],
     "efficientvit_b0": [(16, 16), (32, 8), (64, 4), (128, 2)],
     "tf_efficientnet_lite0": [(24, 16), (40, 8), (112, 4), (320, 2)],
     "swin_tiny_patch4_window7_224": [(96, 16), (192, 8), (384, 4), (768, 2)],

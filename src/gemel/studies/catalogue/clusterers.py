@@ -1,4 +1,7 @@
-"""Which method finds the classes best, at one size and by one network? SCAN's neighbours are of untrained features."""
+"""Which method finds the classes best from the same features, or by one network?
+
+The small scale trains heads on the features of a frozen network; --images and --labels take other vectors.
+"""
 
 from gemel.studies.base import Scale, Study
 from gemel.studies.class_finders import COLUMNS, PIXELS, variations
@@ -13,7 +16,7 @@ _FULL = {
 
 STUDY = Study(
     question="Which of the methods that find classes without labels agrees best with the labels?",
-    small=Scale({"images": "digits", "epochs": 24, "threads": 1}, variations()),
+    small=Scale({"images": "digits", "train": "heads", "threads": 2}, variations()),
     full=Scale(_FULL, variations("small")),
     columns=COLUMNS,
     published=({"table": "TWIST Table 2 unsupervised classification"}, {"table": "Self-Classifier README"}),

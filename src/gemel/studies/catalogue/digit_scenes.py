@@ -9,7 +9,8 @@ from gemel.studies.checks import above
 
 _DETECTION = {
     "data": "digit-scenes",
-    "steps": 80,
+    "steps": 300,
+    "lr": 0.06,
     "channels": 32,
     "convs": 1,
     "width": 128,
@@ -19,7 +20,7 @@ _DETECTION = {
     "masks": False,
     "seed": OWN_SEED,
 }
-_SEGMENTATION = {"data": "digit-scenes", "steps": 60, "seed": OWN_SEED}
+_SEGMENTATION = {"data": "digit-scenes", "steps": 500, "lr": 0.1, "seed": OWN_SEED}
 _FRESH = {"network": "random", "network_seed": OWN_SEED}
 
 
@@ -44,8 +45,8 @@ def _columns() -> Sequence[Column]:
 STUDY = Study(
     question="Is a backbone that has learned digits without labels a better start to find digits than fresh weights?",
     small=Scale(
-        {"images": "digits", "backbone": "resnet18", "image_size": 32, "threads": 2, "workers": 0},
-        [Variation("barlow_twins", {"method": "barlow_twins", "epochs": 10})],
+        {"images": "digits", "backbone": {"name": "narrow_resnet", "pool": 2}, "image_size": 24, "threads": 2},
+        [Variation("twist", {"method": "twist", "epochs": 24})],
     ),
     full=Scale(
         {"images": "digits", "backbone": "resnet50", "image_size": 32},
