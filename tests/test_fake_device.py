@@ -26,10 +26,11 @@ from gemel.engine.optimizers import Flavour, Lars
 from gemel.engine.sync_batch_norm import SyncedBatchNorm
 from gemel.methods.base import Group, Method
 from gemel.methods.parts.class_distributions import _Statistics
-from gemel.methods.parts.contrast import _LogSumExp
+from gemel.methods.parts.contrast import _LogSumExp, _MeanCosine
 from gemel.methods.parts.cross_correlation import _Correlation
 from gemel.methods.parts.gram import _Gram
 from gemel.methods.parts.sampled import _Sampled
+from gemel.methods.parts.swapped import _CrossEntropy
 from gemel.methods.parts.teacher import Teacher
 from gemel.metrics.neighbours import knn_votes, nearest
 from gemel.settings.recipes import OPTIMIZERS, Optimizer
@@ -169,6 +170,8 @@ FUNCTIONS: Mapping[str, tuple[Any, Callable[[], Sequence[Any]]]] = {
     "gram": (_Gram, lambda: (*torch.randn(2, 8, 5), True)),
     "gram as given": (_Gram, lambda: (*torch.randn(2, 8, 5), False)),
     "log of a sum": (_LogSumExp, lambda: (torch.randn(8, 5), torch.randn(12, 5), 0.1, 2)),
+    "mean cosine": (_MeanCosine, lambda: (*torch.randn(2, 8, 5), 1e-6)),
+    "swapped cross-entropy": (_CrossEntropy, lambda: (*torch.randn(2, 8, 5), 2, 0.1)),
     "drawn products": (_Sampled, lambda: (torch.randn(8, 5), torch.randn(12, 5), torch.zeros(8, 3, dtype=torch.int64))),
 }
 

@@ -1,0 +1,206 @@
+"""What many processes exchange and hold, by the papers' recipes: the tables of docs/scale.md.
+
+    python benchmarks/scale.py [--processes 8 64 512] [--listing 1000000] [--only steps|listing|checkpoints]
+
+steps: each method by its first recipe, the batch divided among the processes. A step runs on tensors without values
+(FakeTensorMode), so that nothing is computed and no process is started: collectives are counted where gemel calls them,
+activations where autograd keeps them. Bytes are those that one process receives in a step: of a sum over W processes
+2 (W - 1) / W of its size by a ring, of a gathering W - 1 parts. gradients: DDP's sum of all gradients; norms: torch's
+SyncBatchNorm, mean, variance and count of each layer's channels forward and two sums backward; loss: all the rest.
+held: weights, gradients, the optimiser's state and the method's memories; activations: what backward passes need.
+listing: a million files listed and shuffled, per image. checkpoints: written and read, seconds a gigabyte.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gemel import backbones, methods
+from gemel.data.plan import Batch
+from gemel.distributed import gather
+from gemel.methods.base import Embed, Embedded, Method
+from gemel.settings.recipes import Recipe
+
+IMAGES = 1_281_167
+"""of ImageNet"""
+
+SMALL = 4096
+"""images for which a method is set up, before its memories are counted for ImageNet's"""
+
+STATES = {"lars": 1, "sgd": 1, "adamw": 2, "adam": 2}
+"""numbers an optimiser keeps for each weight"""
+
+
+class Counted:
+    """Stands for torch.distributed with so many processes that do nothing; counts what one of them receives."""
+
+    def __init__(self, processes: int) -> None:
+        self.processes, self.calls, self.bytes = processes, 0, 0.0
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_world_size(self) -> int:
+        return self.processes
+
+    def get_rank(self) -> int:
+        return 0
+
+    def all_reduce(self, value: Tensor) -> None:
+        self.calls += 1
+        self.bytes += ring(value.numel() * value.element_size(), self.processes)
+
+    def all_gather(self, parts: list[Tensor], rows: Tensor) -> None:
+        self.calls += 1
+        self.bytes += (len(parts) - 1) * rows.numel() * rows.element_size()
+
+    def broadcast(self, value: Tensor, _: int) -> None:
+        self.calls += 1
+        self.bytes += value.numel() * value.element_size()
+
+
+def ring(size: float, processes: int) -> float:
+    return 2 * (processes - 1) / processes * size
+
+
+@contextmanager
+def processes(count: int) -> Generator[Counted]:
+    """Let gemel believe in `count` processes, and count what it asks of them."""
+    counted = Counted(count)
+    with ExitStack() as stack:
+        stack.enter_context(patch("gemel.distributed.dist", counted))
+        for name, module in list(sys.modules.items()):  # all have equally many rows: nothing is asked before
+            if name.startswith("gemel.methods") and hasattr(module, "joined_rows"):
+                stack.enter_context(patch.object(module, "joined_rows", lambda rows: gather(rows.detach())))
+        yield counted
+
+
+def recipe_of(name: str) -> tuple[str, Recipe]:
+    return next(iter(methods.find(name).recipes.items()))
+
+
+def method_of(name: str, recipe: Recipe, images: int) -> Method:
+    """Build a method by a recipe, on a network without values."""
+    options = {key: value for key, value in recipe.backbone.items() if key != "name"}
+    backbone = backbones.find(recipe.backbone["name"], recipe.image_size)(**options)
+    made = methods.find(name)(backbone, **recipe.method)
+    made.attach(images)
+    embed = embedding(made, images, recipe.views.global_count)
+    made.before_stage(made.stage, embed)
+    for progress in (0.0, 0.5):  # Noise as Targets assigns in every third epoch, on the CPU
+        made.before_epoch(embed, progress)
+        made.before_step(embed, progress)
+    return made
+
+
+def embedding(method: Method, images: int, views: int) -> Embed:
+    """Return what hooks are given: random features of all images, or what a head makes of them."""
+
+    def embed(head: nn.Module | None = None, *, views: bool = False, **_: Any) -> Embedded:
+        with torch.no_grad():
+            rows = torch.randn(images, method.backbone.width)
+            rows = rows if head is None else head(rows)
+        return Embedded(torch.stack([rows] * count, 1) if views else rows, torch.ones(images, dtype=torch.bool))
+
+    count = views
+    return embed
+
+
+def without_values(module: nn.Module) -> None:
+    """Put tensors without values in the place of a network's own."""
+    for inner in module.modules():
+        for name, one in list(inner.named_parameters(recurse=False)):
+            setattr(inner, name, nn.Parameter(torch.empty(one.shape), one.requires_grad))
+        for name, one in list(inner.named_buffers(recurse=False)):
+            setattr(inner, name, torch.empty(one.shape, dtype=one.dtype))
+
+
+def batch_of(recipe: Recipe, rows: int) -> Batch:
+    views = recipe.views
+    sides = [recipe.image_size] * views.global_count
+    sides += [getattr(views, "local_size", 0) or 0] * getattr(views, "local_count", 0)
+    drawn, partners = ([torch.empty(rows, 3, side, side) for side in sides] for _ in range(2))
+    return Batch(drawn, torch.zeros(rows, dtype=torch.int64), torch.full((rows,), -1), partners)
+
+
+def step(name: str, count: int) -> dict[str, Any]:
+    """Count a step of one of `count` processes."""
+    recipe_name, recipe = recipe_of(name)
+    rows = max(1, recipe.batch_size // count)
+    method = method_of(name, recipe, SMALL)
+    trained = sum(one.numel() for one in method.parameters() if one.requires_grad)
+    others = sum(one.numel() for one in method.parameters() if not one.requires_grad)
+    buffers = sum(one.numel() * one.element_size() for one in method.buffers() if len(one.shape) and len(one) != SMALL)
+    memories = sum(one.numel() * one.element_size() for one in method.buffers() if len(one.shape) and len(one) == SMALL)
+    saved: dict[int, int] = {}
+    norms: list[tuple[int, bool]] = []
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        saved[storage._cdata] = storage.nbytes()
+        return value
+
+    def see(module: nn.Module, _: Any, __: Any) -> None:
+        if module.training:
+            norms.append((module.num_features, torch.is_grad_enabled()))  # pyright: ignore
+
+    with FakeTensorMode(allow_non_fake_inputs=True), processes(count) as counted:
+        without_values(method)
+        own = {one.untyped_storage()._cdata for one in method.parameters()}
+        for module in method.modules():
+            if isinstance(module, _BatchNorm):
+                module.register_forward_hook(see)
+        data = batch_of(recipe, rows)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            loss = method(data, 0.5)["loss"]
+        loss.backward()
+        method.after_step(0.5)
+    kept = 4 * trained * (2 + STATES[recipe.optimizer.name]) + 4 * others + buffers + memories * IMAGES / SMALL
+    return {
+        "method": f"{name}/{recipe_name}",
+        "batch": recipe.batch_size,
+        "processes": count,
+        "rows": rows,
+        "gradients_mb": ring(4 * trained, count) / 1e6,
+        "norms_mb": sum((count - 1) * 4 * (2 * c + 1) + back * ring(4 * 2 * c, count) for c, back in norms) / 1e6,
+        "norm_calls": sum(1 + back for _, back in norms),
+        "loss_mb": counted.bytes / 1e6,
+        "loss_calls": counted.calls,
+        "held_gb": kept / 1e9,
+        "sharded_gb": (kept - 4 * trained * (2 + STATES[recipe.optimizer.name]) * (count - 1) / count) / 1e9,
+        "activations_gb": sum(size for key, size in saved.items() if key not in own) / 1e9,
+        "checkpoint_gb": (kept - 4 * trained) / 1e9,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, nargs="*", default=[8, 64, 512])
+    parser.add_argument("--methods", nargs="*", default=methods.available())
+    asked = parser.parse_args()
+    for name in asked.methods:
+        for count in asked.processes:
+            found = step(name, count)
+            print(json.dumps({key: round(one, 4) if isinstance(one, float) else one for key, one in found.items()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
