@@ -1,6 +1,6 @@
 """What many processes exchange and hold, by the papers' recipes: the tables of docs/scale.md.
 
-    python benchmarks/scale.py [--processes 8 64 512] [--listing 1000000] [--only steps|listing|checkpoints]
+    python benchmarks/scale.py [--processes 1 8 64 512] [--methods barlow_twins ...] [--only steps|order|checkpoint]
 
 steps: each method by its first recipe, the batch divided among the processes. A step runs on tensors without values
 (FakeTensorMode), so that nothing is computed and no process is started: collectives are counted where gemel calls them,
@@ -8,23 +8,22 @@ activations where autograd keeps them. Bytes are those that one process receives
 2 (W - 1) / W of its size by a ring, of a gathering W - 1 parts. gradients: DDP's sum of all gradients; norms: torch's
 SyncBatchNorm, mean, variance and count of each layer's channels forward and two sums backward; loss: all the rest.
 held: weights, gradients, the optimiser's state and the method's memories; activations: what backward passes need.
-listing: a million files listed and shuffled, per image. checkpoints: written and read, seconds a gigabyte.
+order: the order of an epoch of many images, drawn as every process draws it. checkpoint: one of a gigabyte, written
+and read back as gemel does. Listing: benchmarks/listing.py (a folder), benchmarks/sources.py (shards).
 """
 
 import argparse
 import json
-import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -32,8 +31,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gemel import backbones, methods
 from gemel.data.plan import Batch
+from gemel.data.views import order
 from gemel.distributed import gather
+from gemel.engine import checkpoints
 from gemel.methods.base import Embed, Embedded, Method
+from gemel.runs.run import Run
 from gemel.settings.recipes import Recipe
 
 IMAGES = 1_281_167
@@ -41,6 +43,9 @@ IMAGES = 1_281_167
 
 SMALL = 4096
 """images for which a method is set up, before its memories are counted for ImageNet's"""
+
+ELSEWHERE = ("noise_as_targets",)
+"""whose network, AlexNet as released, comes from elsewhere"""
 
 STATES = {"lars": 1, "sgd": 1, "adamw": 2, "adam": 2}
 """numbers an optimiser keeps for each weight"""
@@ -191,15 +196,47 @@ def step(name: str, count: int) -> dict[str, Any]:
     }
 
 
+def drawn_order(images: int) -> dict[str, Any]:
+    """Draw the order of an epoch."""
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    size = order(0, 0, images).nbytes
+    seconds = time.perf_counter() - begun
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+    return {"images": images, "seconds": seconds, "order_gb": size / 1e9, "peak_grew_gb": grown}
+
+
+def checkpoint(gigabytes: float = 1.0) -> dict[str, Any]:
+    """Write and read a checkpoint of ten tensors."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "run.yaml").touch()
+        run = Run(Path(folder))
+        state = {"tensors": {str(one): torch.randn(int(gigabytes * 2.5e7)) for one in range(10)}}
+        begun = time.perf_counter()
+        checkpoints.save(run, state)
+        written, size = time.perf_counter(), sum(one.stat().st_size for one in Path(folder).rglob("*") if one.is_file())
+        assert len(checkpoints.read_tensors(run.checkpoint_path)["tensors"]) == 10
+        return {"gb": size / 1e9, "written_s": written - begun, "read_s": time.perf_counter() - written}
+
+
+def show(found: dict[str, Any]) -> None:
+    print(json.dumps({key: round(one, 4) if isinstance(one, float) else one for key, one in found.items()}), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, nargs="*", default=[8, 64, 512])
-    parser.add_argument("--methods", nargs="*", default=methods.available())
+    parser.add_argument("--processes", type=int, nargs="*", default=[1, 8, 64, 512])
+    parser.add_argument("--methods", nargs="*", default=[one for one in methods.available() if one not in ELSEWHERE])
+    parser.add_argument("--only", choices=["steps", "order", "checkpoint"])
     asked = parser.parse_args()
-    for name in asked.methods:
-        for count in asked.processes:
-            found = step(name, count)
-            print(json.dumps({key: round(one, 4) if isinstance(one, float) else one for key, one in found.items()}), flush=True)
+    if asked.only in (None, "steps"):
+        for name in asked.methods:
+            for count in asked.processes:
+                show(step(name, count))
+    if asked.only in (None, "order"):
+        for images in (1_000_000, 10_000_000, 100_000_000):
+            show(drawn_order(images))
+    if asked.only in (None, "checkpoint"):
+        show(checkpoint())
 
 
 if __name__ == "__main__":
