@@ -9,8 +9,7 @@ from gemel.studies.checks import above
 
 _DETECTION = {
     "data": "digit-scenes",
-    "steps": 200,
-    "lr": 0.06,
+    "steps": 300,
     "channels": 32,
     "convs": 1,
     "width": 128,
@@ -20,7 +19,7 @@ _DETECTION = {
     "masks": False,
     "seed": OWN_SEED,
 }
-_SEGMENTATION = {"data": "digit-scenes", "steps": 400, "lr": 0.1, "seed": OWN_SEED}
+_SEGMENTATION = {"data": "digit-scenes", "steps": 500, "lr": 0.1, "seed": OWN_SEED}
 _FRESH = {"network": "random", "network_seed": OWN_SEED}
 
 
