@@ -41,7 +41,7 @@ from gemel.settings.recipes import Recipe
 IMAGES = 1_281_167
 """of ImageNet"""
 
-SMALL = 4096
+SMALL = 16384
 """images for which a method is set up, before its memories are counted for ImageNet's"""
 
 ELSEWHERE = ("noise_as_targets",)

@@ -1,7 +1,7 @@
 """How many kinds of images are there? As many as divide the graph of neighbours best."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -31,9 +31,6 @@ HIDDEN, STEPS, BATCH, RATE = 32, 400, 128, 1e-2
 
 SIZES = (*range(2, 15), 16, 18, 20, 23, 26, 30, 35, 40, 50)
 """numbers of classes that are tried"""
-
-EVERY = 3
-"""first every third of them, then all between the neighbours of the best one: modularity has one summit"""
 
 FEW = 4
 """up to so many kinds are told by how far above noise they are: the modularity of noise is highest at about six"""
@@ -83,31 +80,11 @@ def count_kinds(rows: Tensor, *, most: int, seed: int = 0) -> Kinds:
         seed: of the heads.
     """
     rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().long().unique()]
-    near = near_of(rows)
-    curve = searched(lambda sizes: divided(rows, near, sizes, seed), [one for one in SIZES if one <= max(3, most)])
+    curve = divided(rows, [size for size in SIZES if size <= max(3, most)], seed)
     best = max(curve, key=lambda size: curve[size])
     random = torch.Generator().manual_seed(seed)
     noise = rows.std(0) * torch.randn(rows.shape, generator=random)  # components are not correlated
-    few = sorted({best, *(size for size in curve if size <= FEW)})
-    return judged(curve, divided(noise, near_of(noise), few, seed))
-
-
-def searched(values: Callable[[Sequence[int]], dict[int, float]], sizes: Sequence[int]) -> dict[int, float]:
-    """Return the values of some sizes, rising: of few kinds, of every third size, and of all around the best of these.
-
-    >>> list(searched(lambda sizes: {one: -abs(one - 9) for one in sizes}, range(2, 30)))
-    [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 17, 20, 23, 26, 29]
-
-    Args:
-        values: gives them.
-        sizes: rising.
-    """
-    coarse = sorted({*(one for one in sizes if one <= FEW), *sizes[::EVERY], sizes[-1]})
-    found = values(coarse)
-    place = max(range(len(coarse)), key=lambda index: found[coarse[index]])
-    least, most = coarse[max(0, place - 1)], coarse[min(len(coarse) - 1, place + 1)]
-    fine = [one for one in sizes if least < one < most and one not in found]
-    return dict(sorted((found | (values(fine) if fine else {})).items()))
+    return judged(curve, divided(noise, sorted({best, *(size for size in curve if size <= FEW)}), seed))
 
 
 def judged(curve: Mapping[int, float], noise: Mapping[int, float]) -> Kinds:
@@ -130,13 +107,10 @@ def judged(curve: Mapping[int, float], noise: Mapping[int, float]) -> Kinds:
     return Kinds(number, low, high, is_clear, rows)
 
 
-def near_of(rows: Tensor) -> Tensor:
-    """Return the indices of the nearest vectors of each, (N, k)."""
-    return torch.from_numpy(neighbours(rows, min(MOST, max(3, len(rows) // A_NEIGHBOUR), len(rows) - 1)))
-
-
-def divided(rows: Tensor, near: Tensor, sizes: Sequence[int], seed: int) -> dict[int, float]:
+def divided(rows: Tensor, sizes: Sequence[int], seed: int) -> dict[int, float]:
     """Return by number of classes how well the best heads divide the graph of neighbours: their mean modularity."""
+    count = min(MOST, max(3, len(rows) // A_NEIGHBOUR), len(rows) - 1)
+    near = torch.from_numpy(neighbours(rows, count))
     found = heads_of(rows, near, sizes, seed)
     values = [sorted((modularity(head, near) for head in heads), reverse=True)[:KEPT] for heads in found]
     return {size: sum(best) / len(best) for size, best in zip(sizes, values, strict=True)}
