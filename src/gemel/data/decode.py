@@ -1,13 +1,8 @@
 """Bytes of an image file to pixels: one array, or one exception that says why not."""
 
-import logging
-import os
-import threading
-import warnings
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +11,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from gemel.data.jpeg import jpeg_pixels
 from gemel.data.other_files import NotRead, is_tiff, kind_of, values_of
 from gemel.data.pixel_values import Decoding, Pixels, levels_of, over, to_bytes, to_levels
+from gemel.data.quiet_readers import quiet_readers
 from gemel.data.reasons import (
     BROKEN,
     FORMATS,
@@ -193,7 +189,7 @@ def _opened(
     if not data:
         raise Unreadable("empty file (0 bytes)")
     kind = kind_of(data, decoding)
-    with quiet_pillow():
+    with quiet_readers():
         try:
             if kind is None:
                 try:
@@ -354,51 +350,3 @@ def _orientation(image: Image.Image) -> object:
         return image.getexif().get(ExifTags.Base.Orientation)
     except BROKEN:
         return None  # a broken EXIF block does not spoil the picture
-
-
-_READERS = r"(PIL|tifffile|pydicom)\b"
-_lock = threading.Lock()
-_decoding = 0
-_filters: list[Any] = []
-_loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "pydicom")]
-_no_lines = logging.NullHandler()
-
-
-@contextmanager
-def quiet_pillow() -> Generator[None]:
-    """Keep the readers' warnings and log lines of odd files from the user, who gets an image or a reason.
-
-    Filters and handlers belong to the process, and others may save and restore them meanwhile. So the first one to
-    enter adds one of each, and the last one to leave removes these, and nothing else.
-    """
-    global _decoding, _filters
-    with _lock:
-        if not _decoding:
-            warnings.filterwarnings("ignore", module=_READERS)
-            _filters = _warning_filters()
-            for logger in _loggers:
-                logger.addHandler(_no_lines)  # with a handler Python prints nothing on its own
-        _decoding += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _decoding -= 1
-            if not _decoding:
-                for logger in _loggers:
-                    logger.removeHandler(_no_lines)
-                for filters in (_filters, _warning_filters()):
-                    filters[:] = [one for one in filters if getattr(one[3], "pattern", None) != _READERS]
-
-
-def _warning_filters() -> list[Any]:
-    return cast(list[Any], warnings.filters)
-
-
-def _reset_after_fork() -> None:
-    global _lock, _decoding
-    _lock, _decoding = threading.Lock(), 0
-
-
-if hasattr(os, "register_at_fork"):  # a worker forked while another thread held the lock would wait for ever
-    os.register_at_fork(after_in_child=_reset_after_fork)

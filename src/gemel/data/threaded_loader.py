@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gemel.data.decode import quiet_pillow
 from gemel.data.pixel_values import Decoding, Pixels
+from gemel.data.quiet_readers import quiet_readers
 from gemel.device import device
 
 PREFETCHED = 2
@@ -81,7 +81,7 @@ def assembled(begin: Callable[[int], Filled], numbers: Iterable[int], workers: i
         return
     waiting: deque[tuple[Filled, list[Future[None]]]] = deque()
     # Here, once: the list of warning filters belongs to the process, and must not change while batches are used.
-    with quiet_pillow(), ThreadPoolExecutor(workers, "views") as pool:
+    with quiet_readers(), ThreadPoolExecutor(workers, "views") as pool:
         try:
             for number in numbers:
                 batch = begin(number)

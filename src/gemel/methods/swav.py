@@ -44,7 +44,9 @@ def swav_loss(scores: Sequence[Tensor], codes: Sequence[Tensor], *, temperature:
     with exact_products(scores[0].device):
         targets = [widened(code.detach()) for code in codes]
         loss = swapped_cross_entropy(targets, scores, temperature)
-        entropy = -torch.stack([torch.special.xlogy(code, code).sum(1).mean() for code in targets]).mean()
+        logarithms = [code.clamp_min(torch.finfo(code.dtype).tiny).log_() for code in targets]
+        pairs = zip(targets, logarithms, strict=True)
+        entropy = -torch.stack([torch.linalg.vecdot(code, one).mean() for code, one in pairs]).mean()
         loss, entropy = mean_over_processes(torch.stack([loss, entropy]))
     return {"loss": loss, "entropy": entropy}
 

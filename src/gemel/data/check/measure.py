@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gemel.data.decode import Glance, Unreadable, glance, pixels_of, quiet_pillow
+from gemel.data.decode import Glance, Unreadable, glance, pixels_of
 from gemel.data.pixel_values import NEARLY, Display, Pixels, is_nearly_one_colour
+from gemel.data.quiet_readers import quiet_readers
 from gemel.data.reasons import reason_of_system
 from gemel.data.sources import Source
 from gemel.launcher import cores
@@ -94,7 +95,7 @@ def measure(
             table.fill(row, source, int(wanted[row]))
         return part.stop
 
-    with quiet_pillow(), ThreadPoolExecutor(workers or cores(), "check") as pool:
+    with quiet_readers(), ThreadPoolExecutor(workers or cores(), "check") as pool:
         try:
             for done in pool.map(fill, parts):
                 if tell is not None:

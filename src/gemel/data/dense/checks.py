@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from gemel.data.batches import default_workers
-from gemel.data.decode import quiet_pillow
 from gemel.data.dense.label_maps import LabelMaps
 from gemel.data.dense.objects import Objects
 from gemel.data.listing import printable
+from gemel.data.quiet_readers import quiet_readers
 from gemel.data.sources import Source
 from gemel.errors import UserError
 
@@ -82,7 +82,7 @@ def upright_size(source: Source, index: int) -> tuple[int, int] | None:
         pixels = source.read(index)
         return (pixels.shape[0], pixels.shape[1]) if isinstance(pixels, np.ndarray) else None
     try:
-        with quiet_pillow(), Image.open(file) as image:
+        with quiet_readers(), Image.open(file) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gemel.data.decode import PIXEL_LIMIT, quiet_pillow
+from gemel.data.decode import PIXEL_LIMIT
 from gemel.data.downstream.parts import Layout
+from gemel.data.quiet_readers import quiet_readers
 from gemel.data.sources import Source
 from gemel.data.sources.identity import version_key
 from gemel.errors import UserError
@@ -122,7 +123,7 @@ def pixel_values(described: Layout, file: Path) -> Labels:
         UserError: it can't be read, or has colours.
     """
     try:
-        with quiet_pillow(), Image.open(file) as image:
+        with quiet_readers(), Image.open(file) as image:
             if image.width * image.height > PIXEL_LIMIT:
                 raise UserError(f"{described.title}: {file} promises more than {PIXEL_LIMIT:,} pixels")
             if image.mode not in ("P", "L", "1"):
