@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gemel.distributed import gather, mean_over_processes, world_size
-from gemel.methods.parts.precision import widened
+from gemel.methods.parts.precision import exact_products, widened
 
 
 @torch.no_grad()
@@ -31,10 +31,15 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
             f"{epsilon} and {iterations}"
         )
     logits = widened(scores) / epsilon
-    # the first round by logarithms: no row and no column becomes 0, however far apart the scores are
-    by_prototype = gather(logits.logsumexp(0)[None]).logsumexp(0)  # (K,), over all rows of the global batch
-    codes = (logits - by_prototype).softmax(1)
-    for _ in range(iterations - 1):
-        codes.div_(mean_over_processes(codes.sum(0)) * world_size())
+    # Each column less its largest score, then each row less its largest: all sums of the first round are above 0,
+    # however far apart the scores are, and what a row has lost falls out when it is divided by its sum.
+    own = logits.amax(0) if len(logits) else logits.new_full(logits.shape[1:], -torch.inf)
+    codes = logits.sub_(gather(own[None]).amax(0))
+    largest = codes.amax(1)
+    codes.sub_(largest[:, None]).exp_()
+    with exact_products(scores.device):
+        by_prototype = largest.exp_() @ codes  # (K,), of the scores as they were
+    for step in range(iterations):
+        codes.div_(mean_over_processes(codes.sum(0) if step else by_prototype) * world_size())
         codes.div_(codes.sum(1, keepdim=True))
     return codes
