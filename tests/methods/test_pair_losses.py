@@ -1,4 +1,4 @@
-"""Mean cosine, swapped cross-entropy and Sinkhorn's codes: value and gradient are those of their definitions, extreme rows included."""
+"""Mean cosine, swapped cross-entropy, codes: values and gradients are those of their definitions, for any rows."""
 
 import pytest
 import torch
