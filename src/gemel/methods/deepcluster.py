@@ -175,8 +175,8 @@ class DeepCluster(Method):
         return True
 
     def parameter_groups(self) -> list[Group]:
-        """Return the top layer in a group without momentum."""
-        return apart(super().parameter_groups(), self.top.parameters(), momentum=0.0)
+        """Return the top layer in a group without momentum, whose rate stays: it is made anew to the end."""
+        return apart(super().parameter_groups(), self.top.parameters(), momentum=0.0, schedule="constant")
 
     def embed(self, features: Tensor) -> Tensor:
         """Return the logits of the top layer, (B, K)."""

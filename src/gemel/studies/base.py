@@ -139,6 +139,18 @@ def score(protocol: str, metric: str, **options: Any) -> Read:
     return read
 
 
+def score_of(network: str | Callable[[Run], str], protocol: str, metric: str) -> Read:
+    """Return a reader of a metric of another network than the run's own: `pixels`, or `random-SEED`."""
+
+    def read(run: Run) -> float | None:
+        name = network if isinstance(network, str) else network(run)
+        paths = sorted((run.path / "networks" / name / "evaluations").glob(f"{protocol}-*.json"))
+        found = [read_json(path)["metrics"] for path in paths]
+        return next((float(metrics[metric]) for metrics in found if metric in metrics), None)
+
+    return read
+
+
 def computed(name: str) -> Read:
     """Return a reader of a number that the study computed itself."""
 

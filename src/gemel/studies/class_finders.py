@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gemel.studies.base import Column, Variation, classes_used, score, seconds
+from gemel.studies.base import Column, Variation, classes_used, score, score_of, seconds
 
 FINDERS: Mapping[str, Mapping[str, Any]] = {
     "twist": {},
@@ -24,10 +24,10 @@ PIXELS = ("cluster", {"network": "pixels"})
 """k-means on the pixels, which a method should beat"""
 
 COLUMNS = (
-    *(Column(name, score("cluster", name.lower(), network="trained")) for name in ("ACC", "NMI", "ARI", "AMI")),
+    *(Column(name, score("cluster", name.lower())) for name in ("ACC", "NMI", "ARI", "AMI")),
     Column("classes", classes_used()),
-    Column("features' k-means ACC", score("cluster", "kmeans_acc", network="trained")),
-    Column(ON_PIXELS, score("cluster", "kmeans_acc", network="pixels")),
+    Column("features' k-means ACC", score("cluster", "kmeans_acc")),
+    Column(ON_PIXELS, score_of("pixels", "cluster", "kmeans_acc")),
     Column("seconds", seconds, plotted=False),
 )
 

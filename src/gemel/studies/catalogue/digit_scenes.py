@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from gemel.runs.files import read_json
 from gemel.runs.run import Run
-from gemel.studies.base import OWN_SEED, Column, Read, Scale, Study, Variation, score
+from gemel.studies.base import OWN_SEED, Column, Scale, Study, Variation, score, score_of
 from gemel.studies.checks import above
 
 _DETECTION = {
@@ -23,21 +22,17 @@ _SEGMENTATION = {"data": "digit-scenes", "steps": 500, "lr": 0.1, "seed": OWN_SE
 _FRESH = {"network": "random", "network_seed": OWN_SEED}
 
 
-def _of_fresh(protocol: str, metric: str) -> Read:
-    """Return a reader of a metric of the run's backbone with fresh weights, of the run's seed."""
-
-    def read(run: Run) -> float | None:
-        folder = run.path / "networks" / f"random-{run.settings['seed']}"
-        found = [read_json(path)["metrics"] for path in sorted((folder / "evaluations").glob(f"{protocol}-*.json"))]
-        return next((float(metrics[metric]) for metrics in found if metric in metrics), None)
-
-    return read
+def _fresh(run: Run) -> str:
+    return f"random-{run.settings['seed']}"
 
 
 def _columns() -> Sequence[Column]:
     found: list[Column] = []
     for protocol, metric, name in (("detection", "ap50", "AP50"), ("segmentation", "miou", "mIoU")):
-        found += [Column(name, score(protocol, metric)), Column(f"{name}, fresh weights", _of_fresh(protocol, metric))]
+        found += [
+            Column(name, score(protocol, metric)),
+            Column(f"{name}, fresh weights", score_of(_fresh, protocol, metric)),
+        ]
     return found
 
 
