@@ -12,11 +12,8 @@ from gemel.settings.recipes import IMAGENET_MEAN, IMAGENET_STD, AdamWOptimizer, 
 FROZEN = "tf_efficientnet_lite0"
 """the network whose features heads learn from, where the user names none"""
 
-FEW = 2500
-"""images up to which heads learn from smaller batches, in fewer steps: all are seen as often as more would be"""
-
-FEW_BATCH, FEW_STEPS, HEAD_STEPS = 128, 450, 600
-"""batch and steps for few images, and the steps that heads on frozen features need of more, however many there are"""
+HEAD_STEPS = 600
+"""steps that heads on frozen features need, however many images there are"""
 
 PICTURES = 32
 """pixels of the shorter side above which grey images hold what a network for photographs can see"""
@@ -81,15 +78,12 @@ def for_heads(base: dict[str, Any], given: Mapping[str, Any], facts: Facts) -> l
         base["views"] |= {"mean": seen.mean, "std": seen.std}
         if not given.get("image_size"):
             choices.append(Choice("image_size", seen.size, f"as {name} was trained"))
-    few = facts.images <= FEW
-    usual = min(FEW_BATCH, base["batch_size"]) if few else base["batch_size"]
-    batch = int(given.get("batch_size") or min(usual, facts.images))
+    batch = int(given.get("batch_size") or min(base["batch_size"], facts.images))
     if not given.get("batch_size"):
         choices.append(Choice("batch_size", batch, "" if batch == base["batch_size"] else f"{facts.images} images"))
     if not given.get("epochs"):
-        steps = FEW_STEPS if few else HEAD_STEPS
-        epochs = max(1, round(steps / max(1, facts.images // batch)))
-        choices.append(Choice("epochs", epochs, f"{steps} steps{'' if few else ', however many images there are'}"))
+        epochs = max(1, round(HEAD_STEPS / max(1, facts.images // batch)))
+        choices.append(Choice("epochs", epochs, f"{HEAD_STEPS} steps, however many images there are"))
     if given.get("train") == "last":
         crops = CROPS.model_copy(update={key: base["views"][key] for key in ("mean", "std")})
         rate = AdamWOptimizer(lr=LAST_RATE, weight_decay=1e-4, warmup_epochs=0, final=0.0)
