@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 from sklearn.datasets import load_sample_images
 
-from gemel.data import decode as room
+from gemel.data import quiet_readers as room
 from gemel.data.decode import Unreadable, decode, load
 from gemel.data.sources import open_source
 
