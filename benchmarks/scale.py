@@ -34,6 +34,7 @@ from gemel.data.plan import Batch
 from gemel.data.views import order
 from gemel.distributed import gather
 from gemel.engine import checkpoints
+from gemel.errors import UserError
 from gemel.methods.base import Embed, Embedded, Method
 from gemel.runs.run import Run
 from gemel.settings.recipes import Recipe
@@ -139,9 +140,7 @@ def without_values(module: nn.Module) -> None:
 
 
 def batch_of(recipe: Recipe, rows: int) -> Batch:
-    views = recipe.views
-    sides = [recipe.image_size] * views.global_count
-    sides += [getattr(views, "local_size", 0) or 0] * getattr(views, "local_count", 0)
+    sides = recipe.views.sizes(recipe.image_size)
     drawn, partners = ([torch.empty(rows, 3, side, side) for side in sides] for _ in range(2))
     return Batch(drawn, torch.zeros(rows, dtype=torch.int64), torch.full((rows,), -1), partners)
 
@@ -232,7 +231,10 @@ def main() -> None:
         for name in asked.methods:
             for count in asked.processes:
                 if count <= recipe_of(name)[1].batch_size // 2:  # norms need two images somewhere
-                    show(step(name, count))
+                    try:
+                        show(step(name, count))
+                    except UserError as error:
+                        show({"method": name, "processes": count, "refused": str(error)})
     if asked.only in (None, "order"):
         for images in (1_000_000, 10_000_000, 100_000_000):
             show(drawn_order(images))
