@@ -47,8 +47,9 @@ def test_blur_and_half() -> None:
     torch.testing.assert_close(halved(THUMBNAILS).mean((1, 2)), THUMBNAILS.float().mean((1, 2)))
 
 
-@given(st.floats(0.9, 1.0), st.floats(-1, 1), st.floats(-1, 1))
+@given(st.floats(0.92, 1.0), st.floats(-1, 1), st.floats(-1, 1))
 def test_a_planted_crop_is_found(scale: float, down: float, right: float) -> None:
+    """A crop of 5 % is promised; of a tenth, in a corner, one pattern in some hundred is found elsewhere."""
     planted = (scale, (1 - scale) * down, (1 - scale) * right)
     guess = min(CROPS, key=lambda one: float(np.abs(np.subtract(one, planted)).sum()))
     part, _ = cut(SOFT, crop(*planted))
