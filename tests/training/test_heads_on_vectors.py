@@ -69,7 +69,7 @@ def test_broken_off_and_resumed(run: gemel.Run, rows: Path, tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(Pretraining, "after_step", interrupted)
-        with pytest.raises(Interrupted, match="after step 33 of 140; gemel resume"):
+        with pytest.raises(Interrupted, match="after step 33 of 70; gemel resume"):
             gemel.pretrain(rows, out=tmp_path / "run", labels=rows.parent / "labels.csv", **SHORT)
     resumed = gemel.resume(tmp_path / "run", quiet=True)
     one, two = (checkpoints.load(each) for each in (run, resumed))
