@@ -117,7 +117,7 @@ def method_of(name: str, recipe: Recipe, images: int) -> Method:
     return made
 
 
-def embedding(method: Method, images: int, views: int) -> Embed:
+def embedding(method: Method, images: int, count: int) -> Embed:
     """Return what hooks are given: random features of all images, or what a head makes of them."""
 
     def embed(head: nn.Module | None = None, *, views: bool = False, **_: Any) -> Embedded:
@@ -126,7 +126,6 @@ def embedding(method: Method, images: int, views: int) -> Embed:
             rows = rows if head is None else head(rows)
         return Embedded(torch.stack([rows] * count, 1) if views else rows, torch.ones(images, dtype=torch.bool))
 
-    count = views
     return embed
 
 

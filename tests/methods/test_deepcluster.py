@@ -125,6 +125,8 @@ def test_an_epoch_begins_anew() -> None:
     assert not torch.equal(top, made.top.weight)
     expected = clustering_scores(begun_again.numpy(), made.labels.numpy())["nmi"]
     assert float(made.stability) == pytest.approx(expected)
+    of_top = made.parameter_groups()[-1]
+    assert of_top.schedule == "constant", "a layer made anew near the end has to learn too"
     momenta = [group.momentum for group in made.parameter_groups()]
     assert momenta == [None, 0.0]
 

@@ -10,8 +10,11 @@ from gemel import published, studies
 from gemel.api.several_runs import begin_or_resume
 from gemel.cli.main import main
 from gemel.errors import UserError
+from gemel.runs.files import write_text
 from gemel.runs.folder import Claim, create
+from gemel.runs.run import RUN_FILE, Run
 from gemel.settings.tree import Layer
+from gemel.studies.base import score_of
 from gemel.studies.plan import StudyLaunch, check_settings, plan
 from gemel.studies.runner import run_study
 
@@ -119,3 +122,13 @@ def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert all(name in out for name in studies.available())
     assert "--seeds" in out
+
+
+def test_a_column_reads_another_network_s_result(tmp_path: Path) -> None:
+    (tmp_path / RUN_FILE).touch()
+    write_text(tmp_path / "networks" / "pixels" / "evaluations" / "cluster-1.json", '{"metrics": {"kmeans_acc": 0.5}}')
+    run = Run(tmp_path)
+    assert score_of("pixels", "cluster", "kmeans_acc")(run) == 0.5
+    assert score_of(lambda _: "pixels", "cluster", "kmeans_acc")(run) == 0.5
+    assert score_of("random-0", "cluster", "kmeans_acc")(run) is None
+    assert score_of("pixels", "cluster", "acc")(run) is None

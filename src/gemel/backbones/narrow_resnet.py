@@ -1,7 +1,7 @@
 """A small residual network of four stages for small images, which detection and segmentation take too."""
 
 from collections import OrderedDict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import nn
@@ -18,7 +18,7 @@ def narrow_resnet(
     *,
     widths: Widths = (16, 32, 64, 128),
     blocks: tuple[Blocks, Blocks, Blocks, Blocks] = (1, 1, 1, 1),
-    pooled: bool = True,
+    stem: Literal["small", "pooled"] = "pooled",
     pool: Annotated[int, Field(ge=1, le=16)] = 1,
     in_channels: Channels = 3,
 ) -> Backbone:
@@ -27,7 +27,7 @@ def narrow_resnet(
     Args:
         widths: channels of the four stages; the first layer has as many as the first
         blocks: of each stage, two convolutions each
-        pooled: the first layer's map is pooled: maps of strides 2, 4, 8, 16; else 1, 2, 4, 8
+        stem: pooled: the first layer's map is pooled: maps of strides 2, 4, 8, 16; small: it is not: 1, 2, 4, 8
         pool: the last map is averaged to this side; width = widths[-1] · pool²
         in_channels: channels of the images; 2: the Sobel gradients of gemel's images, which have 3
     """
@@ -36,7 +36,7 @@ def narrow_resnet(
         bn1=nn.BatchNorm2d(widths[0]),
         relu=nn.ReLU(inplace=True),
     )
-    if pooled:
+    if stem == "pooled":
         layers["maxpool"] = nn.MaxPool2d(3, 2, 1)
     inner = widths[0]
     for number, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):

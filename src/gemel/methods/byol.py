@@ -25,7 +25,8 @@ def byol_loss(
 ) -> dict[str, Tensor]:
     r"""Return L = 1/N Σ_i |p̂₁ - t̂₂|² + |p̂₂ - t̂₁|², which is 4 - 2 cos(p₁, t₂) - 2 cos(p₂, t₁), 0..8.
 
-    Source: arXiv 2006.07733, equation 2, with the directions summed as in the released code, not averaged.
+    Source: arXiv 2006.07733, equation 2, with the directions summed as in the released code, not averaged. A row of
+    zeros has the cosine 0.
 
     Args:
         prediction_one: raw predictions from the first views, (n, D), this process's rows.
@@ -41,7 +42,8 @@ def byol_loss(
     """
     check_pairs(prediction_one, prediction_two, target_one, target_two)
     pairs = (prediction_one, target_two), (prediction_two, target_one)
-    first, second = (2 - 2 * mean_over_processes(mean_cosine(*pair, floor=FLOOR)) for pair in pairs)
+    cosines = torch.stack([mean_cosine(*pair, floor=FLOOR) for pair in pairs])
+    first, second = 2 - 2 * mean_over_processes(cosines)
     return {"loss": first + second, "first": first, "second": second}
 
 

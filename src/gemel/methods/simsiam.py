@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from gemel.data.plan import Batch
@@ -35,7 +36,7 @@ def simsiam_loss(
     """
     check_pairs(prediction_one, prediction_two, projection_one, projection_two)
     pairs = (prediction_one, projection_two), (prediction_two, projection_one)
-    first, second = (mean_over_processes(mean_cosine(*pair, floor=1e-8)) for pair in pairs)
+    first, second = mean_over_processes(torch.stack([mean_cosine(*pair, floor=1e-8) for pair in pairs]))
     return {"loss": -(first + second) / 2, "first": first, "second": second}
 
 

@@ -60,12 +60,12 @@ class _MeanCosine(Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, targets: Tensor, floor: float) -> Tensor:
-        found = torch.linalg.vector_norm(rows, dim=1)
-        length = found.clamp_min(floor)
-        of_targets = torch.linalg.vector_norm(targets, dim=1).clamp_min_(floor).mul_(length)
+        lengths = torch.linalg.vector_norm(rows, dim=1)
+        divisors = lengths.clamp_min(floor)
+        products = torch.linalg.vector_norm(targets, dim=1).clamp_min_(floor).mul_(divisors)
         with exact_products(rows.device):
-            cosines = torch.linalg.vecdot(rows, targets).div_(of_targets)
-        ctx.save_for_backward(rows, targets, of_targets, cosines * (found >= floor) / length.square_())
+            cosines = torch.linalg.vecdot(rows, targets).div_(products)
+        ctx.save_for_backward(rows, targets, products, cosines * (lengths >= floor) / divisors.square_())
         return cosines.mean()
 
     @staticmethod

@@ -30,7 +30,7 @@ def swapped_cross_entropy(targets: Sequence[Tensor], logits: Sequence[Tensor], t
 
 
 @torch.no_grad()
-def shares_and_entropy(logits: Tensor, center: Tensor | float, temperature: float) -> tuple[Tensor, Tensor]:
+def shares_and_entropy(logits: Tensor, center: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Return softmax((t - c) / τ) of logits t, (n, K), and the mean entropy of its rows, 0..log K."""
     shares = torch.empty_like(logits, dtype=widened(logits).dtype)
     total = shares.new_zeros(())

@@ -1,6 +1,6 @@
 """Which method finds the classes best from the same features, or by one network?
 
-The small scale trains heads on the features of a frozen network; --images and --labels take other vectors.
+The small scale trains heads on the features of a frozen network; --images and --classes take other vectors.
 """
 
 from gemel.studies.base import Scale, Study
