@@ -233,6 +233,19 @@ def test_a_call_is_checked_as_flags_are() -> None:
     )
 
 
+@pytest.mark.parametrize("given", ["1", "1,2,3", [1], [1, 2, 3]])
+def test_how_many_values_a_pair_takes_is_told(given: object) -> None:
+    @checked
+    def command(*, pair: tuple[PositiveInt, PositiveInt] = (1, 2)) -> tuple[int, int]:
+        return pair
+
+    assert command(pair="3,4") == (3, 4)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"^pair takes 2 values \(integer > 0, integer > 0\), not "):
+        command(pair=given)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="pair must be greater than 0, not 0"):
+        command(pair="3,0")  # pyright: ignore[reportArgumentType]
+
+
 def test_numbers_are_read_leniently(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("optimizer: {name: adamw, lr: 1e-3}\nepochs: '4'\n")  # YAML hands 1e-3 over as text

@@ -202,7 +202,10 @@ def _value_mistakes(name: str, field: FieldInfo, value: Any) -> list[str]:
     try:
         _adapter(field).validate_python(_readable(field, value))
     except ValidationError as error:
-        return [_message(name, (), error.errors()[0])]
+        first, parts = error.errors()[0], _adapter(field).json_schema().get("prefixItems", ())
+        if parts and first["type"] in ("missing", "too_long"):
+            return [f"{name} takes {len(parts)} values ({range_of(field)}), not {brief(value)}"]
+        return [_message(name, (), first)]
     return []
 
 
