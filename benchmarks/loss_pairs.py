@@ -17,7 +17,7 @@ from gemel.methods.dino import dino_loss, moved_center
 from gemel.methods.moco_v2 import moco_v2_loss
 from gemel.methods.parts.contrast import unit
 from gemel.methods.parts.queue import Queue
-from gemel.methods.parts.sinkhorn import sinkhorn
+from gemel.methods.parts.sinkhorn import assignment
 from gemel.methods.simclr import simclr_loss
 from gemel.methods.simsiam import simsiam_loss
 from gemel.methods.swav import swav_loss
@@ -135,7 +135,8 @@ def _their_w_mse() -> Loss:
 def _swav() -> Loss:
     def loss(views: Sequence[Tensor]) -> Tensor:
         scores = [normalize(view, dim=1) for view in views]
-        return swav_loss(scores, [sinkhorn(one.detach()) for one in scores])["loss"]
+        codes, entropies = zip(*(assignment(one.detach()) for one in scores), strict=True)
+        return swav_loss(scores, codes, entropies=torch.stack(entropies))["loss"]
 
     return loss
 

@@ -11,7 +11,7 @@ from toy import PRECISIONS, Given, Golden, near
 from gemel.data.plan import Batch
 from gemel.engine import optimizers
 from gemel.methods.parts.recent import Recent
-from gemel.methods.parts.sinkhorn import sinkhorn
+from gemel.methods.parts.sinkhorn import Assignment, sinkhorn
 from gemel.methods.swav import Swav, swav_loss
 from gemel.settings.recipes import LarsOptimizer
 
@@ -65,17 +65,17 @@ def test_whole_steps(relatives: Golden, dtype: torch.dtype, tolerance: float) ->
     """Prototypes of length 1 before each step, frozen in two; a queue that joins once it is full; LARC on all."""
     swav = method(relatives, dtype, int(relatives["swav.queue_length"]))
     description = LarsOptimizer(weight_decay=float(relatives["swav.decay"]), flavour="L4")
-    optimizer, codes = optimizers.build(description, swav.parameter_groups()), list[Tensor]()
-    code = swav._code
-    swav._code = lambda view, scores: codes.append(code(view, scores)) or codes[-1]
+    optimizer, found = optimizers.build(description, swav.parameter_groups()), list[Assignment]()
+    assign = swav._assign
+    swav._assign = lambda view, scores: found.append(assign(view, scores)) or found[-1]
     for step, rate in enumerate(relatives["swav.lr"].tolist()):
         views, batch = views_of(relatives["swav.z"][step], 4, dtype)
-        codes.clear()
+        found.clear()
         loss = swav(batch, step / 6)["loss"]
         optimizer.zero_grad()
         loss.backward()
         near(swav.prototypes.weight, relatives["swav.prototypes_normed"][step], tolerance)
-        near(torch.stack(codes), relatives["swav.codes"][step], tolerance)
+        near(torch.stack([one.codes for one in found]), relatives["swav.codes"][step], tolerance)
         near(loss, relatives["swav.loss"][step], tolerance)
         near(gradients(views), relatives["swav.grad_z"][step], tolerance)
         near(swav.prototypes.weight.grad, relatives["swav.grad_prototypes"][step], tolerance)

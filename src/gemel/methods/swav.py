@@ -17,12 +17,14 @@ from gemel.methods.parts.heads import mlp
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recent import Recent
 from gemel.methods.parts.recipes import RESNET50, changed, imagenet, small, solo, solo_lars
-from gemel.methods.parts.sinkhorn import sinkhorn
-from gemel.methods.parts.swapped import check_views, swapped_cross_entropy
+from gemel.methods.parts.sinkhorn import Assignment, assignment
+from gemel.methods.parts.swapped import check_views, mean_entropy, swapped_cross_entropy
 from gemel.settings.recipes import AtLeastTwo, LarsOptimizer, Probability, Recipe, Widths
 
 
-def swav_loss(scores: Sequence[Tensor], codes: Sequence[Tensor], *, temperature: float = 0.1) -> dict[str, Tensor]:
+def swav_loss(
+    scores: Sequence[Tensor], codes: Sequence[Tensor], *, temperature: float = 0.1, entropies: Tensor | None = None
+) -> dict[str, Tensor]:
     r"""Return L = ½ Σ_{c<2} 1/(V-1) Σ_{v≠c} -1/N Σ_i <Q^c_i, log softmax(s^v_i / τ)>.
 
     Source: arXiv 2006.09882, equations 1 and 2, and its released code for more than two views.
@@ -31,6 +33,7 @@ def swav_loss(scores: Sequence[Tensor], codes: Sequence[Tensor], *, temperature:
         scores: s of V >= 2 views with the prototypes, (n, K) each, this process's rows, the two global views first.
         codes: Q of the two global views, (n, K) each, rows of sum 1; they take no gradient.
         temperature: τ, above 0.
+        entropies: of the codes' rows, in any shape, where they are known; else they are computed.
 
     Returns:
         loss, and entropy, the mean entropy of the codes, 0..log K.
@@ -44,10 +47,8 @@ def swav_loss(scores: Sequence[Tensor], codes: Sequence[Tensor], *, temperature:
     with exact_products(scores[0].device):
         targets = [widened(code.detach()) for code in codes]
         loss = swapped_cross_entropy(targets, scores, temperature)
-        logarithms = [code.clamp_min(torch.finfo(code.dtype).tiny).log_() for code in targets]
-        pairs = zip(targets, logarithms, strict=True)
-        entropy = -torch.stack([torch.linalg.vecdot(code, one).mean() for code, one in pairs]).mean()
-        loss, entropy = mean_over_processes(torch.stack([loss, entropy]))
+        entropy = torch.stack([mean_entropy(one) for one in targets]) if entropies is None else entropies
+        loss, entropy = mean_over_processes(torch.stack([loss, entropy.mean()]))
     return {"loss": loss, "entropy": entropy}
 
 
@@ -165,18 +166,19 @@ class Swav(Method):
             scores = linear(rows, widened(self.prototypes.weight)).chunk(len(batch.views))
         embeddings = torch.stack(rows.detach().chunk(len(batch.views))[:2])
         self._newest = gather(embeddings.transpose(0, 1)).transpose(0, 1)  # (2, N, D)
-        codes = [self._code(view, one.detach()) for view, one in enumerate(scores[:2])]
-        return swav_loss(scores, codes, temperature=self.temperature)
+        assigned = [self._assign(view, one.detach()) for view, one in enumerate(scores[:2])]
+        codes, entropies = zip(*assigned, strict=True)
+        return swav_loss(scores, codes, temperature=self.temperature, entropies=torch.stack(entropies))
 
     @torch.no_grad()
-    def _code(self, view: int, scores: Tensor) -> Tensor:
+    def _assign(self, view: int, scores: Tensor) -> Assignment:
         """Return the codes of a global view, assigned together with this process's share of the queue."""
         if self.queue is None or not self.queue.is_full:
-            return sinkhorn(scores, **self.sinkhorn)
+            return assignment(scores, **self.sinkhorn)
         earlier = self.queue.rows[view].tensor_split(world_size())[rank()]
         with exact_products(scores.device):
             joined = torch.cat([linear(earlier.to(scores), self.prototypes.weight.to(scores)), scores])
-        return sinkhorn(joined, **self.sinkhorn)[len(earlier) :]
+        return Assignment(*(one[len(earlier) :] for one in assignment(joined, **self.sinkhorn)))
 
     def after_step(self, progress: float) -> None:
         """Let the step's embeddings follow into the queue."""
