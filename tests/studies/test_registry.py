@@ -1,5 +1,6 @@
 """Every study in the folder: its settings exist, its rows and its published numbers are there."""
 
+import json
 import re
 from pathlib import Path
 
@@ -126,7 +127,8 @@ def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_column_reads_another_network_s_result(tmp_path: Path) -> None:
     (tmp_path / RUN_FILE).touch()
-    write_text(tmp_path / "networks" / "pixels" / "evaluations" / "cluster-1.json", '{"metrics": {"kmeans_acc": 0.5}}')
+    result = {"protocol": "cluster", "metrics": {"kmeans_acc": 0.5}, "settings": {}}
+    write_text(tmp_path / "networks" / "pixels" / "evaluations" / "cluster-1.json", json.dumps(result))
     run = Run(tmp_path)
     assert score_of("pixels", "cluster", "kmeans_acc")(run) == 0.5
     assert score_of(lambda _: "pixels", "cluster", "kmeans_acc")(run) == 0.5

@@ -33,10 +33,12 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     assert not (out / "planted.md").exists()
 
     said: list[str] = []
-    outcome = run(planted(evaluations=(("cluster", {"kmeans": 7}),)), out, said=said)
+    judged = planted(evaluations=(("cluster", {"kmeans": 7}), ("cluster", {"network": "pixels"})))
+    outcome = run(judged, out, said=said)
     after = contents(first)
     assert {name: after[name] for name in before} == before  # the finished run is as it was
-    assert [name for name in after if name not in before and "cluster-" not in name] == []  # but judged once more
+    new = [name for name in after if name not in before]  # judged once more, and so were its pixels
+    assert all("cluster-" in name or name.startswith("networks/pixels/") for name in new)
     assert len(outcome.finished) == 4
     assert [len(values) for row in outcome.rows for values in row.values.values()] == [2, 0, 2, 2] * 2
     assert (out / "planted.md").is_file()
@@ -50,7 +52,7 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
 
     again: list[str] = []
     everything = contents(out / "short-2")
-    same = run(planted(evaluations=(("cluster", {"kmeans": 7}),)), out, said=again)
+    same = run(judged, out, said=again)
     assert same.rows == outcome.rows
     assert contents(out / "short-2") == everything
     assert all("was there" in line for line in again)
@@ -148,7 +150,9 @@ def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
     from gemel.studies.outcome import Outcome
     from gemel.studies.plan import StudyLaunch
 
-    study = replace(planted(), axis="")
+    few, *others = VARIATIONS
+    small = planted().small._replace(variations=[few._replace(remark="of few epochs"), *others])
+    study = replace(planted(), axis="", small=small)
     names = [variation.name for variation in VARIATIONS]
     values = {column.name: [0.5] for column in study.columns}
     rows = tuple(Row(name, "", None, values) for name in names)
@@ -157,7 +161,9 @@ def test_a_study_without_an_axis_names_its_places(tmp_path: Path) -> None:
     drawing = (tmp_path / "named.svg").read_text(encoding="utf-8")
     assert all(drawing.count(f">{name}<") == len(study.columns) for name in names)
     assert outcome.verdicts[0].word == NOT_TESTABLE
-    assert "0 of 2 runs so far" in (tmp_path / "named.md").read_text(encoding="utf-8")
+    text = (tmp_path / "named.md").read_text(encoding="utf-8")
+    assert "0 of 2 runs so far" in text
+    assert f"{names[0]}: of few epochs." in text
 
 
 def test_two_seeds_are_compared(tmp_path: Path) -> None:

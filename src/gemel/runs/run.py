@@ -186,17 +186,21 @@ class Run:
         """
         return read_file(self.metrics_path, _metrics_table) if self.metrics_path.is_file() else pa.table({})
 
-    def evaluations(self, tell: Callable[[str], object] | None = None) -> list[dict[str, Any]]:
+    def evaluations(
+        self, tell: Callable[[str], object] | None = None, *, network: str = "trained"
+    ) -> list[dict[str, Any]]:
         """Return the results of the evaluations: protocol, metrics, settings; in the order of their files' names.
 
         Args:
             tell: takes what is wrong with a damaged result, which is left out; None: it is an error.
+            network: trained: the run's own; else another that was judged beside it: `pixels`, or `random-SEED`.
 
         Raises:
             UserError: a result is damaged.
         """
         found: list[dict[str, Any]] = []
-        for path in sorted((self.path / "evaluations").glob("*-*.json")):
+        folder = self.path if network == "trained" else self.path / "networks" / network
+        for path in sorted((folder / "evaluations").glob("*-*.json")):
             try:
                 found.append(read_file(path, _evaluation))
             except UserError as error:

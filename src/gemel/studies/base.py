@@ -43,6 +43,8 @@ class Variation(NamedTuple):
     """position on the plot's axis"""
     group: str = ""
     """of variations of one group the table, the checks and the plot take the best, by `Study.best`"""
+    remark: str = ""
+    """what a reader should know of its results; no full stop"""
 
 
 class Scale(NamedTuple):
@@ -130,11 +132,7 @@ def score(protocol: str, metric: str, **options: Any) -> Read:
     """Return a reader of an evaluation's metric, of the one with these options where there are several."""
 
     def read(run: Run) -> float | None:
-        for result in run.evaluations():
-            fits = all(result["settings"].get(key) == value for key, value in options.items())
-            if result["protocol"] == protocol and fits and metric in result["metrics"]:
-                return float(result["metrics"][metric])
-        return None
+        return _metric(run.evaluations(), protocol, metric, options)
 
     return read
 
@@ -144,11 +142,19 @@ def score_of(network: str | Callable[[Run], str], protocol: str, metric: str) ->
 
     def read(run: Run) -> float | None:
         name = network if isinstance(network, str) else network(run)
-        paths = sorted((run.path / "networks" / name / "evaluations").glob(f"{protocol}-*.json"))
-        found = [read_json(path)["metrics"] for path in paths]
-        return next((float(metrics[metric]) for metrics in found if metric in metrics), None)
+        return _metric(run.evaluations(network=name), protocol, metric, {})
 
     return read
+
+
+def _metric(
+    results: Sequence[Mapping[str, Any]], protocol: str, metric: str, options: Mapping[str, Any]
+) -> float | None:
+    for result in results:
+        fits = options.items() <= result["settings"].items()
+        if result["protocol"] == protocol and fits and metric in result["metrics"]:
+            return float(result["metrics"][metric])
+    return None
 
 
 def computed(name: str) -> Read:

@@ -18,8 +18,6 @@ FINDERS: Mapping[str, Mapping[str, Any]] = {
 }
 """options of each beside its recipe for small images; Bridle's classes collapse to one without a batch norm"""
 
-ON_PIXELS = "pixels' k-means ACC"
-
 PIXELS = ("cluster", {"network": "pixels"})
 """k-means on the pixels, which a method should beat"""
 
@@ -27,7 +25,7 @@ COLUMNS = (
     *(Column(name, score("cluster", name.lower())) for name in ("ACC", "NMI", "ARI", "AMI")),
     Column("classes", classes_used()),
     Column("features' k-means ACC", score("cluster", "kmeans_acc")),
-    Column(ON_PIXELS, score_of("pixels", "cluster", "kmeans_acc")),
+    Column("pixels' k-means ACC", score_of("pixels", "cluster", "kmeans_acc")),
     Column("seconds", seconds, plotted=False),
 )
 

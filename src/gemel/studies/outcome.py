@@ -3,7 +3,7 @@
 import csv
 import io
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from gemel.reports.tables import Table, Verdict, markdown, page
 from gemel.runs.files import write_text
 from gemel.runs.run import Run
 from gemel.settings.tree import Layer
-from gemel.studies.base import Column, Study
+from gemel.studies.base import Column, Study, Variation
 from gemel.studies.checks import Row, best_of_groups
 from gemel.studies.plan import StudyLaunch
 
@@ -87,6 +87,7 @@ class Outcome:
         note = "Mean ± standard error over seeds."
         if self.study.best:
             note += f" In brackets: the variation of each row with the highest {self.study.best}; the CSV holds all."
+        note = " ".join([note, *(f"{one.name}: {one.remark}." for one in self._variations if one.remark)])
         return Table("Results", heads, tuple(rows), note)
 
     def published(self) -> Table | None:
@@ -153,10 +154,13 @@ class Outcome:
     def _scale(self) -> str:
         return "full" if self.launch.full else "small"
 
+    @property
+    def _variations(self) -> Sequence[Variation]:
+        return (self.study.full if self.launch.full else self.study.small).variations
+
     def _facts(self) -> list[str]:
         environments = [Run(folder).environment for folder in self.finished if self.study.compute is None]
-        scale = self.study.full if self.launch.full else self.study.small
-        planned = len(scale.variations) * self.seeds
+        planned = len(self._variations) * self.seeds
         facts = [f"{self._scale.capitalize()} scale, {plural(self.seeds, 'seed')} of each."]
         if len(self.finished) < planned:
             facts.append(f"Not complete: {len(self.finished)} of {plural(planned, 'run')} so far.")

@@ -113,12 +113,23 @@ def _judge(one: Planned, protocol: str, options: Mapping[str, Any]) -> bool:
 
     asked = {key: value for key, value in options.items() if key not in ("images", "test", "labels")}
     asked = {key: one.seed if value == OWN_SEED else value for key, value in asked.items()}
-    for result in Run(one.folder).evaluations():
-        if result["protocol"] == protocol and asked.items() <= result["settings"].items():
+    network, settings = _network(asked)
+    run = Run(one.folder)
+    if network == "pixels" and run.backbone_facts["name"] == "vectors":  # there are none
+        return False
+    for result in run.evaluations(network=network):
+        if result["protocol"] == protocol and settings.items() <= result["settings"].items():
             return False
     images, test, labels = (options.get(key) for key in ("images", "test", "labels"))
     evaluate(one.folder, protocol, images, test=test, labels=labels, quiet=True, options=asked)
     return True
+
+
+def _network(asked: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of the network that is judged, as in `Run.evaluations`, and the other settings."""
+    settings = {key: value for key, value in asked.items() if key not in ("network", "network_seed")}
+    name = asked.get("network", "trained")
+    return (f"random-{asked.get('network_seed', 0)}" if name == "random" else name), settings
 
 
 def _finished(folder: Path) -> bool:
