@@ -44,6 +44,35 @@ def test_files(kind: str, tmp_path: Path) -> None:
     assert source.version(1) != source.version(2)
 
 
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_a_column_of_labels_comes_along(kind: str, tmp_path: Path) -> None:
+    """As with every other table: label by itself, another column by its name, and what is unknown stays so."""
+    kinds = [None if row == 3 else "even" if row % 2 == 0 else "odd" for row in range(300)]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "npz":
+        named = np.array([one or "" for one in kinds])
+        np.savez(path, vector=ROWS, label=named, fold=np.arange(300) % 3, centre=ROWS.mean(0))
+    else:
+        folds = [row % 3 for row in range(300)]
+        parquet.write_table(pa.table({"vector": list(ROWS), "label": kinds, "fold": folds, "other": list(ROWS)}), path)
+    source = open_source(path)
+    assert source.labels is not None
+    assert source.label_names == ["even", "odd"]
+    assert source.labels[:5].tolist() == [0, 1, 0, -1, 0]
+    assert isinstance(source, VectorSource)
+    assert source.only(np.array([3, 4])).column("label") == ["", "even"]
+    folds = open_source(path, labels="fold")
+    assert folds.labels is not None
+    assert folds.labels[:5].tolist() == [0, 1, 2, 0, 1]
+    assert open_source(path, labels="none").labels is None
+
+
+def test_labels_for_other_rows_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", vector=ROWS, label=np.arange(299))
+    with pytest.raises(UserError, match="holds 299 values of label for 300 vectors; give one for each"):
+        open_source(tmp_path / "rows.npz")
+
+
 def test_arrays_and_halves() -> None:
     source = open_source(ROWS.astype(np.float16))  # pyright: ignore[reportArgumentType]
     assert isinstance(source, VectorSource)
