@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from gemel.methods.byol import byol_loss
 from gemel.methods.densecl import densecl_loss
@@ -27,6 +26,9 @@ from gemel.methods.w_mse import w_mse_loss
 Loss = Callable[[Sequence[Tensor]], Tensor]
 
 ROWS, QUEUE, POSITIONS = 128, 65536, 4
+
+BOUND = 5.0
+"""what random numbers are divided by to be scores of prototypes, from -1 to 1"""
 
 
 class Pair(NamedTuple):
@@ -134,7 +136,7 @@ def _their_w_mse() -> Loss:
 
 def _swav() -> Loss:
     def loss(views: Sequence[Tensor]) -> Tensor:
-        scores = [normalize(view, dim=1) for view in views]
+        scores = [view / BOUND for view in views]
         codes, entropies = zip(*(assignment(one.detach()) for one in scores), strict=True)
         return swav_loss(scores, codes, entropies=torch.stack(entropies))["loss"]
 
@@ -145,7 +147,7 @@ def _their_swav() -> Loss:
     from lightly.loss import SwaVLoss
 
     loss = SwaVLoss()
-    return lambda views: loss([normalize(view, dim=1) for view in views], []).squeeze()
+    return lambda views: loss([view / BOUND for view in views], []).squeeze()
 
 
 def _dino() -> Loss:

@@ -51,14 +51,14 @@ def assignment(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) ->
             f"scores (n, K), an epsilon above 0 and at least 1 iteration are needed, not {tuple(scores.shape)}, "
             f"{epsilon} and {iterations}"
         )
-    logits = widened(scores) / epsilon
+    scores = widened(scores)
     # Each column less its largest score, then each row less its largest: all sums of the first round are above 0,
     # however far apart the scores are, and what a row has lost falls out when it is divided by its sum.
-    own = logits.amax(0) if len(logits) else logits.new_full(logits.shape[1:], -torch.inf)
+    own = scores.amax(0) if len(scores) else scores.new_full(scores.shape[1:], -torch.inf)
     by_column = -gather(own[None]).amax(0)
-    codes = torch.add(logits, by_column)
-    by_row = -codes.amax(1)
-    codes.add_(by_row[:, None]).exp_()
+    codes = scores + by_column
+    by_column, by_row = by_column / epsilon, codes.amax(1) / -epsilon
+    torch.add(by_row[:, None], codes, alpha=1 / epsilon, out=codes).exp_()
     with exact_products(scores.device):
         rows = by_row.neg().exp_()  # the first sums are of the scores as they were
         for done in range(1, iterations + 1):
@@ -67,5 +67,5 @@ def assignment(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) ->
             if done % _FOLDED == 0 or done == iterations:
                 codes.mul_(columns).mul_(rows[:, None])
                 by_column, by_row, rows = by_column + columns.log(), by_row + rows.log(), torch.ones_like(rows)
-        entropies = -(torch.linalg.vecdot(codes, logits) + codes @ by_column + by_row)
+        entropies = -(torch.linalg.vecdot(codes, scores) / epsilon + codes @ by_column + by_row)
     return Assignment(codes, entropies.clamp_(min=0))

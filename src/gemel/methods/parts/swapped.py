@@ -70,7 +70,8 @@ class _CrossEntropy(Function):
             shares = torch.softmax(scores, 1, out=None if slopes is None else slopes[part])
             total += (largest - shares.amax(1).log_()).mul_(weight).sub_(product).sum()
             if slopes is not None:
-                shares.mul_(weight).sub_(target[part]).div_(len(target) * temperature)
+                scale = 1 / (len(target) * temperature)
+                shares.mul_(weight * scale).sub_(target[part], alpha=scale)
         ctx.dtype = logits.dtype
         ctx.save_for_backward(slopes)
         return total / len(target)
