@@ -1,6 +1,6 @@
 """What the losses cost beside lightly's, a pairwise form and their floors: one JSON line a case.
 
-    python benchmarks/loss.py [--threads 2] [--only barlow|wide|multi_crop|relatives] [--repeats 5]
+    python benchmarks/loss.py [--threads 2] [--only barlow|wide|multi_crop|relatives] [--losses swav] [--repeats 5]
 
 Forward and backward of random embeddings in float32. seconds: the least of several runs; peer_seconds: the same of
 lightly's Barlow Twins loss, or of TWIST's loss on each of the 25 pairs as the released code does; ratio: median over
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=["barlow", "wide", "multi_crop", "relatives"])
     parser.add_argument("--cases", nargs="*", help="rows,width of Barlow Twins instead of the grid")
+    parser.add_argument("--losses", nargs="+", choices=sorted(PAIRS), default=list(PAIRS), help="of relatives")
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -175,7 +176,8 @@ def main() -> None:
     if asked.only in (None, "multi_crop"):
         report("multi_crop", "pairwise", VIEWS, ROWS, CLASSES, asked)
     if asked.only in (None, "relatives"):
-        for name, pair in PAIRS.items():
+        for name in asked.losses:
+            pair = PAIRS[name]
             report(name, f"lightly's {name}", pair.views, pair.rows, pair.width, asked)
 
 

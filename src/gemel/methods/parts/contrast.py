@@ -32,6 +32,8 @@ def mean_cosine(rows: Tensor, targets: Tensor, *, floor: float) -> Tensor:
 def log_sum_exp(queries: Tensor, candidates: Tensor, temperature: float, *, own: int | None = None) -> Tensor:
     """Return log Σ_j exp(<q_i, k_j> / τ) of each query, (n,), differentiable in both; memory beside them is small.
 
+    The gradient of the queries is made in the same pass, some candidates at a time: it costs no second look at them.
+
     Args:
         queries: (n, D), in float32 or wider.
         candidates: (N, D).
@@ -79,15 +81,20 @@ class _MeanCosine(Function):
 
 
 class _LogSumExp(Function):
-    """Keeps the sums alone; the backward computes each piece of the scores again."""
+    """Beside the sums it keeps each query's mean candidate, by softmax, which is its gradient.
+
+    Only the gradient of candidates computes the scores again.
+    """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, candidates: Tensor, temperature: float, own: int | None) -> Tensor:
         ctx.temperature, ctx.own = temperature, own
         found = queries.new_empty(len(queries))
-        for part, scores in _scores(queries, candidates, temperature, own):
-            found[part] = scores.logsumexp(1)
-        ctx.save_for_backward(queries, candidates, found)
+        means = torch.empty_like(queries) if ctx.needs_input_grad[0] else None
+        for part in _of_queries(queries, candidates):
+            mean, rest = None if means is None else means[part], None if own is None else own + part.start
+            found[part] = _reduced(queries[part] / temperature, candidates, rest, mean)
+        ctx.save_for_backward(queries, candidates, found, means)
         return found
 
     @staticmethod
@@ -95,26 +102,54 @@ class _LogSumExp(Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grads: Tensor
     ) -> tuple[Tensor | None, ...]:
-        queries, candidates, found = ctx.saved_tensors
+        queries, candidates, found, means = ctx.saved_tensors
         slopes = (grads[0] / ctx.temperature)[:, None]  # (n, 1)
-        of_queries = torch.empty_like(queries) if ctx.needs_input_grad[0] else None
-        of_candidates = torch.zeros_like(candidates) if ctx.needs_input_grad[1] else None
-        for part, scores in _scores(queries, candidates, ctx.temperature, ctx.own):
-            shares = scores.sub_(found[part, None]).exp_().mul_(slopes[part])
-            with exact_products(queries.device):
-                if of_queries is not None:
-                    of_queries[part] = shares @ candidates
-                if of_candidates is not None:
-                    of_candidates.addmm_(shares.T, queries[part])
+        of_queries = None if means is None else means * slopes
+        if not ctx.needs_input_grad[1]:
+            return of_queries, None, None, None
+        of_candidates = torch.zeros_like(candidates)
+        for part in _of_queries(queries, candidates):
+            rest = None if ctx.own is None else ctx.own + part.start
+            for columns, scores in _scores(queries[part] / ctx.temperature, candidates, rest):
+                shares = scores.sub_(found[part, None]).exp_().mul_(slopes[part])
+                with exact_products(queries.device):
+                    of_candidates[columns].addmm_(shares.T, queries[part])
         return of_queries, of_candidates, None, None
 
 
-def _scores(queries: Tensor, candidates: Tensor, temperature: float, own: int | None) -> Iterator[tuple[slice, Tensor]]:
-    """Yield some queries and their scores, (m, N), which the caller may overwrite."""
-    each = candidates.shape[0] * queries.element_size()
-    for part in pieces(len(queries), each, queries.device, least=32, caches=4):
+def _reduced(queries: Tensor, candidates: Tensor, own: int | None, mean: Tensor | None) -> Tensor:
+    """Return log Σ_j exp(<q_i, k_j>), and write Σ_j k_j exp(<q_i, k_j>) over that sum into `mean`.
+
+    Sums so far are relative to each query's largest score so far.
+    """
+    largest = queries.new_full((len(queries),), torch.finfo(queries.dtype).min)
+    total = torch.zeros_like(largest)
+    if mean is not None:
+        mean.zero_()
+    for columns, scores in _scores(queries, candidates, own):
+        higher = torch.maximum(largest, scores.amax(1))
+        shrunk = largest.sub_(higher).exp_()
+        shares = scores.sub_(higher[:, None]).exp_()
+        total.mul_(shrunk).add_(shares.sum(1))
+        if mean is not None:
+            with exact_products(queries.device):
+                mean.mul_(shrunk[:, None]).addmm_(shares, candidates[columns])
+        largest = higher
+    if mean is not None:
+        mean.div_(total.clamp_min(torch.finfo(total.dtype).tiny)[:, None])  # 0 where no candidate is left
+    return total.log_().add_(largest)
+
+
+def _of_queries(queries: Tensor, candidates: Tensor) -> Iterator[slice]:
+    return pieces(len(queries), candidates.shape[0] * queries.element_size(), queries.device, least=256, caches=4)
+
+
+def _scores(queries: Tensor, candidates: Tensor, own: int | None) -> Iterator[tuple[slice, Tensor]]:
+    """Yield some candidates and their scores, (n, m), which the caller may overwrite."""
+    each = len(queries) * queries.element_size()
+    for columns in pieces(len(candidates), each, queries.device, least=256, caches=4):
         with exact_products(queries.device):
-            scores = (queries[part] / temperature) @ candidates.T
+            scores = queries @ candidates[columns].T
         if own is not None:
-            scores.diagonal(own + part.start).fill_(-torch.inf)
-        yield part, scores
+            scores.diagonal(own - columns.start).fill_(-torch.inf)
+        yield columns, scores
