@@ -131,6 +131,21 @@ def test_an_epoch_begins_anew() -> None:
     assert momenta == [None, 0.0]
 
 
+def test_clusters_stay_for_the_least_number_of_steps() -> None:
+    """An epoch of one step, as of few images, is too short for a new top layer."""
+    made = method(least_steps=3)
+    made.attach(40)
+    tops: list[Tensor] = []
+    for step in range(7):
+        made.before_epoch(lambda *_, **__: Embedded(torch.randn(40, 16), torch.ones(40, dtype=torch.bool)), step / 7)
+        tops.append(made.top.weight.detach().clone())
+        assert len(made.renewed()) == (2 if step % 3 == 0 else 0)
+        made.after_step((step + 1) / 7)
+    anew = [step for step in range(1, 7) if not torch.equal(tops[step], tops[step - 1])]
+    assert anew == [3, 6]
+    assert made.learned.value == 1
+
+
 def test_images_that_cannot_be_read_are_not_drawn() -> None:
     made = method(sampler="uniform")
     made.attach(40)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, relu
 
@@ -16,6 +16,7 @@ from gemel.distributed import joined_rows, mean_over_processes
 from gemel.errors import UserError
 from gemel.methods.base import Embed, Group, Method, apart
 from gemel.methods.parts.cluster_sampler import sampled_order, without_gaps
+from gemel.methods.parts.counter import Counter
 from gemel.methods.parts.kmeans import kmeans
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recipes import changed, small
@@ -67,6 +68,7 @@ class DeepCluster(Method):
         dimensions: what PCA keeps
         sampler: uniform: all clusters equally often, as the paper says; released: what its code does, by a mistake
             nearly the same as plain
+        least_steps: clusters stay for so many steps at least, as few images make epochs too short for a new top layer
     """
 
     recipes: ClassVar[Mapping[str, Recipe]] = {
@@ -84,7 +86,8 @@ class DeepCluster(Method):
             method={"hidden": ()},
         ),
         "small": small(
-            {"hidden": (), "dimensions": 64, "sampler": "uniform"}, views=PhotoViews(global_count=1),
+            {"hidden": (256,), "dropout": 0.0, "dimensions": 16, "sampler": "uniform", "least_steps": 100},
+            views=PhotoViews(global_count=1),
         ),
     }  # fmt: skip
     title = "DeepCluster"
@@ -108,8 +111,10 @@ class DeepCluster(Method):
         dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5,
         dimensions: Count = 256,
         sampler: Sampler = "released",
+        least_steps: NonNegativeInt = 0,
     ) -> None:
         super().__init__(backbone)
+        self.least_steps, self.learned = least_steps, Counter()
         self.dimensions, self.sampler, self._renews = dimensions, sampler, False
         layers: list[nn.Module] = []
         for before, after in pairwise((backbone.width, *hidden)):
@@ -125,11 +130,14 @@ class DeepCluster(Method):
         self.labels: Tensor
 
     def before_epoch(self, embed: Embed, progress: float) -> None:
-        """Cluster all features, and make the top layer anew.
+        """Cluster all features, and make the top layer anew, unless it has just begun.
 
         Raises:
             UserError: there are fewer images than clusters.
         """
+        if 0 < self.learned.value < self.least_steps:
+            return
+        self.learned.value = 0
         found = embed(self.head)
         seen, device = found.readable.nonzero().flatten(), self.labels.device
         classes = self.top.out_features
@@ -169,6 +177,10 @@ class DeepCluster(Method):
         z = self.head(features_of(self.backbone, batch.views))
         labels = self.labels[batch.index].clamp_min(0).repeat(len(batch.views))  # -1: could not be read before
         return deepcluster_loss(z, self.top.weight, self.top.bias, labels) | {"stability": self.stability.clone()}
+
+    def after_step(self, progress: float) -> None:
+        """Count the steps of this top layer."""
+        self.learned.value += 1
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Everything decays, biases and norms too, as released."""

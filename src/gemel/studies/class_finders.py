@@ -21,6 +21,15 @@ FINDERS: Mapping[str, Mapping[str, Any]] = {
 PIXELS = ("cluster", {"network": "pixels"})
 """k-means on the pixels, which a method should beat"""
 
+REMARKS: Mapping[str, str] = {
+    "bridle": "looks at one image at a time; any sharp and even division is as good to it, also one that parts "
+    "neighbours",
+    "iic": "ends in poorer optima of its own loss than the labels are: classes merge kinds early and stay so",
+    "sela": "its labels are its own predictions, spread evenly; on features that stay, a linear head keeps about those "
+    "that it began with",
+}
+"""why heads on frozen features of a method agree less than k-means does, on digits, letters or MNIST"""
+
 COLUMNS = (
     *(Column(name, score("cluster", name.lower())) for name in ("ACC", "NMI", "ARI", "AMI")),
     Column("classes", classes_used()),
@@ -30,9 +39,13 @@ COLUMNS = (
 )
 
 
-def variations(recipe: str = "") -> list[Variation]:
+def variations(recipe: str = "", remarks: Mapping[str, str] | None = None) -> list[Variation]:
     """Return one variation a method, by its recipe for small images or another."""
     return [
-        Variation(name, {"method": name.replace("-", "_") + (f"/{recipe}" if recipe else ""), **options})
+        Variation(
+            name,
+            {"method": name.replace("-", "_") + (f"/{recipe}" if recipe else ""), **options},
+            remark=(remarks or {}).get(name, ""),
+        )
         for name, options in FINDERS.items()
     ]

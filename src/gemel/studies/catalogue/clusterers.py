@@ -4,7 +4,7 @@ The small scale trains heads on the features of a frozen network; --images and -
 """
 
 from gemel.studies.base import Scale, Study
-from gemel.studies.class_finders import COLUMNS, PIXELS, variations
+from gemel.studies.class_finders import COLUMNS, PIXELS, REMARKS, variations
 
 _FULL = {
     "images": "cifar10",
@@ -16,7 +16,7 @@ _FULL = {
 
 STUDY = Study(
     question="Which of the methods that find classes without labels agrees best with the labels?",
-    small=Scale({"images": "digits", "train": "heads", "threads": 2}, variations()),
+    small=Scale({"images": "digits", "train": "heads", "threads": 2}, variations(remarks=REMARKS)),
     full=Scale(_FULL, variations("small")),
     columns=COLUMNS,
     evaluations=(PIXELS,),
