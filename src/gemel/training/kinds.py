@@ -47,8 +47,8 @@ NEARLY = 0.025
 SPREAD = 0.2
 """share by which they may differ from the number"""
 
-NEVER = -1e4
-"""logit of a class that a head does not have"""
+NEVER = -50.0
+"""logit of a class that a head does not have: its probability is no number that slows an exponential down"""
 
 
 class Kinds(NamedTuple):
@@ -141,7 +141,7 @@ def heads_of(rows: Tensor, near: Tensor, sizes: Sequence[int], seed: int) -> lis
 
 
 def _train(heads: nn.ModuleList, masks: Sequence[Tensor], rows: Tensor, near: Tensor) -> None:
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=RATE, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
     batch = min(BATCH, len(rows))
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = cosine(step / STEPS, RATE, 0.0)

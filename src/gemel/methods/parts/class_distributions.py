@@ -103,7 +103,8 @@ class _Statistics(Function):
                 of_globals, of_locals = _partners(target, target.new_ones(()))
                 consistency += (len(views) - 1) * dot(target, log_target)
                 consistency -= dot(of_globals, log_p[:2]) + dot(of_locals, log_p[2:].sum(0))
-            sharpness -= weights[0] * dot(p[:2], log_p[:2]) + weights[-1] * dot(p[2:], log_p[2:])
+            for seen, weight in zip(_kinds(p), (weights[0], weights[-1]), strict=False):
+                sharpness -= weight * dot(p[seen], log_p[seen])
             means += p.sum(1)
             kept += (p, log_p) if back else ()
         ctx.one_softmax = teacher is not None or temperature == 1  # else the divergence has its own, without τ
@@ -170,6 +171,8 @@ def _softmax(logits: Sequence[Tensor], temperature: float, epsilon: float) -> tu
 def _pair_divergences(p: Tensor, log_p: Tensor, dot: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Return the sum over rows and pairs of Σ_c (P_i - P_j)(ℓ_i - ℓ_j), of each head."""
     between_globals = (1 + (len(p) - 2) / 2) * dot(p[0] - p[1], log_p[0] - log_p[1])
+    if len(p) == 2:
+        return between_globals
     return between_globals + 2 * dot(p[2:] - p[:2].mean(0), log_p[2:] - log_p[:2].mean(0))
 
 
@@ -180,7 +183,13 @@ def _partners(of: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         of: P or ℓ of all views, (V, k, C); or of a teacher's two, which are nobody's own.
         weight: of a pair.
     """
-    return weight * (of[:2].flip(0) + of[2:].sum(0)), weight * of[:2].sum(0)
+    swapped, both = of[:2].flip(0), of[:2].sum(0)
+    return weight * (swapped + of[2:].sum(0) if len(of) > 2 else swapped), weight * both
+
+
+def _kinds(of: Tensor) -> list[slice]:
+    """Return where the global views stand and, if there are any, the local ones."""
+    return [slice(2), slice(2, None)][: 1 if len(of) == 2 else 2]
 
 
 def _through_softmax(
@@ -201,7 +210,7 @@ def _through_softmax(
     `into` is of any precision.
     """
     room = torch.empty_like(p[: max(2, len(p) - 2)])
-    for views, of_p, of_log in zip((slice(2), slice(2, None)), by_p, by_log, strict=True):
+    for views, of_p, of_log in zip(_kinds(p), by_p, by_log, strict=False):
         q, share = p[views], own[views][:1]
         slope = room[: len(q)]
         slope.copy_(to_means[views]).add_(of_p).addcmul_(log_p[views], share)
