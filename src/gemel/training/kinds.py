@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import Event
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gemel.data.neighbour_table import MOST, neighbours
 from gemel.methods.parts.class_head import ClassHeads
@@ -130,30 +132,48 @@ def heads_of(rows: Tensor, near: Tensor, sizes: Sequence[int], seed: int) -> lis
     masks = [_mask(width, own) for width, own in groups]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = nn.ModuleList(ClassHeads(rows.shape[1], HIDDEN, mask.shape[1], len(mask)) for mask in masks)
-        _train(heads, masks, rows, near)
+        heads = [ClassHeads(rows.shape[1], HIDDEN, mask.shape[1], len(mask)) for mask in masks]
+        batches = [_batch(rows, near) for _ in range(STEPS)]
+    _train_all(heads, masks, rows, batches)
     found: list[Tensor] = []
     with torch.no_grad():
-        for head, mask in zip(heads.eval(), masks, strict=True):
-            classes = (head(rows)[1].view(len(rows), *mask.shape) + mask).argmax(2)  # (N, sizes · HEADS)
+        for head, mask in zip(heads, masks, strict=True):
+            classes = (head.eval()(rows)[1].view(len(rows), *mask.shape) + mask).argmax(2)  # (N, sizes · HEADS)
             found += [one.T for one in classes.split(HEADS, 1)]
     return found
 
 
-def _train(heads: nn.ModuleList, masks: Sequence[Tensor], rows: Tensor, near: Tensor) -> None:
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
-    batch = min(BATCH, len(rows))
-    for step in range(STEPS):
-        optimizer.param_groups[0]["lr"] = cosine(step / STEPS, RATE, 0.0)
-        drawn = torch.randperm(len(rows))[:batch]
-        others = near[drawn, torch.randint(near.shape[1], (batch,))]
-        views = torch.cat([rows[drawn], rows[others]])
-        total = rows.new_zeros(())
-        for head, mask in zip(heads, masks, strict=True):
-            one, two = head(views, 2)[1].view(2, batch, *mask.shape) + mask
-            total = total + multi_crop_loss([one, two], epsilon=0.0)["loss"].sum()
+def _batch(rows: Tensor, near: Tensor) -> Tensor:
+    """Draw vectors and a neighbour of each, indices (2 · batch,)."""
+    drawn = torch.randperm(len(rows))[:BATCH]
+    return torch.cat([drawn, near[drawn, torch.randint(near.shape[1], (len(drawn),))]])
+
+
+def _train_all(heads: Sequence[ClassHeads], masks: Sequence[Tensor], rows: Tensor, batches: Sequence[Tensor]) -> None:
+    """Train each product of heads on a thread of its own: their operations are too small for two threads to share."""
+    threads, stopped = torch.get_num_threads(), Event()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for _ in pool.map(lambda head, mask: _train(head, mask, rows, batches, stopped), heads, masks):
+                    pass
+            finally:
+                stopped.set()  # an interrupt does not wait for the steps that are left
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(head: ClassHeads, mask: Tensor, rows: Tensor, batches: Sequence[Tensor], stopped: Event) -> None:
+    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
+    for step, drawn in enumerate(batches):
+        if stopped.is_set():
+            return
+        optimizer.param_groups[0]["lr"] = cosine(step / len(batches), RATE, 0.0)
+        one, two = head(rows[drawn], 2)[1].view(2, -1, *mask.shape) + mask
+        loss = multi_crop_loss([one, two], epsilon=0.0)["loss"].sum()
         optimizer.zero_grad()
-        total.backward()
+        loss.backward()
         optimizer.step()
 
 
