@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,19 @@ def test_help_lists_the_studies(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert all(name in out for name in studies.available())
     assert "--seeds" in out
+
+
+def test_a_computed_study_writes_its_table(tmp_path: Path) -> None:
+    """Without runs: numbers by seed and variation, made once."""
+    study = studies.find("infomax")
+    few = study.small._replace(variations=study.small.variations[:2])
+    study, launch = replace(study, small=few, checks=()), StudyLaunch(out=str(tmp_path), seeds=2)
+    said: list[str] = []
+    found = run_study("infomax", study, launch, Layer({}, "call"), said.append, begin_or_resume)
+    assert [len(row.values["bias"]) for row in found.rows] == [2, 2]
+    assert "| 2 |" in (tmp_path / "infomax.md").read_text(encoding="utf-8")
+    run_study("infomax", study, launch, Layer({}, "call"), said.append, begin_or_resume)
+    assert all("was there" in line for line in said[4:])
 
 
 def test_a_column_reads_another_network_s_result(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from gemel.metrics.clustering import clustering_scores
@@ -14,7 +15,7 @@ from gemel.runs.files import read_json
 from gemel.runs.run import Run
 from gemel.studies.checks import Check
 
-Read = Callable[[Run], float | None]
+Read = Callable[[Any], float | None]
 """a number from a run's folder; None where the run does not have it"""
 
 Compute = Callable[..., Mapping[str, float]]
@@ -26,7 +27,7 @@ NUMBERS = "numbers.json"
 OWN_SEED = "the run's own seed"
 """an option of an evaluation that stands for it"""
 
-Between = Callable[[Run, Run], float | None]
+Between = Callable[[Any, Any], float | None]
 """a number from two runs of a variation, by two seeds"""
 
 
@@ -54,6 +55,13 @@ class Scale(NamedTuple):
     variations: Sequence[Variation]
 
 
+class Computed(NamedTuple):
+    """What stands in place of a run in a study that computes its numbers itself."""
+
+    path: Path
+    """folder that holds them"""
+
+
 class Column(NamedTuple):
     """A number of each run, or of each pair of seeds of a variation."""
 
@@ -63,7 +71,7 @@ class Column(NamedTuple):
     of_pairs: bool = False
     """whether `read` takes a pair of seeds"""
 
-    def values(self, runs: Sequence[Run]) -> list[float]:
+    def values(self, runs: Sequence["Run | Computed"]) -> list[float]:
         """Return the numbers of one variation's runs, in their order."""
         found = [self.read(*some) for some in combinations(runs, 2 if self.of_pairs else 1)]
         return [value for value in found if value is not None]
@@ -160,8 +168,8 @@ def _metric(
 def computed(name: str) -> Read:
     """Return a reader of a number that the study computed itself."""
 
-    def read(run: Run) -> float | None:
-        return read_json(run.path / NUMBERS).get(name)
+    def read(found: Computed) -> float | None:
+        return read_json(found.path / NUMBERS).get(name)
 
     return read
 

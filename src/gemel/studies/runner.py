@@ -11,7 +11,7 @@ from gemel.reports.formatting import duration
 from gemel.runs.files import read_json, write_text
 from gemel.runs.run import RUN_FILE, Run
 from gemel.settings.tree import Layer, layer_of_call
-from gemel.studies.base import NUMBERS, OWN_SEED, Study
+from gemel.studies.base import NUMBERS, OWN_SEED, Computed, Study
 from gemel.studies.checks import Row
 from gemel.studies.outcome import Outcome
 from gemel.studies.plan import Planned, StudyLaunch, check_against_earlier, check_settings, plan, remember
@@ -73,9 +73,11 @@ def outcome_of(
     rows: list[Row] = []
     for variation in dict.fromkeys(one.variation.name for one in planned):
         members = [one for one in planned if one.variation.name == variation]
-        runs = [Run(one.folder) for one in members if _finished(one.folder)]
+        folders = [one.folder for one in members if _finished(one.folder)]
+        runs = [Run(folder) if study.compute is None else Computed(folder) for folder in folders]
         values = {column.name: column.values(runs) for column in study.columns}
-        about, curves = members[0].variation, {curve.name: curve.values(runs) for curve in study.curves}
+        about, trained = members[0].variation, [run for run in runs if isinstance(run, Run)]
+        curves = {curve.name: curve.values(trained) for curve in study.curves}
         rows.append(Row(variation, about.line, about.x, values, about.group, curves))
     finished = [one.folder for one in planned if _finished(one.folder)]
     return Outcome(name, study, launch, overrides, tuple(rows), tuple(finished), _failed(out))
