@@ -51,7 +51,9 @@ def test_a_column_of_labels_comes_along(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"rows.{kind}"
     if kind == "npz":
         named = np.array([one or "" for one in kinds])
-        np.savez(path, vector=ROWS, label=named, fold=np.arange(300) % 3, centre=ROWS.mean(0))
+        np.savez(
+            path, vector=ROWS, label=named, fold=np.arange(300) % 3, centre=ROWS.mean(0), other=np.ones(300, complex)
+        )
     else:
         folds = [row % 3 for row in range(300)]
         parquet.write_table(pa.table({"vector": list(ROWS), "label": kinds, "fold": folds, "other": list(ROWS)}), path)

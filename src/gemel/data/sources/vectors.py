@@ -191,8 +191,8 @@ def _npz(path: Path) -> tuple[NDArray[Any], Columns]:
         if not names:
             raise UserError(f"it holds {brief(', '.join(arrays.files) or 'nothing')}; name the array vector")
         others = {name: arrays[name] for name in arrays.files if name != names[0]}
-        columns = {name: pa.chunked_array([pa.array(one)]) for name, one in others.items() if one.ndim == 1}
-        return arrays[names[0]], columns
+        texts = {name: one.astype(str) for name, one in others.items() if one.ndim == 1 and one.dtype.kind in "biufSU"}
+        return arrays[names[0]], {name: pa.chunked_array([pa.array(one)]) for name, one in texts.items()}
 
 
 def _npy(path: Path) -> tuple[NDArray[Any], Columns]:
