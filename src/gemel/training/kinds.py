@@ -50,7 +50,7 @@ SPREAD = 0.2
 """share by which they may differ from the number"""
 
 NEVER = -50.0
-"""logit of a class that a head does not have: its probability is no number that slows an exponential down"""
+"""logit of a class that a head does not have: far below all others, and yet no exponential underflows, which is slow"""
 
 
 class Kinds(NamedTuple):
