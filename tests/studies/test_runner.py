@@ -39,6 +39,7 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     assert {name: after[name] for name in before} == before  # the finished run is as it was
     new = [name for name in after if name not in before]  # judged once more, and so were its pixels
     assert all("cluster-" in name or name.startswith("networks/pixels/") for name in new)
+    assert {name.startswith("networks/pixels/evaluations/") for name in new if "cluster-" in name} == {False, True}
     assert len(outcome.finished) == 4
     assert [len(values) for row in outcome.rows for values in row.values.values()] == [2, 0, 2, 2] * 2
     assert (out / "planted.md").is_file()

@@ -14,11 +14,12 @@ from gemel.distributed import gather, mean_over_processes, rank, world_size
 from gemel.methods.base import Group, Method, apart
 from gemel.methods.parts.contrast import unit
 from gemel.methods.parts.heads import mlp
+from gemel.methods.parts.information import entropy
 from gemel.methods.parts.precision import exact_products, widened
 from gemel.methods.parts.recent import Recent
 from gemel.methods.parts.recipes import RESNET50, changed, imagenet, small, solo, solo_lars
 from gemel.methods.parts.sinkhorn import Assignment, assignment
-from gemel.methods.parts.swapped import check_views, mean_entropy, swapped_cross_entropy
+from gemel.methods.parts.swapped import check_views, swapped_cross_entropy
 from gemel.settings.recipes import AtLeastTwo, LarsOptimizer, Probability, Recipe, Widths
 
 
@@ -47,9 +48,11 @@ def swav_loss(
     with exact_products(scores[0].device):
         targets = [widened(code.detach()) for code in codes]
         loss = swapped_cross_entropy(targets, scores, temperature)
-        entropy = torch.stack([mean_entropy(one) for one in targets]) if entropies is None else entropies
-        loss, entropy = mean_over_processes(torch.stack([loss, entropy.mean()]))
-    return {"loss": loss, "entropy": entropy}
+        if entropies is None:
+            tiny = torch.finfo(targets[0].dtype).tiny
+            entropies = torch.stack([entropy(code, code.clamp_min(tiny).log()) for code in targets])
+        loss, mean = mean_over_processes(torch.stack([loss, entropies.mean()]))
+    return {"loss": loss, "entropy": mean}
 
 
 _STD = (0.228, 0.224, 0.225)

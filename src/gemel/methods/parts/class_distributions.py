@@ -103,7 +103,7 @@ class _Statistics(Function):
                 of_globals, of_locals = _partners(target, target.new_ones(()))
                 consistency += (len(views) - 1) * dot(target, log_target)
                 consistency -= dot(of_globals, log_p[:2]) + dot(of_locals, log_p[2:].sum(0))
-            for seen, weight in zip(_kinds(p), (weights[0], weights[-1]), strict=False):
+            for seen, weight in zip(_globals_and_locals(p), (weights[0], weights[-1]), strict=False):
                 sharpness -= weight * dot(p[seen], log_p[seen])
             means += p.sum(1)
             kept += (p, log_p) if back else ()
@@ -187,7 +187,7 @@ def _partners(of: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return weight * (swapped + of[2:].sum(0) if len(of) > 2 else swapped), weight * both
 
 
-def _kinds(of: Tensor) -> list[slice]:
+def _globals_and_locals(of: Tensor) -> list[slice]:
     """Return where the global views stand and, if there are any, the local ones."""
     return [slice(2), slice(2, None)][: 1 if len(of) == 2 else 2]
 
@@ -210,7 +210,7 @@ def _through_softmax(
     `into` is of any precision.
     """
     room = torch.empty_like(p[: max(2, len(p) - 2)])
-    for views, of_p, of_log in zip(_kinds(p), by_p, by_log, strict=False):
+    for views, of_p, of_log in zip(_globals_and_locals(p), by_p, by_log, strict=False):
         q, share = p[views], own[views][:1]
         slope = room[: len(q)]
         slope.copy_(to_means[views]).add_(of_p).addcmul_(log_p[views], share)

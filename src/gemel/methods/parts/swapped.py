@@ -42,16 +42,6 @@ def shares_and_entropy(logits: Tensor, center: Tensor, temperature: float) -> tu
     return shares, total / len(logits)
 
 
-@torch.no_grad()
-def mean_entropy(shares: Tensor) -> Tensor:
-    """Return the mean entropy of rows (n, K) of sum 1, 0..log K."""
-    total = shares.new_zeros(())
-    for part in _of_rows(shares):
-        logarithms = shares[part].clamp_min(torch.finfo(shares.dtype).tiny).log_()
-        total -= torch.linalg.vecdot(shares[part], logarithms).sum()
-    return total / len(shares)
-
-
 class _CrossEntropy(Function):
     """1/n Σ_r w log Σ_k exp(s_rk / τ) - <T_r, s_r> / τ, whose gradient is (w softmax(s / τ) - T) / (n τ).
 
