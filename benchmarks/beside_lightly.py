@@ -88,8 +88,9 @@ def gemel_side(asked: argparse.Namespace) -> list[float]:
     task = Pretraining(method, Stage(0, "pretrain", views, optimizer, 100, 0), plan, workers=asked.workers)
     batches = task.batches()
     if asked.folder is None:
-        shape = (asked.batch, 3, asked.size, asked.size)
-        pixels = [torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2)]
+        sides = [asked.size] * 2 + [local_size(asked)] * asked.locals
+        shapes = [(asked.batch, 3, side, side) for side in sides]
+        pixels = [torch.randint(0, 256, shape, dtype=torch.uint8) for shape in shapes]
         batches = repeat(Batch(pixels, torch.arange(asked.batch), torch.zeros(asked.batch)))
     loop = Loop(task, Devices(), save=lambda state: None, seconds=1e9)
     ends: list[float] = []
@@ -218,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--method", default="barlow_twins")
     made.add_argument("--projector", type=int, nargs="+", help="widths of its layers; left out: the method's")
     made.add_argument("--folder")
-    made.add_argument("--locals", type=int, default=0, help="small crops of an image, from files")
+    made.add_argument("--locals", type=int, default=0, help="small crops of an image")
     made.add_argument("--workers", type=int, default=1)
     made.add_argument("--threads", type=int, default=2)
     return made
