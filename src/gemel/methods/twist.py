@@ -16,6 +16,7 @@ from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.class_head import ClassHead, ClassHeads, HeadStyle, observed
 from gemel.methods.parts.clustered_start import UNTIL, clusters, toward_clusters
 from gemel.methods.parts.consensus import Consensus
+from gemel.methods.parts.joined_classes import JoinedClasses
 from gemel.methods.parts.teacher import Teacher
 from gemel.methods.parts.twist_losses import multi_crop_loss, self_labeling_loss, teacher_loss, twist_loss
 from gemel.methods.parts.twist_recipes import RECIPES
@@ -49,6 +50,8 @@ class Twist(Method):
         norm: batch norm before the softmax
         bunch: images that share its statistics; none: the global batch
         heads: number of class heads
+        finer: each class is joined in the end of so many finer ones on average, by how alike their images are; finds
+            classes of unequal sizes
         consensus: heads are chosen, or averaged, in the end by how well their classes divide the graph of neighbours
         clustered: share of the heads that begin from clusters which k-means finds, each from others
         head_style: convolutional: ReLU; transformer: GELU, initial weights of standard deviation 0.02
@@ -94,6 +97,7 @@ class Twist(Method):
         norm: bool = True,
         bunch: Count | None = None,
         heads: HeadCount = 1,
+        finer: Annotated[int, Field(ge=1, le=64)] = 1,
         consensus: bool = False,
         clustered: Probability = 0.0,
         head_style: HeadStyle = "convolutional",
@@ -105,21 +109,22 @@ class Twist(Method):
         super().__init__(backbone)
         self.weights: dict[str, Any] = {"alpha": alpha, "beta": beta, "temperature": temperature, "epsilon": epsilon}
         self.momentum, self.quantile, self.group = momentum, quantile, group
-        self.classes, self.clustered = classes, round(heads * clustered)
+        self.classes, self.clustered = classes * finer, round(heads * clustered)
         self.register_buffer("starts", None)
         self.starts: Tensor | None
         self.register_buffer("betas", _by_turns(beta, heads), persistent=False)
         self.betas: Tensor | None
         self.heads = nn.ModuleList()
         if layers == 2:
-            widths = backbone.width, hidden, hidden, classes
+            widths = backbone.width, hidden, hidden, self.classes
             self.heads.extend(ClassHead(*widths, norm=norm, bunch=bunch, style=head_style) for _ in range(heads))
         else:
             width = hidden if layers else 0
-            self.heads.append(ClassHeads(backbone.width, width, classes, heads, norm=norm, bunch=bunch))
+            self.heads.append(ClassHeads(backbone.width, width, self.classes, heads, norm=norm, bunch=bunch))
         self.teacher = Teacher(backbone, self.heads) if teacher else None
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
+        self.joined = JoinedClasses(heads, classes, finer) if finer > 1 else None
         self.consensus = Consensus(heads, classes) if consensus and heads > 1 else None
 
     def attach(self, images: int) -> None:
@@ -164,10 +169,14 @@ class Twist(Method):
             self.teacher.follow(self.backbone, self.heads, momentum=cosine(progress, self.momentum, 1.0))
 
     def after_stage(self, embed: Embed) -> None:
-        """Choose the heads that give the classes."""
+        """Join finer classes, and choose the heads that give the classes."""
+        if self.joined is None and self.consensus is None:
+            return
+        features, readable = embed()
+        if self.joined is not None:
+            self.joined.join(features[readable], lambda rows: self._logits(rows).float().softmax(2))
         if self.consensus is not None:
-            features, readable = embed()
-            self.consensus.choose(features[readable], lambda rows: self._logits(rows).softmax(2))
+            self.consensus.choose(features[readable], lambda rows: self._by_class(self._logits(rows)))
 
     def _by_head(self, columns: Sequence[Tensor]) -> Tensor:
         """Return (V·B, H, C) of (V·B, C) by each head, or of (V·B, H·C) by all of them."""
@@ -206,20 +215,33 @@ class Twist(Method):
         return self.heads if self.teacher is None else cast(nn.ModuleList, self.teacher.networks[1])
 
     def embed(self, features: Tensor) -> Tensor:
-        """Return the best head's logits after the batch norm, (B, C), or the logarithm of the consensus's classes.
+        """Return the best head's logits after the batch norm, (B, C), or the logarithm of joined or agreed classes.
 
         They are the teacher's where there is one.
         """
-        logits = self._logits(features)  # (B, H, C)
+        logits = self._logits(features)  # (B, H, F)
         best = of_best(logits.unbind(1), self.head_losses)
-        if self.consensus is None:
+        if self.joined is None and self.consensus is None:
             return best
-        agreed = self.consensus(logits.float().softmax(2)).log().to(best.dtype)
-        return torch.where(self.consensus.share.any(), agreed, best)  # without a wait for the device
+        found = self._by_class(logits)
+        if self.joined is not None:
+            best = _logarithm(of_best(found.unbind(1), self.head_losses)).to(best.dtype)
+        if self.consensus is not None:  # whether it has chosen is told without a wait for the device
+            best = torch.where(self.consensus.share.any(), self.consensus(found).log().to(best.dtype), best)
+        return best
+
+    def _by_class(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of the classes by every head, (B, H, C), of its logits (B, H, F)."""
+        found = logits.float().softmax(2)
+        return found if self.joined is None else self.joined(found)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return class probabilities (B, C) by the best head, or by the consensus."""
         return self.embed(features).float().softmax(1)
+
+
+def _logarithm(probabilities: Tensor) -> Tensor:
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
 def _by_turns(beta: float | tuple[float, ...], heads: int) -> Tensor | None:
