@@ -49,6 +49,7 @@ WITHOUT_TORCH = {
     "errors",
     "hashing",
     "launcher",
+    "metrics.agreement",
     "metrics.health",
     "metrics.spread",
     "published",

@@ -6,14 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import gemel
 from gemel.cli.main import main
 from gemel.errors import UserError
 from gemel.reports.comparability import printed_metric, same
 from gemel.reports.seed_groups import Column
-from gemel.runs.run import Run
+from gemel.runs.run import MAP, Run
 from reports.written_runs import kinds, write_run
 
 TOP1 = Column("knn", "top1")
@@ -156,3 +159,53 @@ def test_nothing_to_compare() -> None:
         gemel.compare([])
     with pytest.raises(UserError, match="not a folder"):
         gemel.compare(["/nowhere"])
+
+
+KINDS = np.arange(120) % 6
+
+
+def write_map(run: Run, noise: float, seed: int, *, paths: str = "{}.png") -> Run:
+    """A map whose neighbours are seen through so much noise; its rows in an order of their own."""
+    random = np.random.default_rng(seed)
+    rows = np.eye(6)[KINDS] + noise * random.normal(size=(120, 6))
+    far = np.linalg.norm(rows[:, None] - rows[None], axis=2) + 1e9 * np.eye(120)
+    order = random.permutation(120)
+    place = np.argsort(order)
+    near = place[np.argsort(far[order], axis=1)[:, :8]].astype(np.int32)
+    columns: dict[str, Any] = dict.fromkeys(
+        ["file", "x", "y", "level", "part", "similarity", "class", "probability"], order
+    )
+    columns |= {"index": order, "path": [paths.format(one) for one in order], "neighbours": list(near)}
+    facts = {"images": "120", "classes": "0"}
+    parquet.write_table(pa.table(columns).replace_schema_metadata(facts), run.path / MAP)
+    return run
+
+
+def noisy(folder: Path, noises: list[float]) -> list[Run]:
+    runs = [write_run(folder / f"n{noise:g}", 0.8, epochs=100 + one) for one, noise in enumerate(noises)]
+    return [write_map(run, noise, seed) for seed, (run, noise) in enumerate(zip(runs, noises, strict=True))]
+
+
+def test_the_run_to_take_is_told_without_labels(tmp_path: Path) -> None:
+    comparison = gemel.compare(noisy(tmp_path, [2.0, 0.6, 0.1, 50.0]), published=False)
+    told = comparison.advice
+    assert "Without labels, Barlow Twins, epochs 102 is the one to take, a hint only, as there are few" in told
+    order = [told.index(f"epochs {100 + one}:") for one in (2, 1, 0, 3)]
+    assert order == sorted(order)
+    assert told in comparison.short_table().note
+    assert told in comparison.markdown()
+
+
+def test_maps_of_other_images_tell_nothing(tmp_path: Path) -> None:
+    runs = noisy(tmp_path, [0.1, 0.6, 2.0])
+    assert gemel.compare(runs[:2]).advice == ""
+    write_map(runs[2], 2.0, 5, paths="other/{}.png")
+    assert gemel.compare(runs).advice == ""
+
+
+def test_a_damaged_map_is_named(tmp_path: Path) -> None:
+    runs = noisy(tmp_path, [0.1, 0.6, 2.0, 3.0])
+    (runs[3].path / MAP).write_bytes(b"PAR1")
+    comparison = gemel.compare(runs)
+    assert "epochs 100 is the one to take" in comparison.advice
+    assert any(MAP in one for one in comparison.problems)

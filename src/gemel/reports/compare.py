@@ -11,6 +11,7 @@ import pyarrow as pa
 from gemel.errors import UserError
 from gemel.metrics.spread import Spread, spread_of
 from gemel.published import Published, everything, form_of
+from gemel.reports.agreed import advice
 from gemel.reports.charts.curves import Chart, Log, charts, read_log
 from gemel.reports.charts.error_bars import Points, said, spread_chart
 from gemel.reports.comparability import (
@@ -63,11 +64,13 @@ class Comparison:
         groups: of runs that differ in their seed alone.
         neighbours: published results, those that compare best first.
         problems: damaged files, which are left out.
+        advice: which run to take, in a sentence; empty: nothing tells.
     """
 
     groups: tuple[Group, ...]
     neighbours: tuple[Neighbour, ...]
     problems: tuple[str, ...] = ()
+    advice: str = ""
 
     @property
     def columns(self) -> list[Column]:
@@ -116,10 +119,12 @@ class Comparison:
         legend = ", ".join(f"{LETTERS[kind]} {kind}" for kind in dict.fromkeys(mark.kind for mark in marks))
         left = len(self.neighbours) - len(shown)
         more = f" {plural(left, 'published row')} more in a file: --out compared.md" if left else ""
-        return NOTE + (f" Marks: {legend}." if legend else "") + more + self._left_out()
+        return NOTE + (f" Marks: {legend}." if legend else "") + more + self._end()
 
-    def _left_out(self) -> str:
-        return f" Left out: {'; '.join(self.problems)}." if self.problems else ""
+    def _end(self) -> str:
+        """Return which run to take, and which files are damaged."""
+        left_out = f" Left out: {'; '.join(self.problems)}." if self.problems else ""
+        return (f" {self.advice}" if self.advice else "") + left_out
 
     def table(self) -> Table:
         """Return every score, and the marks in full."""
@@ -140,7 +145,7 @@ class Comparison:
             epochs = "" if row.epochs is None else str(row.epochs)
             about = ("published", row.method, row.network, row.data, epochs, "")
             rows.append((*about, *scores, _words(marks), f"{row.table}; {row.source}"))
-        return Table("Scores", heads, tuple(rows), NOTE + self._left_out())
+        return Table("Scores", heads, tuple(rows), NOTE + self._end())
 
     def markdown(self) -> str:
         """Return the whole table in Markdown."""
@@ -216,7 +221,8 @@ def compare_runs(runs: Sequence[Run], *, published: bool) -> Comparison:
         raise UserError("no run was given; name at least one folder of a run")
     problems: list[str] = []
     groups = tuple(groups_of(runs, problems))
-    return Comparison(groups, tuple(_neighbours(groups)) if published else (), tuple(problems))
+    take = advice(groups, problems)
+    return Comparison(groups, tuple(_neighbours(groups)) if published else (), tuple(problems), take)
 
 
 def _neighbours(groups: Sequence[Group]) -> list[Neighbour]:
