@@ -16,12 +16,16 @@ def spread(places: NDArray[np.float32]) -> NDArray[np.float32]:
     Layouts leave most of a map empty and pile images up elsewhere. Here each image is a disc, all discs together take
     `FILLED` of the square, and discs that overlap push each other away; who is near whom hardly changes.
     """
-    moved = places.astype(np.float64)
     radius = np.sqrt(FILLED / (np.pi * max(len(places), 1)))
+    # what lies near on the map lies near in memory, which saves half of the time
+    order = np.lexsort((places // (2 * radius)).T)
+    moved = places[order].astype(np.float64)
     # from small discs to whole ones: what lies in one heap unfolds from its rim
     for turn in range(1, ROUNDS + 1):
         _push(moved, 2 * radius * min(1.0, 2 * turn / ROUNDS))
-    return to_unit(moved)
+    found = np.empty_like(moved)
+    found[order] = moved
+    return to_unit(found)
 
 
 def to_unit(places: NDArray[np.float64]) -> NDArray[np.float32]:
