@@ -1,11 +1,12 @@
 """Kill a run again and again, at random moments, and resume it: does it end as the unbroken one?
 
-python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0] [--images digits]
+python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0] [--images digits] [--processes 1 2 3]
 
 For every method, with 0 and with 2 workers: an unbroken run on the images, then the same run in a process that gets
 SIGKILL after a random time, is started again (`gemel.resume`), killed again, and so on until it has been killed often
 enough and may end. Weights must be the same to the last bit, and metrics.csv but for the speed. Prints a table and
-writes it to docs/studies/kills.md or --out.
+writes it to docs/studies/kills.md or --out. With `--processes` the lives of a run have these numbers of processes in
+turn, and its weights are set beside those of unbroken runs on each number: sums in another order round otherwise.
 """
 
 import argparse
@@ -16,8 +17,12 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
 
 import gemel
 from gemel import methods
@@ -25,6 +30,9 @@ from gemel.runs.files import write_text
 from gemel.runs.run import RUN_FILE, Run
 
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "kills.md"
+
+START = 1.0
+"""seconds that processes take to meet and to open a run, at least"""
 
 OPTIONS: dict[str, Any] = {
     "image_size": 16,
@@ -57,22 +65,39 @@ def go_on(out: Path) -> None:
     gemel.resume(out, quiet=True)
 
 
-def wait_or_kill(target: Any, given: tuple[Any, ...], seconds: float | None) -> bool:
-    """Run a process to its end, or kill it, and the workers below it, after `seconds`; whether it was killed."""
-    process = multiprocessing.get_context("fork").Process(target=_in_a_group, args=(target, given))
-    process.start()
-    process.join(seconds)
-    killed = process.exitcode is None
-    if killed and process.pid is not None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join()
-    elif process.exitcode:
-        raise RuntimeError(f"the run left with {process.exitcode}")
+def wait_or_kill(target: Any, given: tuple[Any, ...], seconds: float | None, processes: int = 1) -> bool:
+    """Run a call on so many processes to its end, or kill them and the workers below them; whether they were."""
+    with tempfile.TemporaryDirectory() as meeting:
+        group = [
+            multiprocessing.get_context("fork").Process(
+                target=_one_of, args=(target, given, rank, processes, meeting), daemon=False
+            )
+            for rank in range(processes)
+        ]
+        for one in group:
+            one.start()
+            assert one.pid is not None
+            os.setpgid(one.pid, group[0].pid or 0)
+        end = None if seconds is None else time.monotonic() + seconds
+        for one in group:
+            one.join(None if end is None else max(0.0, end - time.monotonic()))
+        killed = any(one.exitcode is None for one in group)
+        if killed and group[0].pid is not None:
+            os.killpg(group[0].pid, signal.SIGKILL)
+        for one in group:
+            one.join()
+    left = [one.exitcode for one in group if one.exitcode and not killed]
+    if left:
+        raise RuntimeError(f"the run left with {left}")
     return killed
 
 
-def _in_a_group(target: Any, given: tuple[Any, ...]) -> None:
-    os.setpgid(0, 0)
+def _one_of(target: Any, given: tuple[Any, ...], rank: int, processes: int, meeting: str) -> None:
+    """Be one of the processes of a run, as a launcher would start it."""
+    if processes > 1:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
+        os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(processes)}
+        torch.distributed.init_process_group("gloo", f"file://{meeting}/meet", rank=rank, world_size=processes)
     target(*given)
 
 
@@ -114,6 +139,60 @@ def kill_and_resume(
     return Outcome(len(steps), steps, weights[0] == weights[1], tables[0].equals(tables[1]), leftovers)
 
 
+def apart(one: Path, other: Path) -> float:
+    """Return by how much the weights of two runs differ, relative to their norm."""
+    first, second = (load_file(path / "backbone.safetensors") for path in (one, other))
+    rows = torch.cat([value.double().flatten() for value in first.values()])
+    difference = rows - torch.cat([second[name].double().flatten() for name in first])
+    return (difference.norm() / rows.norm()).item()
+
+
+def in_turn(folder: Path, images: str, name: str, processes: Sequence[int], words: argparse.Namespace) -> str:
+    """Kill a run whose lives have these numbers of processes in turn; tell how far from unbroken ones it ends."""
+    seconds, chance, kills = list[float](), random.Random(words.seed), 0
+    for count in processes:
+        begun = time.monotonic()
+        wait_or_kill(begin, (images, folder / f"whole-{count}", {"name": name}, words.epochs, 0), None, count)
+        seconds.append(time.monotonic() - begun)
+    broken = folder / "broken"
+    while kills < words.kills:
+        count, most = processes[kills % len(processes)], 2 * seconds[kills % len(processes)] / words.kills
+        moment = START + chance.uniform(0.0, most)
+        started = (broken / RUN_FILE).is_file()
+        given = (go_on, (broken,)) if started else (begin, (images, broken, {"name": name}, words.epochs, 0))
+        if not wait_or_kill(*given, moment, count):
+            break
+        kills += 1
+    wait_or_kill(go_on, (broken,), None)
+    whole = [folder / f"whole-{count}" for count in processes]
+    own = ", ".join(f"{apart(whole[0], other):.1e}" for other in whole[1:])
+    leftovers = len(list(broken.glob("**/.*.part")))
+    return f"| {name} | {kills} | {apart(whole[0], broken):.1e} | {own} | {leftovers} |"
+
+
+def turns(words: argparse.Namespace) -> None:
+    """Print a table of runs that go on by other numbers of processes."""
+    told = ", ".join(map(str, words.processes))
+    lines = [
+        f"| method | kills | killed, {told} in turn | unbroken, each of the others | parts left |",
+        "|---" * 5 + "|",
+    ]
+    print("\n".join(lines), flush=True)
+    for name in words.methods:
+        with tempfile.TemporaryDirectory() as folder:
+            lines.append(in_turn(Path(folder), words.images, name, words.processes, words))
+            print(lines[-1], flush=True)
+    command = f"python benchmarks/kills.py --processes {told.replace(',', '')} --images {words.images}"
+    command += f" --kills {words.kills} --epochs {words.epochs} --seed {words.seed}"
+    said = (
+        "# Killed, and resumed by another number of processes\n\n`"
+        + command
+        + "`\n\nRelative difference of the weights"
+    )
+    said += f" (float32) to the unbroken run on {words.processes[0]} process.\n\n"
+    write_text(words.out, said + "\n".join(lines) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
@@ -122,10 +201,13 @@ def main() -> None:
     parser.add_argument("--images", default="digits")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table")
     parser.add_argument("--methods", nargs="+", default=methods.available())
+    parser.add_argument("--processes", type=int, nargs="+", help="of the lives, in turn; then workers are not varied")
     words = parser.parse_args()
     import gemel.api.pretrain
     import gemel.training.train  # once, before the forks: each start then takes a moment  # noqa: F401
 
+    if words.processes:
+        return turns(words)
     columns = ("method", "workers", "kills", "last step logged at each kill", "weights", "metrics.csv", "parts left")
     lines = [f"| {' | '.join(columns)} |", "|---|---|---|---|---|---|---|"]
     print("\n".join(lines), flush=True)
