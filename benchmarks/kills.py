@@ -232,7 +232,7 @@ def main() -> None:
                 good &= found.same_weights and found.same_metrics and found.kills > 0 and not found.leftovers
     command = f"python benchmarks/kills.py --images {words.images} --kills {words.kills} --epochs {words.epochs}"
     command += f" --seed {words.seed}"
-    said = f"# Killed and resumed\n\n`{command}`; every method of the folder, on {words.images}.\n\n"
+    said = f"# Killed and resumed\n\n`{command}`; on {words.images}.\n\n"
     write_text(words.out, said + "\n".join(lines) + "\n")
     sys.exit(0 if good else 1)
 
