@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Event
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gemel.data.neighbour_table import MOST, neighbours
+from gemel.data.threads import threads_apart
 from gemel.methods.parts.class_head import ClassHeads
 from gemel.methods.parts.twist_losses import multi_crop_loss
 from gemel.metrics.modularity import modularity
@@ -150,18 +150,14 @@ def _batch(rows: Tensor, near: Tensor) -> Tensor:
 
 
 def _train_all(heads: Sequence[ClassHeads], masks: Sequence[Tensor], rows: Tensor, batches: Sequence[Tensor]) -> None:
-    """Train each product of heads on a thread of its own: their operations are too small for two threads to share."""
-    threads, stopped = torch.get_num_threads(), Event()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for _ in pool.map(lambda head, mask: _train(head, mask, rows, batches, stopped), heads, masks):
-                    pass
-            finally:
-                stopped.set()  # an interrupt does not wait for the steps that are left
-    finally:
-        torch.set_num_threads(threads)
+    """Train each product of heads on a thread of its own."""
+    stopped = Event()
+    with threads_apart() as pool:
+        try:
+            for _ in pool.map(lambda head, mask: _train(head, mask, rows, batches, stopped), heads, masks):
+                pass
+        finally:
+            stopped.set()  # an interrupt does not wait for the steps that are left
 
 
 def _train(head: ClassHeads, mask: Tensor, rows: Tensor, batches: Sequence[Tensor], stopped: Event) -> None:

@@ -11,6 +11,7 @@ from gemel.data.check.alignment import Difference, aligned, blurred, halved
 from gemel.data.check.candidates import Candidates, candidates
 from gemel.data.check.keep import covered
 from gemel.data.check.measure import SIDE, Measured
+from gemel.data.threads import threads_apart
 
 SAME = 0.08
 """difference of two thumbnails, as a share of their contrast, up to which they are of one picture"""
@@ -185,7 +186,8 @@ def _differences(
     count = len(pairs.whole)
     found, is_crop, contrast = torch.full((count,), torch.inf), torch.zeros(count, dtype=torch.bool), torch.zeros(count)
     resolution = torch.minimum(sides[pairs.whole], sides[pairs.part]).clamp(max=SIDE)
-    for rows in torch.arange(count).split(CHUNK):
+
+    def look(rows: Tensor) -> None:
         one, two, crops = (column[rows] for column in pairs)
         one, two = thumbnails[one], thumbnails[two]
         crops, difference = _aligned(halved(one), halved(two), crops, resolution[rows], STEPS[0])
@@ -195,6 +197,10 @@ def _differences(
         is_flat = difference.contrast < FLAT
         found[rows] = torch.where(is_flat, _flat_difference(one, two), _share(difference))
         is_crop[rows], contrast[rows] = is_flat | _are_crops(crops), difference.contrast
+
+    with threads_apart() as pool:
+        for _ in pool.map(look, torch.arange(count).split(CHUNK)):
+            pass
     return found.double().numpy(), is_crop.numpy(), contrast.double().numpy()
 
 
