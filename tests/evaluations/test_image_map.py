@@ -1,6 +1,7 @@
 """The map of the images: layout, room, levels of zoom, parts of classes, pictures."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -81,6 +82,17 @@ def test_equal_places_move_apart() -> None:
     moved = spread(np.full((50, 2), 0.5, np.float32))
     distances = np.linalg.norm(moved[:, None] - moved[None], axis=2) + 9 * np.eye(50)
     assert distances.min() > 0.02
+
+
+def test_room_costs_memory_by_the_image() -> None:
+    """At first discs are small, and there are a thousand times as many cells as images."""
+    places = np.random.default_rng(0).random((5000, 2), dtype=np.float32)
+    spread(places)  # what is compiled stays
+    tracemalloc.start()
+    spread(places)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 200 * len(places)
 
 
 def test_a_class_falls_into_its_halves() -> None:

@@ -37,46 +37,50 @@ def to_unit(places: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _push(places: NDArray[np.float64], apart: float) -> None:
     """Move pairs that are closer than `apart` half the way to that distance."""
-    low = places.min(0)
-    cells = ((places - low) / apart).astype(np.int64)
+    cells = ((places - places.min(0)) / apart).astype(np.int64)
     columns = int(cells[:, 0].max()) + 1
     key = cells[:, 1] * columns + cells[:, 0]
     order = np.argsort(key, kind="stable")
-    starts = np.zeros(int(key.max()) + 2, np.int64)
-    np.cumsum(np.bincount(key, minlength=len(starts) - 1), out=starts[1:])
-    _push_in_cells(places, cells, order, starts, columns, apart)
+    _push_in_cells(places, order, key[order], columns, apart)
 
 
 @compiled()
 def _push_in_cells(
-    places: NDArray[np.float64],
-    cells: NDArray[np.int64],
-    order: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    columns: int,
-    apart: float,
+    places: NDArray[np.float64], order: NDArray[np.int64], key: NDArray[np.int64], columns: int, apart: float
 ) -> None:
-    for one in range(len(places)):
-        column, row = cells[one, 0], cells[one, 1]
-        for near_row in range(row, row + 2):  # cells below and to the right: each pair is met once
-            for near_column in range(max(column - 1, 0), min(column + 2, columns)):
-                cell = near_row * columns + near_column
-                if cell >= len(starts) - 1 or (near_row == row and near_column < column):
-                    continue
-                for place in range(starts[cell], starts[cell + 1]):
-                    other = order[place]
-                    if near_row == row and near_column == column and other <= one:
-                        continue
-                    x, y = places[other, 0] - places[one, 0], places[other, 1] - places[one, 1]
-                    squared = x * x + y * y
-                    if squared >= apart * apart:
-                        continue
-                    if squared < 1e-18:  # on one another: any direction is right, each pair takes its own
-                        angle = 2.399963 * (one + other)
-                        x, y, squared = 1e-9 * np.cos(angle), 1e-9 * np.sin(angle), 1e-18
-                    distance = np.sqrt(squared)
-                    step = 0.25 * (apart - distance) / distance
-                    places[one, 0] -= step * x
-                    places[one, 1] -= step * y
-                    places[other, 0] += step * x
-                    places[other, 1] += step * y
+    """Meet each pair of neighbouring cells once; cells have a side of `apart`.
+
+    There are far more cells than images at first, so none is stored: an image's own cell and the right one follow it in
+    the order of cells, row by row, and those of the row below lie together, where a second place follows the first.
+    """
+    count, below = len(order), 0
+    for place in range(count):
+        cell = key[place]
+        left, right = min(cell % columns, 1), min(columns - 1 - cell % columns, 1)
+        after = place + 1
+        while after < count and key[after] <= cell + right:
+            _push_pair(places, order[place], order[after], apart)
+            after += 1
+        while below < count and key[below] < cell + columns - left:
+            below += 1
+        after = below
+        while after < count and key[after] <= cell + columns + right:
+            _push_pair(places, order[place], order[after], apart)
+            after += 1
+
+
+@compiled()
+def _push_pair(places: NDArray[np.float64], one: int, other: int, apart: float) -> None:
+    x, y = places[other, 0] - places[one, 0], places[other, 1] - places[one, 1]
+    squared = x * x + y * y
+    if squared >= apart * apart:
+        return
+    if squared < 1e-18:  # on one another: any direction is right, each pair takes its own
+        angle = 2.399963 * (one + other)
+        x, y, squared = 1e-9 * np.cos(angle), 1e-9 * np.sin(angle), 1e-18
+    distance = np.sqrt(squared)
+    step = 0.25 * (apart - distance) / distance
+    places[one, 0] -= step * x
+    places[one, 1] -= step * y
+    places[other, 0] += step * x
+    places[other, 1] += step * y
