@@ -11,7 +11,7 @@ from torch.nn.functional import normalize, pad
 
 from gemel.errors import UserError
 
-CHUNK_BYTES = 2**28
+CHUNK_BYTES = 2**27
 """similarities, and rows of the bank, that are held at a time, unless the caller says otherwise"""
 
 BLOCK = 16
