@@ -82,6 +82,7 @@ def _weights(graphs: Sequence[Any]) -> NDArray[np.float64]:
 
 def _kinds(common: Any, seed: int) -> list[NDArray[np.int64]]:
     """Return each image's kind for each number of kinds, (N,); -1 where no landmark is near."""
+    from scipy.linalg import eigh
     from scipy.sparse import diags, identity
     from sklearn.cluster import KMeans
 
@@ -95,7 +96,9 @@ def _kinds(common: Any, seed: int) -> list[NDArray[np.int64]]:
     sums = np.asarray(common.sum(1)).ravel()
     scale = diags(1 / np.sqrt(np.maximum(sums, 1e-12)))
     sizes = sorted({max(2, min(size, len(chosen) // A_KIND)) for size in KINDS})
-    vectors = _directions(scale @ common @ scale, min(sizes[-1], len(chosen) - 1), seed)
+    whole = (scale @ common @ scale).toarray()  # of landmarks alone: an iteration might not converge
+    _, vectors = eigh(whole, subset_by_index=[len(chosen) - sizes[-1], len(chosen) - 1])
+    vectors = vectors[:, ::-1]  # the largest first
     options: dict[str, Any] = {"n_init": 1, "random_state": seed}
     found: list[NDArray[np.int64]] = []
     for size in sizes:
@@ -104,19 +107,6 @@ def _kinds(common: Any, seed: int) -> list[NDArray[np.int64]]:
         votes = np.asarray(reached @ np.eye(size)[kinds])
         found.append(np.where(votes.any(1), votes.argmax(1), -1))
     return found
-
-
-def _directions(graph: Any, count: int, seed: int) -> NDArray[np.float64]:
-    """Return the eigenvectors of the largest eigenvalues, (n, count), the largest first."""
-    from scipy.sparse.linalg import eigsh
-
-    options: dict[str, Any] = {
-        "which": "LA",
-        "tol": 1e-3,
-        "v0": np.random.default_rng(seed).normal(size=graph.shape[0]),
-    }
-    values, vectors = eigsh(graph.tocsr(), count, **options)
-    return vectors[:, np.argsort(-values)]
 
 
 def _votes(near: Sequence[NDArray[np.int64]], kinds: NDArray[np.int64]) -> list[float]:

@@ -74,7 +74,7 @@ def _near(table: pa.Table) -> _Near:
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     lists = table["neighbours"].combine_chunks()
-    rows = lists.values.to_numpy(zero_copy_only=False).reshape(len(order), -1)  # pyright: ignore
+    rows = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(order), -1)  # pyright: ignore
     return _Near(indices[order], tuple(table["path"].take(pa.array(order)).to_pylist()), place[rows[order]])
 
 

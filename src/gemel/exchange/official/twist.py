@@ -64,7 +64,7 @@ def read(found: Mapping[str, Any], model: Tensors, path: Path) -> Whole:
 
 
 def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
-    """Write checkpoint.pth: without the optimiser.
+    """Write checkpoint.pth: without the optimiser; one head fits, and of joined classes the finer ones.
 
     Args:
         settings: of the run.
@@ -74,7 +74,7 @@ def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[
     """
     del facts
     own: Tensors = state["method"]
-    best = int(own.get("consensus.share", -own["head_losses"]).argmax())  # one head fits: of a consensus a part of it
+    best = int(own.get("consensus.share", -own["head_losses"]).argmax())  # of a consensus a part
     epochs = state["step"] // steps_of_epoch(state["images"], settings["batch_size"])
     content: dict[str, Any] = {
         "epoch": epochs - 1,
