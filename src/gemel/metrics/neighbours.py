@@ -73,7 +73,7 @@ def _search(
 ) -> None:
     """Merge one chunk of the bank, (m, D) from row `first` on, into the nearest rows so far."""
     count, k = len(bank), similarity.shape[1]
-    bank = pad(bank, (0, 0, 0, -count % BLOCK)).T  # (D, M), M a multiple of BLOCK
+    bank = (pad(bank, (0, 0, 0, -count % BLOCK)) if count % BLOCK else bank).T  # (D, M), M a multiple of BLOCK
     fitting = CHUNK_BYTES // (bank.element_size() * bank.shape[1])
     size = chunk or min(1024, max(1, fitting // 64 * 64))  # whole tiles of the product
     held = bank.new_empty(min(size, len(queries)), bank.shape[1])  # once: fresh memory costs a third of the product
