@@ -80,8 +80,8 @@ LEAST = {"loss float32": 0.1}
 ROUNDED = {"iic": 5e-4, "imsat": 2e-4, "sela": 2e-3, "densecl": 2e-3}
 """float32's error in gradients of small differences between entropies; of other methods 2e-5
 
-DenseCL matches each position with the most alike one of the other view: where two are nearly as alike, rounding decides,
-and processors round differently. In float64 it is held to the same 1e-10 as all.
+DenseCL matches each position with the most alike one of the other view: where two are nearly as alike, rounding
+decides, and processors round differently. In float64 it is held to the same 1e-10 as all.
 """
 
 
