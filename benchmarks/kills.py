@@ -17,7 +17,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from gemel.runs.files import write_text
 from gemel.runs.run import RUN_FILE, Run
 
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "kills.md"
+TURNS = TABLE.with_name("kills-processes.md")
 
 START = 1.0
 """seconds that processes take to meet and to open a run, at least"""
@@ -68,12 +68,8 @@ def go_on(out: Path) -> None:
 def wait_or_kill(target: Any, given: tuple[Any, ...], seconds: float | None, processes: int = 1) -> bool:
     """Run a call on so many processes to its end, or kill them and the workers below them; whether they were."""
     with tempfile.TemporaryDirectory() as meeting:
-        group = [
-            multiprocessing.get_context("fork").Process(
-                target=_one_of, args=(target, given, rank, processes, meeting), daemon=False
-            )
-            for rank in range(processes)
-        ]
+        fork, given = multiprocessing.get_context("fork"), (target, given, processes, meeting)
+        group = [fork.Process(target=_one_of, args=(rank, *given)) for rank in range(processes)]
         for one in group:
             one.start()
             assert one.pid is not None
@@ -92,13 +88,20 @@ def wait_or_kill(target: Any, given: tuple[Any, ...], seconds: float | None, pro
     return killed
 
 
-def _one_of(target: Any, given: tuple[Any, ...], rank: int, processes: int, meeting: str) -> None:
+def _one_of(rank: int, target: Any, given: tuple[Any, ...], processes: int, meeting: str) -> None:
     """Be one of the processes of a run, as a launcher would start it."""
     if processes > 1:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
         os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(processes)}
         torch.distributed.init_process_group("gloo", f"file://{meeting}/meet", rank=rank, world_size=processes)
     target(*given)
+
+
+def live(run: Path, given: tuple[Any, ...], seconds: float | None, processes: int = 1) -> bool:
+    """Let a run begin, or go on from where it stands; whether it was killed."""
+    if (run / RUN_FILE).is_file():
+        return wait_or_kill(go_on, (run,), seconds, processes)
+    return wait_or_kill(begin, given, seconds, processes)
 
 
 def kill_and_resume(
@@ -121,18 +124,12 @@ def kill_and_resume(
         wait_or_kill(begin, (images, whole, method, epochs, 0), None)
         (folder / "seconds").write_text(str(time.monotonic() - start))
     seconds = float((folder / "seconds").read_text())
-    chance, steps = random.Random(seed), list[str]()
-
-    def live(moment: float | None) -> bool:
-        if (broken / RUN_FILE).is_file():
-            return wait_or_kill(go_on, (broken,), moment)
-        return wait_or_kill(begin, (images, broken, method, epochs, workers), moment)
-
+    chance, steps, given = random.Random(seed), list[str](), (images, broken, method, epochs, workers)
     # All lives together are shorter than the unbroken run: the kills come before the end.
-    while len(steps) < kills and live(chance.uniform(0.0, 1.4 * seconds / kills)):
+    while len(steps) < kills and live(broken, given, chance.uniform(0.0, 1.4 * seconds / kills)):
         rows = Run(broken).metrics().to_pydict() if (broken / RUN_FILE).is_file() else {}
         steps.append(str(rows["step"][-1]) if rows.get("step") else "-")
-    live(None)
+    live(broken, given, None)
     tables = [Run(path).metrics().drop_columns(["images_per_second", "data_wait"]) for path in (whole, broken)]
     weights = [(path / "backbone.safetensors").read_bytes() for path in (whole, broken)]
     leftovers = len(list(broken.glob("**/.*.part")))
@@ -147,50 +144,47 @@ def apart(one: Path, other: Path) -> float:
     return (difference.norm() / rows.norm()).item()
 
 
-def in_turn(folder: Path, images: str, name: str, processes: Sequence[int], words: argparse.Namespace) -> str:
-    """Kill a run whose lives have these numbers of processes in turn; tell how far from unbroken ones it ends."""
-    seconds, chance, kills = list[float](), random.Random(words.seed), 0
-    for count in processes:
+def in_turn(folder: Path, name: str, words: argparse.Namespace) -> str:
+    """Kill a run whose lives have other numbers of processes in turn; tell how far from unbroken ones it ends."""
+    counts, seconds, chance, kills = words.processes, dict[int, float](), random.Random(words.seed), 0
+    whole, broken = {count: folder / f"whole-{count}" for count in counts}, folder / "broken"
+    more = {"name": name}, words.epochs, 0
+    for count in counts:
         begun = time.monotonic()
-        wait_or_kill(begin, (images, folder / f"whole-{count}", {"name": name}, words.epochs, 0), None, count)
-        seconds.append(time.monotonic() - begun)
-    broken = folder / "broken"
+        live(whole[count], (words.images, whole[count], *more), None, count)
+        seconds[count] = time.monotonic() - begun
+    given = words.images, broken, *more
     while kills < words.kills:
-        count, most = processes[kills % len(processes)], 2 * seconds[kills % len(processes)] / words.kills
-        moment = START + chance.uniform(0.0, most)
-        started = (broken / RUN_FILE).is_file()
-        given = (go_on, (broken,)) if started else (begin, (images, broken, {"name": name}, words.epochs, 0))
-        if not wait_or_kill(*given, moment, count):
+        count = counts[kills % len(counts)]
+        if not live(broken, given, START + chance.uniform(0.0, 2 * seconds[count] / words.kills), count):
             break
         kills += 1
-    wait_or_kill(go_on, (broken,), None)
-    whole = [folder / f"whole-{count}" for count in processes]
-    own = ", ".join(f"{apart(whole[0], other):.1e}" for other in whole[1:])
+    live(broken, given, None)
+    first, *others = whole.values()
+    own = ", ".join(f"{apart(first, other):.1e}" for other in others)
     leftovers = len(list(broken.glob("**/.*.part")))
-    return f"| {name} | {kills} | {apart(whole[0], broken):.1e} | {own} | {leftovers} |"
+    return f"| {name} | {kills} | {apart(first, broken):.1e} | {own} | {leftovers} |"
 
 
 def turns(words: argparse.Namespace) -> None:
-    """Print a table of runs that go on by other numbers of processes."""
-    told = ", ".join(map(str, words.processes))
-    lines = [
-        f"| method | kills | killed, {told} in turn | unbroken, each of the others | parts left |",
-        "|---" * 5 + "|",
-    ]
+    """Print and write a table of runs that go on by other numbers of processes."""
+    told = " ".join(map(str, words.processes))
+    lines = [f"| method | kills | killed, {told} in turn | unbroken, the others | parts left |", "|---" * 5 + "|"]
     print("\n".join(lines), flush=True)
     for name in words.methods:
         with tempfile.TemporaryDirectory() as folder:
-            lines.append(in_turn(Path(folder), words.images, name, words.processes, words))
+            lines.append(in_turn(Path(folder), name, words))
             print(lines[-1], flush=True)
-    command = f"python benchmarks/kills.py --processes {told.replace(',', '')} --images {words.images}"
-    command += f" --kills {words.kills} --epochs {words.epochs} --seed {words.seed}"
-    said = (
-        "# Killed, and resumed by another number of processes\n\n`"
-        + command
-        + "`\n\nRelative difference of the weights"
-    )
-    said += f" (float32) to the unbroken run on {words.processes[0]} process.\n\n"
-    write_text(words.out, said + "\n".join(lines) + "\n")
+    command = f"{command_of(words)} --processes {told}"
+    said = f"# Killed, and resumed by another number of processes\n\n`{command}`\n\nRelative difference of the weights "
+    said += f"(float32) to those of the unbroken run on {words.processes[0]}.\n\n"
+    write_text(words.out or TURNS, said + "\n".join(lines) + "\n")
+
+
+def command_of(words: argparse.Namespace) -> str:
+    """Return the command that makes a table again."""
+    command = f"python benchmarks/kills.py --images {words.images} --kills {words.kills} --epochs {words.epochs}"
+    return f"{command} --seed {words.seed}"
 
 
 def main() -> None:
@@ -199,7 +193,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", default="digits")
-    parser.add_argument("--out", type=Path, default=TABLE, help="the table")
+    parser.add_argument("--out", type=Path, help="the table")
     parser.add_argument("--methods", nargs="+", default=methods.available())
     parser.add_argument("--processes", type=int, nargs="+", help="of the lives, in turn; then workers are not varied")
     words = parser.parse_args()
@@ -230,10 +224,8 @@ def main() -> None:
                 print(lines[-1], flush=True)
                 # how many kills fit in before the end depends on how busy the machine is; the table tells
                 good &= found.same_weights and found.same_metrics and found.kills > 0 and not found.leftovers
-    command = f"python benchmarks/kills.py --images {words.images} --kills {words.kills} --epochs {words.epochs}"
-    command += f" --seed {words.seed}"
-    said = f"# Killed and resumed\n\n`{command}`; on {words.images}.\n\n"
-    write_text(words.out, said + "\n".join(lines) + "\n")
+    said = f"# Killed and resumed\n\n`{command_of(words)}`\n\n"
+    write_text(words.out or TABLE, said + "\n".join(lines) + "\n")
     sys.exit(0 if good else 1)
 
 
