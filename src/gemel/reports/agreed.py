@@ -38,8 +38,8 @@ def advice(groups: Sequence[Group], problems: list[str]) -> str:
         groups: of runs.
         problems: damaged maps are named here.
     """
-    found = {group.name: near for group in groups if (near := _first(group, problems)) is not None}
-    ours = list(found.values())
+    found = [(group.name, near) for group in groups if (near := _first(group, problems)) is not None]
+    ours = [near for _, near in found]
     if (
         len(ours) < LEAST
         or len(ours[0].indices) < LEAST_IMAGES
@@ -47,7 +47,7 @@ def advice(groups: Sequence[Group], problems: list[str]) -> str:
     ):
         return ""
     scores = agreement([one.neighbours for one in ours])
-    ranked = sorted(zip(scores.tolist(), found, strict=True), reverse=True)
+    ranked = sorted(zip(scores.tolist(), (name for name, _ in found), strict=True), reverse=True)
     told = "; ".join(f"{name}: {100 * score:.1f}" for score, name in ranked[:NAMED])
     hint = ", a hint only, as there are few" if len(ours) < FEW else ""
     return (

@@ -74,7 +74,7 @@ def write(settings: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[
     """
     del facts
     own: Tensors = state["method"]
-    best = int(own.get("consensus.share", -own["head_losses"]).argmax())  # of a consensus a part
+    best = int(own.get("consensus.share", -own["head_losses"]).argmax())  # of a consensus the first of its heads
     epochs = state["step"] // steps_of_epoch(state["images"], settings["batch_size"])
     content: dict[str, Any] = {
         "epoch": epochs - 1,
