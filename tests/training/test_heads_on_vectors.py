@@ -19,6 +19,7 @@ from gemel.data.plan import Batch
 from gemel.engine import checkpoints
 from gemel.errors import Interrupted, UserError
 from gemel.methods.base import Embedded
+from gemel.methods.parts.clustered_start import clusters
 from gemel.methods.twist import Twist, multi_crop_loss
 from gemel.metrics.clustering import clustering_scores
 from gemel.settings.schema import schema_of
@@ -140,6 +141,13 @@ def test_heads_in_one_product_are_heads_apart(layers: int) -> None:
 
 def _normed(rows: torch.Tensor) -> torch.Tensor:
     return (rows - rows.mean(0)) * (rows.var(0, correction=0) + 1e-5).rsqrt()
+
+
+def test_copies_are_one_cluster_and_no_warning() -> None:
+    rows = torch.eye(3, 6).repeat(20, 1)
+    found = clusters(rows, 5, 2)
+    assert found.shape == (60, 2)
+    assert all(len(column.unique()) == 3 for column in found.T)
 
 
 def test_some_heads_begin_from_clusters() -> None:

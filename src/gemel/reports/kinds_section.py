@@ -44,8 +44,6 @@ def kinds_section(run: Run) -> KindsSection | None:
             span=(float(sizes[0]), max(float(sizes[-1]), float(sizes[0]) + 1)),
             borders=[Mark(float(number), str(number))],
         )
-        return KindsSection(
-            about, Chart(title, "Of the best small heads on a sample; higher is better.", (), drawing, "")
-        )
+        return KindsSection(about, Chart(title, "Of the best division of a sample; higher is better.", (), drawing, ""))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run.path / KINDS} is damaged: {error!r}; delete it") from error

@@ -1,41 +1,36 @@
 """How many kinds of images are there? As many as divide the graph of neighbours best."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from threading import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gemel.data.neighbour_table import MOST, neighbours
+from gemel.data.neighbour_table import neighbours
 from gemel.data.threads import threads_apart
-from gemel.methods.parts.class_head import ClassHeads
-from gemel.methods.parts.twist_losses import multi_crop_loss
-from gemel.metrics.modularity import modularity
-from gemel.schedules import cosine
+from gemel.metrics.divisions import divisions
 
-SAMPLE = 1000
-"""of more vectors so many, evenly spread, are looked at"""
+SAMPLE, SAMPLES = 1000, 2
+"""vectors that are looked at together, and how often at most: of more vectors, samples share none"""
 
-A_NEIGHBOUR = 40
-"""for each so many vectors one neighbour is looked at, from 3 up to `MOST`"""
+PART = 0.3
+"""of a class are an image's neighbours: with fewer, kinds fall into parts; with more, kinds side by side are joined"""
 
-WIDTHS = (8, 16, 32, 64)
-"""heads of several numbers of classes share a product, filled up to one of these"""
+LEAST, LARGEST, STEPS = 3, 1 / 6, 24
+"""neighbours at least, at most as a share of the vectors, and how many numbers between come into question"""
 
-HEADS, KEPT = 4, 2
-"""heads of each number, and how many of them count, the best ones"""
+STARTS, CLUSTERS, A_CLUSTER = 2, 100, 5
+"""runs of k-means from which divisions of a sample begin, their clusters, and of few vectors one for so many"""
 
-HIDDEN, STEPS, BATCH, RATE = 32, 400, 128, 1e-2
-"""width of a head's hidden layer, steps, vectors a step, and the learning rate at the beginning"""
+MOST = 50
+"""classes that are tried"""
 
-SIZES = (*range(2, 15), 16, 18, 20, 23, 26, 30, 35, 40, 50)
-"""numbers of classes that are tried"""
-
-FEW = 4
-"""up to so many kinds are told by how far above noise they are: the modularity of noise is highest at about six"""
+FEW, FEWER, A_NEIGHBOUR = 4, 0.01, 40
+"""up to so many kinds are told by being so much further above noise, whose modularity is highest at about six classes,
+with one neighbour for so many vectors: there kinds of many parts look like as many kinds"""
 
 CLEAR = 0.2
 """by which modularity, as a share of the largest that the number allows, must be above that of noise"""
@@ -46,11 +41,8 @@ APART = 0.95
 NEARLY = 0.025
 """numbers whose modularity is lower by at most this share would do as well"""
 
-SPREAD = 0.2
-"""share by which they may differ from the number"""
-
-NEVER = -50.0
-"""logit of a class that a head does not have: far below all others, and yet no exponential underflows, which is slow"""
+FEWER_BY, MORE_BY = 0.15, 0.25
+"""shares by which they may differ from the number: kinds side by side are joined more often than one is divided"""
 
 
 class Kinds(NamedTuple):
@@ -62,7 +54,7 @@ class Kinds(NamedTuple):
     is_clear: bool
     """whether the vectors are divided better than noise would be; else they may well be of one kind"""
     curve: tuple[tuple[int, float], ...]
-    """(number of classes, modularity of the best heads)"""
+    """(number of classes, modularity of the best division)"""
 
     @property
     def reason(self) -> str:
@@ -74,106 +66,94 @@ class Kinds(NamedTuple):
 
 
 def count_kinds(rows: Tensor, *, most: int, seed: int = 0) -> Kinds:
-    """Return the number of classes by which heads divide neighbours best.
+    """Return the number of classes that divide neighbours best, where neighbours are a third of a class.
 
     Args:
-        rows: (N, c) principal components.
+        rows: (N, c) principal components, N at least 4.
         most: classes that are tried at most.
-        seed: of the heads.
+        seed: of the clusters that divisions begin from.
     """
-    rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().long().unique()]
-    curve = divided(rows, [size for size in SIZES if size <= max(3, most)], seed)
-    best = max(curve, key=lambda size: curve[size])
+    samples = min(SAMPLES, -(-len(rows) // SAMPLE))
+    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), samples * SAMPLE)).round().long().unique()
+    parts = [rows[chosen[first::samples]] for first in range(samples)]
+    least = min(len(part) for part in parts)
+    steps = np.geomspace(LEAST, max(LEAST, least * LARGEST), STEPS)
+    counts = np.unique(steps.round().astype(int).clip(max=least - 1)).tolist()
+    few = min(max(LEAST, least // A_NEIGHBOUR), counts[-1])
+    curves = _Curves(parts, counts[-1], min(MOST, max(3, most)), seed)
     random = torch.Generator().manual_seed(seed)
-    noise = rows.std(0) * torch.randn(rows.shape, generator=random)  # components are not correlated
-    return judged(curve, divided(noise, sorted({best, *(size for size in curve if size <= FEW)}), seed))
+    noise = [part.std(0) * torch.randn(part.shape, generator=random) for part in parts]  # components don't correlate
+    above = _above(curves.of(few), _Curves(noise, few, curves.most, seed).of(few))
+    number = max(above, key=lambda size: above[size] + FEWER * (size > FEW))
+    if number > FEW:
+        few = counts[bisect_left(counts, PART * least, hi=len(counts) - 1, key=lambda one: one * best(curves.of(one)))]
+        number = best(curves.of(few))
+    return judged(curves.of(few), number, max(above.values()))
 
 
-def judged(curve: Mapping[int, float], noise: Mapping[int, float]) -> Kinds:
-    """Return the number of the highest modularity, or of few kinds that are further above noise.
+def best(curve: Mapping[int, float]) -> int:
+    """Return the number of classes of the highest modularity."""
+    return max(curve, key=lambda size: curve[size])
+
+
+def judged(curve: Mapping[int, float], number: int, above: float) -> Kinds:
+    """Return the number, and which others would do as well.
 
     Args:
         curve: modularity by number of classes.
-        noise: of vectors without kinds, for that number and up to `FEW`.
+        number: of classes that divide the vectors best.
+        above: how far they are divided above noise.
     """
-    above = {size: (curve[size] - noise[size]) / (1 - 1 / size) for size in noise}
-    number = max(above, key=lambda size: above[size])
     is_apart = curve[number] >= APART * (1 - 1 / number)
-    is_clear, rows = is_apart or above[number] >= CLEAR, tuple(curve.items())
+    is_clear, rows = is_apart or above >= CLEAR, tuple(curve.items())
     if number <= FEW:
         return Kinds(number, number, number, is_clear, rows)
-    low, high = math.ceil((1 - SPREAD) * number), math.floor((1 + SPREAD) * number)
+    low, high = math.ceil((1 - FEWER_BY) * number), math.floor((1 + MORE_BY) * number)
     worse = [size for size, value in rows if value < (1 - NEARLY) * curve[number]]
     low = max([low, *(size + 1 for size in worse if size < number)])
     high = min([high, *(size - 1 for size in worse if size > number)])
     return Kinds(number, low, high, is_clear, rows)
 
 
-def divided(rows: Tensor, sizes: Sequence[int], seed: int) -> dict[int, float]:
-    """Return by number of classes how well the best heads divide the graph of neighbours: their mean modularity."""
-    count = min(MOST, max(3, len(rows) // A_NEIGHBOUR), len(rows) - 1)
-    near = torch.from_numpy(neighbours(rows, count))
-    found = heads_of(rows, near, sizes, seed)
-    values = [sorted((modularity(head, near) for head in heads), reverse=True)[:KEPT] for heads in found]
-    return {size: sum(best) / len(best) for size, best in zip(sizes, values, strict=True)}
+def _above(curve: Mapping[int, float], noise: Mapping[int, float]) -> dict[int, float]:
+    """Return how far few classes and the best number are above noise, as a share of what their number allows."""
+    sizes = {size for size in curve if size <= FEW} | {best(curve)}
+    return {size: (curve[size] - noise.get(size, 0.0)) / (1 - 1 / size) for size in sizes}
 
 
-def heads_of(rows: Tensor, near: Tensor, sizes: Sequence[int], seed: int) -> list[Tensor]:
-    """Return for each number of classes what its heads give all vectors, (heads, N).
+class _Curves:
+    """Modularity by number of classes, for any number of neighbours.
 
     Args:
-        rows: (N, c) vectors.
-        near: (N, k) indices of the nearest ones of each.
-        sizes: numbers of classes, rising.
-        seed: of the weights and draws.
+        parts: samples, (n, c) each.
+        count: neighbours at most.
+        most: classes that are tried at most.
+        seed: of the clusters that divisions begin from.
     """
-    bounds = pairwise((0, *WIDTHS))
-    groups = [(width, own) for least, width in bounds if (own := [one for one in sizes if least < one <= width])]
-    masks = [_mask(width, own) for width, own in groups]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        heads = [ClassHeads(rows.shape[1], HIDDEN, mask.shape[1], len(mask)) for mask in masks]
-        batches = [_batch(rows, near) for _ in range(STEPS)]
-    _train_all(heads, masks, rows, batches)
-    found: list[Tensor] = []
-    with torch.no_grad():
-        for head, mask in zip(heads, masks, strict=True):
-            classes = (head.eval()(rows)[1].view(len(rows), *mask.shape) + mask).argmax(2)  # (N, sizes · HEADS)
-            found += [one.T for one in classes.split(HEADS, 1)]
-    return found
 
+    def __init__(self, parts: Sequence[Tensor], count: int, most: int, seed: int) -> None:
+        from sklearn.cluster import KMeans  # a second or two to import
 
-def _batch(rows: Tensor, near: Tensor) -> Tensor:
-    """Draw vectors and a neighbour of each, indices (2 · batch,)."""
-    drawn = torch.randperm(len(rows))[:BATCH]
-    return torch.cat([drawn, near[drawn, torch.randint(near.shape[1], (len(drawn),))]])
+        self.most = most
+        self._near = [torch.from_numpy(neighbours(part, count)) for part in parts]
+        self._starts: list[tuple[int, Tensor]] = []
+        for part, rows in enumerate(parts):
+            clusters = min(
+                CLUSTERS, max(2, len(rows) // A_CLUSTER), len(rows.unique(dim=0))
+            )  # of copies there are none
+            for start in range(STARTS):
+                model = cast(Any, KMeans)(clusters, n_init=1, max_iter=10, random_state=seed * STARTS + start)
+                self._starts.append((part, torch.from_numpy(model.fit_predict(rows.numpy())).long()))
+        self._found: dict[int, dict[int, float]] = {}
 
-
-def _train_all(heads: Sequence[ClassHeads], masks: Sequence[Tensor], rows: Tensor, batches: Sequence[Tensor]) -> None:
-    """Train each product of heads on a thread of its own."""
-    stopped = Event()
-    with threads_apart() as pool:
-        try:
-            for _ in pool.map(lambda head, mask: _train(head, mask, rows, batches, stopped), heads, masks):
-                pass
-        finally:
-            stopped.set()  # an interrupt does not wait for the steps that are left
-
-
-def _train(head: ClassHeads, mask: Tensor, rows: Tensor, batches: Sequence[Tensor], stopped: Event) -> None:
-    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
-    for step, drawn in enumerate(batches):
-        if stopped.is_set():
-            return
-        optimizer.param_groups[0]["lr"] = cosine(step / len(batches), RATE, 0.0)
-        one, two = head(rows[drawn], 2)[1].view(2, -1, *mask.shape) + mask
-        loss = multi_crop_loss([one, two], epsilon=0.0)["loss"].sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-
-def _mask(width: int, sizes: Sequence[int]) -> Tensor:
-    """Return what takes away the classes that heads of these sizes do not have, (sizes · HEADS, width)."""
-    count = torch.tensor(sizes).repeat_interleave(HEADS)[:, None]
-    return torch.zeros(len(count), width).masked_fill(torch.arange(width) >= count, NEVER)
+    def of(self, count: int) -> dict[int, float]:
+        """Return the modularity of the best division of each sample, the mean over the samples."""
+        if count not in self._found:
+            tops: list[dict[int, float]] = [{} for _ in self._near]
+            with threads_apart() as pool:
+                found = pool.map(lambda one: divisions(self._near[one[0]][:, :count], one[1]), self._starts)
+                for (part, _), values in zip(self._starts, found, strict=True):
+                    tops[part] |= {size: max(value, tops[part].get(size, value)) for size, value in values.items()}
+            shared = sorted(size for size in tops[0] if 2 <= size <= self.most and all(size in one for one in tops))
+            self._found[count] = {size: sum(one[size] for one in tops) / len(tops) for size in shared} or {2: 0.0}
+        return self._found[count]

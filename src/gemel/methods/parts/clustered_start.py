@@ -28,7 +28,7 @@ def clusters(features: Tensor, classes: int, count: int) -> Tensor:
 
     Args:
         features: (N, d).
-        classes: clusters; of fewer vectors as many as there are.
+        classes: clusters; of fewer vectors, or more copies, as many as there are different ones.
         count: runs, each of another seed.
     """
     from sklearn.cluster import KMeans  # a second or two to import
@@ -37,10 +37,10 @@ def clusters(features: Tensor, classes: int, count: int) -> Tensor:
     spread, kmeans = features.std(0), cast(Any, KMeans)  # its types know no number of starts
     size = min(len(features), max(ROWS, ROWS_A_CLASS * classes))
     sample = features[torch.linspace(0, len(features) - 1, size).round().long()]
-    found: list[Tensor] = []
+    distinct, found = len(sample.unique(dim=0)), list[Tensor]()  # of copies k-means finds no more clusters
     for seed in range(count):
         scale = spread if seed % 2 == 0 else torch.ones_like(spread)
-        model = kmeans(min(classes, size), n_init=STARTS, max_iter=ROUNDS, random_state=seed).fit(
+        model = kmeans(min(classes, distinct), n_init=STARTS, max_iter=ROUNDS, random_state=seed).fit(
             (sample * scale).numpy()
         )
         parts = [torch.from_numpy(model.predict((part * scale).numpy())) for part in features.split(_PART)]
