@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from gemel.data.check.measure import Measured
 from gemel.data.decode import Unreadable, load
 from gemel.data.pixel_values import Pixels
 from gemel.data.sources import Source
+from gemel.launcher import cores
 
 
 def same_bytes(measured: Measured, order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -29,14 +31,18 @@ def alike(measured: Measured, rows: NDArray[np.int64], order: NDArray[np.int64])
 
 def same_pixels(source: Source, measured: Measured, pairs: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
     """Return those of the pairs (row, row to keep) whose decoded pixels are equal."""
-    found: set[tuple[int, int]] = set()
-    last, pixels = -1, None
-    for row, kept in sorted(pairs, key=lambda pair: pair[1]):
-        if kept != last:
-            last, pixels = kept, _pixels(source, int(measured.indices[kept]))
-        if pixels is not None and _equal(pixels, _pixels(source, int(measured.indices[row]))):
-            found.add((row, kept))
-    return found
+    copies: dict[int, list[int]] = {}
+    for row, kept in pairs:
+        copies.setdefault(kept, []).append(row)
+
+    def of(kept: int) -> list[tuple[int, int]]:
+        pixels = _pixels(source, int(measured.indices[kept]))
+        if pixels is None:
+            return []
+        return [(row, kept) for row in copies[kept] if _equal(pixels, _pixels(source, int(measured.indices[row])))]
+
+    with ThreadPoolExecutor(cores(), "pixels") as pool:
+        return {pair for found in pool.map(of, copies) for pair in found}
 
 
 def _seen(measured: Measured, row: int) -> bytes:
