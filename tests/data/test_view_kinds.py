@@ -165,7 +165,8 @@ def test_inference_crops_of_photos_are_pillows(height: int, width: int, gray: bo
     out = np.empty((3, size, size), np.uint8)
     put(image, one, out)
     expected = inference_crop(image, size, whole=kind == "whole")
-    assert np.array_equal(out, np.broadcast_to(np.atleast_3d(expected).transpose(2, 0, 1), out.shape))
+    planes = np.atleast_3d(expected).transpose(2, 0, 1)
+    assert np.abs(out.astype(int) - planes).max() <= (1 if kind == "whole" else 0)  # torch rounds otherwise
 
 
 def inference_crop(image: NDArray[np.uint8], size: int, *, whole: bool) -> NDArray[np.uint8]:

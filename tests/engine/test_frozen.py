@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import get_ident
+from time import sleep
 from typing import Any
 
 import pytest
@@ -322,23 +324,24 @@ def two_threads() -> Iterator[None]:
 
 def test_as_many_threads_as_torch(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     look: Any = frozen(network(), 32, engine="onnxruntime")
-    assert look._session.get_session_options().intra_op_num_threads == 2
+    images, seen = onnx_graph.random_images(network(), 24, 32), dict[int, list[int]]()
+    run = onnx_graph._run
+
+    def noted(session: Any, part: Tensor) -> Any:
+        seen.setdefault(get_ident(), []).append(len(part))
+        sleep(0.05)  # so that one thread can't do it all
+        return run(session, part)
+
+    monkeypatch.setattr(onnx_graph, "_run", noted)
+    features = look(images)
+    assert len(seen) == 2
+    assert sorted(length for lengths in seen.values() for length in lengths) == [8, 8, 8]
+    torch.set_num_threads(1)
+    assert torch.equal(look(images), features)
+    torch.set_num_threads(2)
+    monkeypatch.setattr(onnx_graph, "_run", run)
     measured = timed(monkeypatch, 1.0, 0.1)
     engine_for(network(), 32)
     torch.set_num_threads(1)
     engine_for(network(), 32)
     assert measured == ["torch", "onnxruntime"] * 2
-
-
-def test_seconds_are_an_image_s() -> None:
-    """No clock is trusted: only that what takes longer is told to."""
-    made, images = network("resnet18"), torch.rand(2, 3, 32, 32)
-    calls: list[int] = []
-
-    def slow(one: Tensor) -> Tensor:
-        calls.append(len(one))
-        return made(one)
-
-    assert choice._seconds(slow, images) > 0
-    assert 1 <= len(calls) <= 5
-    assert set(calls) == {2}

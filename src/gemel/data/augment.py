@@ -55,12 +55,19 @@ def crop(image: Pixels, draw: PhotoDraw) -> Pixels:
         small = np.empty((draw.size, draw.size * channels), np.uint8)
         resize(part.reshape(draw.height, -1), channels, draw.bicubic, small)
         return _with_noise(small.reshape(draw.size, draw.size, *part.shape[2:]), draw)
-    # Torch resizes bytes in lanes where they lie channels last, six times as fast as Pillow and within 1 of it.
-    tensor = torch.from_numpy(part).view(1, draw.height, draw.width, -1).permute(0, 3, 1, 2)
-    mode = "bicubic" if draw.bicubic else "bilinear"
-    found = functional.interpolate(tensor, (draw.size, draw.size), mode=mode, antialias=True)
-    found = found.permute(0, 2, 3, 1).contiguous().numpy().reshape(draw.size, draw.size, *part.shape[2:])
-    return _with_noise(found if found.dtype == np.uint8 else found.clip(0, 255), draw)
+    return _with_noise(_squared(part, draw.size, "bicubic" if draw.bicubic else "bilinear"), draw)
+
+
+def _squared(image: Pixels, size: int, mode: str = "bicubic") -> Pixels:
+    """Return a whole image with both sides resized, (size, size) or (size, size, C).
+
+    By torch: it resizes bytes in lanes where they lie channels last, six times as fast as Pillow and within 1 of it.
+    """
+    own = np.require(image, requirements=["C", "W"])
+    tensor = torch.from_numpy(own).view(1, *image.shape[:2], -1).permute(0, 3, 1, 2)
+    found = functional.interpolate(tensor, (size, size), mode=mode, antialias=True)
+    found = found.permute(0, 2, 3, 1).contiguous().numpy().reshape(size, size, *image.shape[2:])
+    return found if found.dtype == np.uint8 else found.clip(0, 255)
 
 
 def _with_noise(view: Pixels, draw: PhotoDraw) -> Pixels:
@@ -77,7 +84,7 @@ def plain(image: Pixels, draw: PlainDraw) -> Pixels:
     """Return the inference crop of a photo: its shorter side to size · 256 / 224, and the middle; or all of it."""
     height, width = image.shape[:2]
     if draw.whole:
-        return resized(image, (draw.size, draw.size))
+        return _squared(image, draw.size)
     side = min(height, width) * CENTER
     return square(image, (width - side) / 2, (height - side) / 2, side, draw.size)
 

@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from hashlib import sha256
@@ -27,8 +28,8 @@ PACKAGES = ("onnx", "onnxruntime")
 TOLERANCE = 1e-5
 """allowed difference between graph and network, as a share of the largest feature: sums round in another order"""
 
-AT_A_TIME = 16
-"""images that a graph is given at once: the maps of more fill the memory"""
+AT_A_TIME = 8
+"""images that a thread gives a graph at once: the maps of more fill the caches"""
 
 KEPT_BYTES = 500_000_000
 """of graphs in the cache, beside the newest: those that were used last"""
@@ -63,8 +64,10 @@ class Graph:
         fits = images.shape[1:] == self._shape and len(images) and images.dtype == torch.float32
         if not fits or images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return self._network(images)
-        parts = images.detach().contiguous().split(AT_A_TIME)
-        return torch.from_numpy(np.concatenate([_run(self._session, part) for part in parts]))
+        threads = torch.get_num_threads()
+        parts = images.detach().contiguous().split(min(AT_A_TIME, -(-len(images) // threads)))
+        with ThreadPoolExecutor(threads) as pool:
+            return torch.from_numpy(np.concatenate(list(pool.map(lambda part: _run(self._session, part), parts))))
 
 
 def attempt(action: Callable[[], T], failed: str) -> T | None:
@@ -135,12 +138,14 @@ def _exported(network: nn.Module, size: int) -> bytes:
 
 
 def _session(graph: bytes) -> Any:
-    """Return onnxruntime's session of a graph, on as many threads as torch has."""
+    """Return onnxruntime's session of a graph, which takes the thread that runs it.
+
+    Threads that share an operation wait for the slowest of them, and other threads decode meanwhile.
+    """
     runtime: Any = import_module("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors alone
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads decode meanwhile
     return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 

@@ -28,7 +28,7 @@ from gemel.hashing import hash_of_question, hash_of_tensors
 from gemel.runs.files import write_atomically, write_text
 from gemel.runs.folder import exclusive
 
-FORMAT = 4
+FORMAT = 5
 """of the files and of the crop; another number makes every pass again"""
 
 ENGINE = "engine.txt"
