@@ -166,7 +166,7 @@ def test_inference_crops_of_photos_are_pillows(height: int, width: int, gray: bo
     put(image, one, out)
     expected = inference_crop(image, size, whole=kind == "whole")
     planes = np.atleast_3d(expected).transpose(2, 0, 1)
-    assert np.abs(out.astype(int) - planes).max() <= (1 if kind == "whole" else 0)  # torch rounds otherwise
+    assert np.abs(out.astype(int) - planes).max() <= (2 if kind == "whole" else 0)  # torch rounds otherwise, twice
 
 
 def inference_crop(image: NDArray[np.uint8], size: int, *, whole: bool) -> NDArray[np.uint8]:
