@@ -18,6 +18,12 @@ def test_the_table_gives_the_same_bits(shape: tuple[int, ...], monkeypatch: pyte
     assert torch.equal(fast, plain)
     assert fast.is_contiguous(memory_format=torch.channels_last)
     assert plain.is_contiguous(memory_format=torch.channels_last)
+    planes = Normalise(MEAN, STD, planes=True)(views)
+    assert torch.equal(planes, fast)
+    assert planes.is_contiguous()
+    floats = views.float()
+    assert torch.equal(Normalise(MEAN, STD, planes=True)(floats), planes)
+    assert torch.equal(floats, views.float())  # it writes into its own
     mean, std = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, STD))
     assert torch.allclose(fast, (views / 255 - mean) / std, atol=1e-6)
 

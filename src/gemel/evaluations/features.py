@@ -305,7 +305,9 @@ def _look(
 ) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Tensor]]]:
     """Yield indices, and the columns of the cache, batch by batch; `network` gives what the subject's would."""
     is_vectors = loader.source.width is not None
-    normalise = nn.Identity() if is_vectors else Normalise(subject.facts["mean"], subject.facts["std"]).to(device())
+    mean, std = subject.facts["mean"], subject.facts["std"]
+    other = network is not subject.network  # onnxruntime's
+    normalise = nn.Identity() if is_vectors else Normalise(mean, std, planes=other).to(device())
     with judging(subject, device()):
         for views, index in loader:
             with torch.inference_mode():
