@@ -56,7 +56,9 @@ def main() -> None:
     for name in SETS if options.subsets else ():
         given, labels = load(name, options.folder)
         kinds = np.unique(labels)
-        for count in sorted(random.choice(np.arange(2, len(kinds)), options.subsets, replace=False).tolist()):
+        for count in sorted(
+            random.choice(np.arange(2, len(kinds)), min(options.subsets, len(kinds) - 2), replace=False).tolist()
+        ):
             kept = np.isin(labels, random.choice(kinds, count, replace=False))
             add(*row(f"{name}, some", given[kept], labels[kept], options.seeds[0]))
     if options.out is not None:

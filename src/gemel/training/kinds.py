@@ -66,7 +66,7 @@ class Kinds(NamedTuple):
 
 
 def count_kinds(rows: Tensor, *, most: int, seed: int = 0) -> Kinds:
-    """Return the number of classes that divide neighbours best, where neighbours are a third of a class.
+    """Return the number of classes that divide neighbours best, where an image's neighbours are `PART` of a class.
 
     Args:
         rows: (N, c) principal components, N at least 4.
@@ -79,16 +79,17 @@ def count_kinds(rows: Tensor, *, most: int, seed: int = 0) -> Kinds:
     least = min(len(part) for part in parts)
     steps = np.geomspace(LEAST, max(LEAST, least * LARGEST), STEPS)
     counts = np.unique(steps.round().astype(int).clip(max=least - 1)).tolist()
-    few = min(max(LEAST, least // A_NEIGHBOUR), counts[-1])
+    count = min(max(LEAST, least // A_NEIGHBOUR), counts[-1])
     curves = _Curves(parts, counts[-1], min(MOST, max(3, most)), seed)
     random = torch.Generator().manual_seed(seed)
     noise = [part.std(0) * torch.randn(part.shape, generator=random) for part in parts]  # components don't correlate
-    above = _above(curves.of(few), _Curves(noise, few, curves.most, seed).of(few))
+    above = _above(curves.of(count), _Curves(noise, count, curves.most, seed).of(count))
     number = max(above, key=lambda size: above[size] + FEWER * (size > FEW))
     if number > FEW:
-        few = counts[bisect_left(counts, PART * least, hi=len(counts) - 1, key=lambda one: one * best(curves.of(one)))]
-        number = best(curves.of(few))
-    return judged(curves.of(few), number, max(above.values()))
+        wanted, last = PART * least, len(counts) - 1
+        count = counts[bisect_left(counts, wanted, hi=last, key=lambda one: one * best(curves.of(one)))]
+        number = best(curves.of(count))
+    return judged(curves.of(count), number, max(above.values()))
 
 
 def best(curve: Mapping[int, float]) -> int:
@@ -118,7 +119,8 @@ def judged(curve: Mapping[int, float], number: int, above: float) -> Kinds:
 def _above(curve: Mapping[int, float], noise: Mapping[int, float]) -> dict[int, float]:
     """Return how far few classes and the best number are above noise, as a share of what their number allows."""
     sizes = {size for size in curve if size <= FEW} | {best(curve)}
-    return {size: (curve[size] - noise.get(size, 0.0)) / (1 - 1 / size) for size in sizes}
+    beside = {size: min(noise, key=lambda other: abs(other - size)) for size in sizes}  # a number may be missing
+    return {size: (curve[size] - noise[beside[size]]) / (1 - 1 / size) for size in sizes}
 
 
 class _Curves:
@@ -138,9 +140,8 @@ class _Curves:
         self._near = [torch.from_numpy(neighbours(part, count)) for part in parts]
         self._starts: list[tuple[int, Tensor]] = []
         for part, rows in enumerate(parts):
-            clusters = min(
-                CLUSTERS, max(2, len(rows) // A_CLUSTER), len(rows.unique(dim=0))
-            )  # of copies there are none
+            distinct = len(rows.unique(dim=0))  # of copies k-means finds no more clusters
+            clusters = min(CLUSTERS, max(2, len(rows) // A_CLUSTER), distinct)
             for start in range(STARTS):
                 model = cast(Any, KMeans)(clusters, n_init=1, max_iter=10, random_state=seed * STARTS + start)
                 self._starts.append((part, torch.from_numpy(model.fit_predict(rows.numpy())).long()))

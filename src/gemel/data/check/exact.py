@@ -42,7 +42,10 @@ def same_pixels(source: Source, measured: Measured, pairs: Iterable[tuple[int, i
         return [(row, kept) for row in copies[kept] if _equal(pixels, _pixels(source, int(measured.indices[row])))]
 
     with ThreadPoolExecutor(cores(), "pixels") as pool:
-        return {pair for found in pool.map(of, copies) for pair in found}
+        try:
+            return {pair for found in pool.map(of, copies) for pair in found}
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _seen(measured: Measured, row: int) -> bytes:
