@@ -12,9 +12,9 @@ from gemel.training.kinds import count_kinds, judged
     [
         ({4: 0.72, 6: 0.79, 7: 0.80, 8: 0.87, 9: 0.84, 10: 0.82}, 8, 0.5, (8, 8, 8, True)),
         ({4: 0.73, 9: 0.860, 10: 0.880, 11: 0.884, 12: 0.879, 13: 0.870}, 11, 0.5, (11, 10, 13, True)),
-        ({13: 0.889, 14: 0.891, 16: 0.896, 18: 0.885, 20: 0.869}, 16, 0.5, (16, 14, 19, True)),
+        ({13: 0.889, 14: 0.891, 16: 0.896, 18: 0.885, 20: 0.869}, 16, 0.5, (16, 13, 19, True)),
         ({2: 0.499, 3: 0.54, 6: 0.606, 8: 0.58}, 2, 0.1, (2, 2, 2, True)),
-        ({2: 0.31, 3: 0.37, 6: 0.43, 7: 0.42, 8: 0.41}, 6, 0.1, (6, 6, 7, False)),
+        ({2: 0.31, 3: 0.37, 6: 0.43, 7: 0.42, 8: 0.41}, 6, 0.1, (6, 5, 7, False)),
     ],
     ids=["a peak", "a broad one", "between the sizes that are known", "two kinds, each with parts", "noise"],
 )
@@ -44,6 +44,7 @@ def test_clusters_that_are_far_apart_are_counted(kinds: int, images: int) -> Non
     assert found.number == kinds
     assert found.is_clear
     assert found.low <= kinds <= found.high
+    assert found.high - found.low <= 0.4 * kinds
     assert found == count_kinds(_rows(kinds, images), most=images // 5)
 
 

@@ -41,8 +41,8 @@ APART = 0.95
 NEARLY = 0.025
 """numbers whose modularity is lower by at most this share would do as well"""
 
-FEWER_BY, MORE_BY = 0.15, 0.25
-"""shares by which they may differ from the number: kinds side by side are joined more often than one is divided"""
+FEWER_BY, MORE_BY, WIDEST = 0.2, 0.25, 0.4
+"""shares by which they may differ from the number, and from one another"""
 
 
 class Kinds(NamedTuple):
@@ -109,7 +109,8 @@ def judged(curve: Mapping[int, float], number: int, above: float) -> Kinds:
     is_clear, rows = is_apart or above >= CLEAR, tuple(curve.items())
     if number <= FEW:
         return Kinds(number, number, number, is_clear, rows)
-    low, high = math.ceil((1 - FEWER_BY) * number), math.floor((1 + MORE_BY) * number)
+    low = math.ceil(round((1 - FEWER_BY) * number, 6))
+    high = min(math.floor((1 + MORE_BY) * number), low + math.floor(round(WIDEST * number, 6)))
     worse = [size for size, value in rows if value < (1 - NEARLY) * curve[number]]
     low = max([low, *(size + 1 for size in worse if size < number)])
     high = min([high, *(size - 1 for size in worse if size > number)])
