@@ -32,7 +32,6 @@ def test_no_division_is_said_to_be_better_than_the_best(near: Tensor) -> None:
     found = divisions(near, torch.arange(rows))
     assert found
     assert all(value <= best[size] + 1e-6 for size, value in found.items())
-    assert max(found.values()) >= max(best.values()) - 0.1  # by moves and merges alone
 
 
 @pytest.mark.parametrize("kinds", [2, 5, 9])
