@@ -345,3 +345,17 @@ def test_as_many_threads_as_torch(two_threads: None, monkeypatch: pytest.MonkeyP
     torch.set_num_threads(1)
     engine_for(network(), 32)
     assert measured == ["torch", "onnxruntime"] * 2
+
+
+def test_seconds_are_an_image_s() -> None:
+    """No clock is trusted: only that what takes longer is told to."""
+    made, images = network("resnet18"), torch.rand(2, 3, 32, 32)
+    calls: list[int] = []
+
+    def slow(one: Tensor) -> Tensor:
+        calls.append(len(one))
+        return made(one)
+
+    assert choice._seconds(slow, images) > 0
+    assert 1 <= len(calls) <= 5
+    assert set(calls) == {2}
