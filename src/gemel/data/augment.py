@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from gemel.data import on_device
 from gemel.data.compiled import is_compiled
+from gemel.data.glyph_sampling import change_greys, sample
 from gemel.data.photometric import Floats, blur_weights, finish, steps_of
 from gemel.data.pixel_values import Pixels
 from gemel.data.resize import SMALL, resize
@@ -149,44 +150,29 @@ def _apply_strong(image: Pixels, draw: StrongDraw) -> Pixels:
 
 def _apply_glyph(image: Pixels, draw: GlyphDraw) -> Pixels:
     height, width = image.shape[:2]
-    a, b, c, d, e, f = draw.matrix
+    a, b, _, d, e, _ = draw.matrix
     shrink = sqrt(abs(a * e - b * d) * height * width) / draw.size
     if shrink > 2.0:  # bilinear sampling reads four pixels: a larger glyph is shrunk with antialias first
         smaller = (max(1, round(width / shrink)), max(1, round(height / shrink)))
         image = resized(image, smaller)
         height, width = image.shape[:2]
-    across, down, cubic = _grid(draw.size)
-    x, y = a * across + b * down + c, d * across + e * down + f  # (size, size), half sides
-    if draw.bends:
-        bends = np.array(draw.bends, np.float32).reshape(2, GRID, GRID)
-        x, y = (position + cubic @ bend @ cubic.T for position, bend in zip((x, y), bends, strict=True))
-    ground = background(image).astype(np.float32)
-    view = _bilinear(image, ground, (x + 1) * (width / 2) - 0.5, (y + 1) * (height / 2) - 0.5)
+    ground = background(image).astype(np.float32).reshape(-1)
+    bends = np.array(draw.bends, np.float32).reshape(2, GRID, GRID) if draw.bends else _STRAIGHT
+    view = np.empty((draw.size, draw.size, len(ground)), np.float32)
+    sample(image.reshape(height, width, -1), ground, draw.matrix, _cubic(draw.size), bends, view)
     if draw.gamma != 1.0 or any(draw.levels):
-        view = _change_greys(view, ground, draw.gamma, *draw.levels)
+        change_greys(view, ground, draw.gamma, *draw.levels)
+    view = view.reshape(draw.size, draw.size, *image.shape[2:])
     return view.round().astype(np.uint8) if image.dtype == np.uint8 else view
 
 
-def _change_greys(view: Floats, ground: Floats, gamma: float, ground_level: float, stroke_level: float) -> Floats:
-    """Make strokes thinner or bolder, then change greys, by shares of the way from the background to black or white.
-
-    Levels move the background towards black if the strokes are darker than it, else towards white. Both together are
-    below 1, so that what was darker stays darker.
-    """
-    away = view - ground
-    room = np.where(away > 0, 255 - ground, -ground)
-    share = np.zeros_like(view)
-    np.divide(away, room, out=share, where=room != 0)
-    darker = (away.sum() or 127 - ground.mean()) < 0
-    moved = ground_level * ((0 if darker else 255) - ground)
-    changed = ground + moved + (1 - ground_level - stroke_level) * room * share**gamma
-    return changed.astype(np.float32, copy=False)
+_STRAIGHT = np.zeros((2, 0, 0), np.float32)
+"""no bends"""
 
 
 @lru_cache(maxsize=8)
-def _grid(size: int) -> tuple[Floats, Floats, Floats]:
-    """Return the centres of a view's pixels in half sides, (1, size), (size, 1), and the cubic weights (size, GRID)."""
-    centers = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
+def _cubic(size: int) -> Floats:
+    """Return the cubic weights of the grid's points for each pixel of a side, (size, GRID)."""
     # Catmull-Rom from the grid's points, the outermost of which stand at the outermost pixels; beyond them repeated.
     steps = np.linspace(0, GRID - 1, size)
     cubic = np.zeros((size, GRID), np.float32)
@@ -197,23 +183,7 @@ def _grid(size: int) -> tuple[Floats, Floats, Floats]:
         weights = (near, 1 + t**2 * (1.5 * t - 2.5), t * (0.5 + t * (2 - 1.5 * t)), far)
         for offset, weight in enumerate(weights, first - 1):
             cubic[row, min(max(offset, 0), GRID - 1)] += weight
-    return centers[None, :], centers[:, None], cubic
-
-
-def _bilinear(image: Pixels, ground: Floats, x: Floats, y: Floats) -> Floats:
-    """Sample at (x, y), pixels from the centre of the first; outside the image is the background."""
-    height, width = image.shape[:2]
-    padded = np.empty((height + 2, width + 2, *image.shape[2:]), np.float32)
-    padded[:] = ground
-    padded[1:-1, 1:-1] = image
-    x, y = np.clip(x + 1, 0, width + 1), np.clip(y + 1, 0, height + 1)
-    left, top = np.minimum(x.astype(np.int32), width), np.minimum(y.astype(np.int32), height)
-    right_share, low_share = x - left, y - top
-    if image.ndim == 3:
-        right_share, low_share = right_share[..., None], low_share[..., None]
-    upper = padded[top, left] * (1 - right_share) + padded[top, left + 1] * right_share
-    lower = padded[top + 1, left] * (1 - right_share) + padded[top + 1, left + 1] * right_share
-    return (upper * (1 - low_share) + lower * low_share).astype(np.float32)
+    return cubic
 
 
 def background(image: Pixels) -> Pixels:
