@@ -10,6 +10,7 @@ turn, and its weights are set beside those of unbroken runs on each number: sums
 """
 
 import argparse
+import math
 import multiprocessing
 import os
 import random
@@ -34,6 +35,9 @@ TURNS = TABLE.with_name("kills-processes.md")
 START = 1.0
 """seconds that processes take to meet and to open a run, at least"""
 
+BATCH = 128
+"""images a step, or a few less, so that each number of processes can share them"""
+
 OPTIONS: dict[str, Any] = {
     "image_size": 16,
     "backbone": {"name": "convnet", "widths": [8, 16], "strides": [2, 2]},
@@ -55,9 +59,9 @@ class Outcome(NamedTuple):
     """half-written files after the end"""
 
 
-def begin(images: str, out: Path, method: dict[str, Any], epochs: int, workers: int) -> None:
+def begin(images: str, out: Path, method: dict[str, Any], epochs: int, workers: int, batch: int = BATCH) -> None:
     """A run from its start; in a process of its own."""
-    gemel.pretrain(images, out=out, method=method, epochs=epochs, workers=workers, **OPTIONS)
+    gemel.pretrain(images, out=out, method=method, epochs=epochs, workers=workers, batch_size=batch, **OPTIONS)
 
 
 def go_on(out: Path) -> None:
@@ -148,7 +152,7 @@ def in_turn(folder: Path, name: str, words: argparse.Namespace) -> str:
     """Kill a run whose lives have other numbers of processes in turn; tell how far from unbroken ones it ends."""
     counts, seconds, chance, kills = words.processes, dict[int, float](), random.Random(words.seed), 0
     whole, broken = {count: folder / f"whole-{count}" for count in counts}, folder / "broken"
-    more = {"name": name}, words.epochs, 0
+    more = {"name": name}, words.epochs, 0, BATCH - BATCH % math.lcm(*counts)
     for count in counts:
         begun = time.monotonic()
         live(whole[count], (words.images, whole[count], *more), None, count)
