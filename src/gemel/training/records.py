@@ -16,11 +16,14 @@ from gemel.training.probes import Probe
 from gemel.training.task import Pretraining
 from gemel.training.trackers import Trackers
 
-PROBES = 20
+PROBES = 12
 """probes in a run, about"""
 
 ROWS = 400
 """rows of metrics.csv in a run, about, at most"""
+
+_CERTAIN = ("loss_not_finite", "diverged")
+"""findings that need no second probe"""
 
 WAITS = 0.1
 """share of the time spent waiting for views from which it is shown: more --workers may help"""
@@ -67,7 +70,7 @@ class Recorder:
         self.last: dict[str, float | int | str] = {}
         self._table = MetricsLog(run.metrics_path, until=task.step)
         self.probe = Probe(task.plan, task.normalise)
-        self._alarmed = False
+        self._alarmed, self._suspected = False, set[str]()
         self._since = self._clock()
 
     def __call__(self, terms: Mapping[str, Tensor]) -> bool:
@@ -95,11 +98,16 @@ class Recorder:
         return False
 
     def _alarm(self) -> None:
-        """Report that the run has failed while there is time to stop it."""
-        for finding in health(self.run.metrics().to_pydict(), self.task.method.advice):
-            if finding.level == "bad" and self.task.step > 1:
+        """Report that the run has failed while there is time to stop it.
+
+        What one probe alone finds may be of batch norms that have seen few steps, as a network's that begins anew.
+        """
+        found = [one for one in health(self.run.metrics().to_pydict(), self.task.method.advice) if one.level == "bad"]
+        for finding in found:
+            if finding.kind in {*_CERTAIN, *self._suspected}:
                 self._alarmed = True
                 self.say(f"warning at step {self.task.step}: {finding.message}; to try: {finding.advice}")
+        self._suspected = {one.kind for one in found}
 
     def _speed(self) -> dict[str, float]:
         """Return images a second, and the share of the time that was spent waiting for views, since the last row."""
