@@ -190,8 +190,31 @@ def head_facts() -> dict[str, Tensor]:
     return {"weights": weights, "classes": classes, **found[0]}
 
 
+def agreed_facts(folder: Path) -> dict[str, Tensor]:
+    """TWIST's networks that agree upon labels, and the student that learns them: steps of both stages."""
+    torch.manual_seed(0)
+    here, source = launched(), open_source(str(folder))
+    backbone = convnet(widths=(16, 32), strides=(2, 2), pool=1)
+    options = {"layers": 1, "heads": 2, "beta": (1.0, 0.5), "labels": "agreed", "networks": 2}
+    method = methods.find("twist")(backbone, classes=4, hidden=8, **options).double()
+    method.attach(len(source))
+    method.double()
+    optimizer = AdamWOptimizer(lr=1e-3, warmup_epochs=0)
+    plan = Plan(source, PhotoViews(), 32, 0, BATCH, rank=here.rank, processes=here.processes)
+    before: Pretraining | None = None
+    for number, name in enumerate(method.stages):
+        task = Pretraining(method, Stage(number, name, plan.views, optimizer, 2, 2 * number), plan)
+        task.normalise.to(torch.float64)
+        if before is not None:
+            task.continue_after(before)
+        task.begin()
+        batches, before = task.batches(), task
+        facts = [step_facts(task, "64", batches) for _ in range(task.steps)]
+    return {"weights": weights_of(before), **facts[0]}
+
+
 def everything(folder: Path) -> dict[str, dict[str, Tensor]]:
-    found = {"norms": norm_facts(), "heads": head_facts()}
+    found = {"norms": norm_facts(), "heads": head_facts(), "agreed": agreed_facts(folder)}
     return found | {name: train_facts(name, folder) for name in methods.available()}
 
 
@@ -218,6 +241,8 @@ def test_several_processes_train_as_one(processes: int, more_photos: Path, alone
             torch.testing.assert_close(found["norms"][key], alone["norms"][key], rtol=1e-10, atol=1e-12)
         for key in ("loss", "gradient", "weights"):
             assert apart(found["heads"][key], alone["heads"][key]) < 1e-9, key
+            # votes pass through float32: images are seen on the CPU as other hooks see them
+            assert apart(found["agreed"][key], alone["agreed"][key]) < 1e-6, key
         for classes in (found["heads"]["classes"], alone["heads"]["classes"]):
             assert classes[:4].argmax(1).unique().numel() == 4
             assert classes.argmax(1).view(-1, 4).eq(classes[:4].argmax(1)).all()

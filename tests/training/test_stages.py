@@ -45,6 +45,28 @@ def facts(run: Run) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     return state["method"], run.metrics().drop_columns(["images_per_second", "data_wait"]).to_pylist()
 
 
+AGREED: dict[str, Any] = {
+    **OPTIONS,
+    "method": {"name": "twist", "hidden": 8, "classes": 4, "layers": 1, "heads": 2, "labels": "agreed", "networks": 2},
+    "backbone": {"name": "convnet", "widths": [8, 8], "strides": [2, 2], "pool": 2},
+    "views": {"name": "photo"},
+    "optimizer": {"name": "adamw", "lr": 0.01},
+    "then": {"epochs": 2},
+}
+
+
+def interrupting(after: int, number: int) -> Any:
+    """What follows a step, and sends this process a signal after so many steps."""
+    steps, follow = count(1), Pretraining.after_step
+
+    def interrupted(self: Pretraining, progress: float) -> None:
+        follow(self, progress)
+        if type(self) is Pretraining and next(steps) == after:  # the estimate steps on a task of its own kind
+            os.kill(os.getpid(), number)
+
+    return interrupted
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
     return gemel.pretrain(photos, out=tmp_path_factory.mktemp("stages") / "whole", **OPTIONS)
@@ -98,20 +120,45 @@ def test_broken_off_and_resumed(
     after: int, number: int, told: str, whole: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes within a step, whose work is kept; `between` is after the first stage's last step."""
-    out, steps, follow = tmp_path / "broken", count(1), Pretraining.after_step
-
-    def interrupted(self: Pretraining, progress: float) -> None:
-        follow(self, progress)
-        if type(self) is Pretraining and next(steps) == after:  # the estimate steps on a task of its own kind
-            os.kill(os.getpid(), number)
-
+    out = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        patch.setattr(Pretraining, "after_step", interrupted)
+        patch.setattr(Pretraining, "after_step", interrupting(after, number))
         with pytest.raises(Interrupted, match=f"{told} gemel resume"):
             gemel.pretrain(photos, out=out, **OPTIONS)
     assert gemel.load(out).metrics().column("step").to_pylist() == list(range(1, after + 1))
     resumed = gemel.resume(out, quiet=True)
     (first, rows), (second, again) = facts(whole), facts(resumed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert rows == again
+
+
+@pytest.fixture(scope="module")
+def agreed(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
+    return gemel.pretrain(photos, out=tmp_path_factory.mktemp("agreed") / "whole", **AGREED)
+
+
+def test_networks_that_agree(agreed: Run) -> None:
+    """Terms of both stages are logged, and one network is kept."""
+    rows = agreed.metrics().to_pylist()
+    assert [row["stage"] for row in rows] == ["pretrain"] * 10 + ["self_labeling"] * 10
+    assert all(0 < row["loss"] < 2 for row in rows[10:]), "the cross-entropy to labels of four classes"
+    assert all(row["diversity"] > 0 for row in rows)
+    assert gemel.backbone(agreed).width == 32
+    assert agreed.is_finished
+
+
+@pytest.mark.parametrize("after", [10, 13, 15], ids=["between", "second", "border"])
+def test_labels_agreed_upon_outlive_a_break(
+    after: int, agreed: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The votes, the labels and the networks that rest are those of the unbroken run; `border` is between epochs."""
+    out = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "after_step", interrupting(after, signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            gemel.pretrain(photos, out=out, **AGREED)
+    resumed = gemel.resume(out, quiet=True)
+    (first, rows), (second, again) = facts(agreed), facts(resumed)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert rows == again
 

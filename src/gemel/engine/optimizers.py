@@ -237,6 +237,10 @@ def forget(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
 
 
 def carry_over(before: Optimizer, after: Optimizer) -> None:
-    """Give one stage's state, momenta and the like, to the next stage's optimiser if both are of one kind."""
+    """Give one stage's state, momenta and the like, to the next stage's optimiser if both are of one kind.
+
+    What learned in the first stage alone leaves none.
+    """
     if type(before) is type(after):
-        after.state.update(before.state)
+        learning = {one for group in after.param_groups for one in group["params"]}
+        after.state.update({one: state for one, state in before.state.items() if one in learning})

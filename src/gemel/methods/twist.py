@@ -1,7 +1,7 @@
 """TWIST: twin class distributions, consistent, sharp and diverse."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from gemel.backbones.base import features_of
 from gemel.data.plan import Batch
-from gemel.distributed import from_first
+from gemel.distributed import from_first, mean_over_processes
 from gemel.errors import UserError
-from gemel.methods.base import Embed, Method
+from gemel.methods.base import Embed, Group, Method
 from gemel.methods.parts.best_head import note_losses, of_best
 from gemel.methods.parts.class_head import ClassHead, ClassHeads, HeadStyle, observed
 from gemel.methods.parts.clustered_start import UNTIL, clusters, toward_clusters
+from gemel.methods.parts.committee import FOLLOWED, Committee
 from gemel.methods.parts.consensus import Consensus
 from gemel.methods.parts.joined_classes import JoinedClasses
 from gemel.methods.parts.teacher import Teacher
@@ -34,6 +35,11 @@ class Twist(Method):
     Views of one size go through the backbone in one pass, and all views through the head together. Of more than two
     views, L is the mean over pairs of a global and a later view. In a second stage, self-labeling, the more certain
     global view labels the other views of the images that it is most certain of.
+
+    Labels may also be those that all heads of several networks agree upon, which learn side by side from other initial
+    weights: their optima differ, and most are wrong about other images. In the second stage a network learns these
+    labels from where the first one began; every class is given as many images, and each epoch what the network has
+    come to think counts as much as all that was thought before.
 
     With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes:
     poor optima are dropped without labels. With `consensus` it is in the end the head that divides the images best, or
@@ -59,6 +65,11 @@ class Twist(Method):
         momentum: of the teacher at the beginning; half a cosine leads to 1
         quantile: share of images that label themselves, at the beginning and at the end of the second stage
         group: images among which they are chosen; none: a process's batch, as released
+        labels: of the second stage; own: each head's, of its more certain view; agreed: of all heads, in equal shares
+        networks: that learn side by side and agree upon labels; the first one is kept
+
+    Raises:
+        UserError: agreed labels with a teacher or finer classes, or several networks without such labels.
     """
 
     recipes: ClassVar[Mapping[str, Recipe]] = RECIPES
@@ -105,30 +116,39 @@ class Twist(Method):
         momentum: Probability = 0.996,
         quantile: tuple[Probability, Probability] = (0.5, 0.6),
         group: Count | None = None,
+        labels: Literal["own", "agreed"] = "own",
+        networks: Annotated[int, Field(ge=1, le=16)] = 1,
     ) -> None:
         super().__init__(backbone)
+        _check_labels(labels, networks, teacher=teacher, finer=finer)
         self.weights: dict[str, Any] = {"alpha": alpha, "beta": beta, "temperature": temperature, "epsilon": epsilon}
         self.momentum, self.quantile, self.group = momentum, quantile, group
         self.classes, self.clustered = classes * finer, round(heads * clustered)
         self.register_buffer("starts", None)
         self.starts: Tensor | None
-        self.register_buffer("betas", _by_turns(beta, heads), persistent=False)
+        self.register_buffer("betas", _by_turns(beta, heads, networks), persistent=False)
         self.betas: Tensor | None
-        self.heads = nn.ModuleList()
+        style: dict[str, Any] = {"norm": norm, "bunch": bunch}
         if layers == 2:
             widths = backbone.width, hidden, hidden, self.classes
-            self.heads.extend(ClassHead(*widths, norm=norm, bunch=bunch, style=head_style) for _ in range(heads))
+            made = [[ClassHead(*widths, **style, style=head_style) for _ in range(heads)] for _ in range(networks)]
         else:
             width = hidden if layers else 0
-            self.heads.append(ClassHeads(backbone.width, width, self.classes, heads, norm=norm, bunch=bunch))
+            made = [[ClassHeads(backbone.width, width, self.classes, heads, **style)] for _ in range(networks)]
+        several = [nn.ModuleList(one) for one in made]
+        self.heads = several[0]
+        self.committee = Committee(backbone, several, classes) if labels == "agreed" else None
         self.teacher = Teacher(backbone, self.heads) if teacher else None
+        self.begins = False
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
         self.joined = JoinedClasses(heads, classes, finer) if finer > 1 else None
         self.consensus = Consensus(heads, classes) if consensus and heads > 1 else None
 
     def attach(self, images: int) -> None:
-        """Make room for the clusters that heads begin from."""
+        """Make room for the clusters that heads begin from, and for labels that are agreed upon."""
+        if self.committee is not None:
+            self.committee.attach(images)
         if self.clustered:
             self.register_buffer("starts", torch.zeros(images, self.clustered, dtype=torch.int32))
 
@@ -139,6 +159,11 @@ class Twist(Method):
             UserError: there is no second stage with a teacher.
         """
         self.stage = name
+        if self.committee is not None and name == "pretrain":
+            self.committee.begin(self.backbone, self.heads)
+        elif self.committee is not None and embed is not None:
+            self.committee.vote(embed, self.backbone, self.heads)
+            self.head_losses.zero_()  # the student's heads are new, and alike
         if self.starts is not None and embed is not None and name == "pretrain":
             features, readable = embed()
             found = clusters(features[readable], self.classes, self.clustered)
@@ -148,20 +173,51 @@ class Twist(Method):
                 raise UserError("self-labeling has no teacher; --then.epochs 0 or --method.teacher no")
             self.teacher.copy(self.backbone, self.heads)
 
+    def before_epoch(self, embed: Embed, progress: float) -> None:
+        """Share out the labels of the second stage anew, by what its network has come to think."""
+        self.begins = self.committee is not None and self.stage == "self_labeling" and progress == 0
+        if self.committee is not None and self.stage == "self_labeling":
+            if progress >= FOLLOWED:
+                self.committee.follow(embed, self.heads)
+            self.committee.share_out()
+
+    def renewed(self) -> list[nn.Parameter]:
+        """Return the parameters of the network that learns agreed labels, as it begins."""
+        return [*self.backbone.parameters(), *self.heads.parameters()] if self.begins else []
+
+    def parameter_groups(self) -> list[Group]:
+        """Return what decays, then what does not; the networks beside the first one rest in the second stage."""
+        if self.committee is not None:
+            self.committee.others.requires_grad_(self.stage == "pretrain")
+        return super().parameter_groups()
+
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the loss, its terms (means over heads), and what is observed of the best head."""
-        count = len(batch.views)
-        features = features_of(self.backbone, batch.views)  # (V·B, width)
-        before, after = zip(*(head(features, count) for head in self.heads), strict=True)
-        logits = self._by_head(after).chunk(count)  # (B, H, C) each
-        terms = self._loss(logits, self._targets(batch.views[:2]), progress)  # (H,) each
+        count, heads = len(batch.views), len(self.head_losses)
+        before, after = zip(*self._passes(batch.views), strict=True)
+        rows = self._by_head(after)  # (V·B, H, C), H of all networks
+        logits = rows.chunk(count)
+        if self.committee is not None and self.stage == "self_labeling":
+            with torch.no_grad():
+                terms = multi_crop_loss(logits, **self._weights(heads))
+            terms["loss"] = mean_over_processes(self.committee.losses(rows, batch.index))
+        else:
+            terms = self._loss(logits, self._targets(batch.views[:2]), progress)  # (H,) each
         if self.training and self.stage == "pretrain":
             own = 0.0 if self.betas is None else (self.betas - self.betas[0]) * terms["diversity"]
-            note_losses(self.head_losses, terms["loss"] + own)  # heads are compared by one β
+            note_losses(self.head_losses, (terms["loss"] + own)[:heads])  # heads are compared by one β
             if self.starts is not None and progress < UNTIL:
                 terms["loss"] = toward_clusters(terms["loss"], logits[0], self.starts[batch.index])
         mean = {name: term.mean() for name, term in terms.items()}
         return mean | observed(mean["loss"], before, after, self.head_losses.argmin(), self.classes)
+
+    def _passes(self, views: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return logits before and after the last batch norm of every head, in the first stage of all networks."""
+        networks: list[tuple[Any, Any]] = [(self.backbone, self.heads)]
+        if self.committee is not None and self.stage == "pretrain":
+            networks = self.committee.networks(*networks[0])
+        features = [features_of(network, views) for network, _ in networks]
+        return [head(one, len(views)) for one, (_, heads) in zip(features, networks, strict=True) for head in heads]
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow."""
@@ -195,7 +251,7 @@ class Twist(Method):
         return self._by_head([head(features, views)[1] for head in self._kept_heads()])
 
     def _loss(self, views: Sequence[Tensor], target: Sequence[Tensor] | None, progress: float) -> dict[str, Tensor]:
-        weights: dict[str, Any] = self.weights if self.betas is None else {**self.weights, "beta": self.betas}
+        weights = self._weights(views[0].shape[1])
         if target is not None:
             return teacher_loss(target, views, **weights)
         if self.stage == "pretrain":
@@ -206,6 +262,10 @@ class Twist(Method):
         by_head = zip(*(view.unbind(1) for view in views), strict=True)
         labels = [self_labeling_loss(head, quantile=share, group=self.group) for head in by_head]
         return terms | {name: torch.stack([one[name] for one in labels]) for name in labels[0]}
+
+    def _weights(self, heads: int) -> dict[str, Any]:
+        """Return the weights of the terms; β of each of so many heads where they have their own."""
+        return self.weights if self.betas is None else {**self.weights, "beta": self.betas[:heads]}
 
     def encoder(self) -> Any:
         """Return the teacher's backbone where there is one, else the student's."""
@@ -244,6 +304,19 @@ def _logarithm(probabilities: Tensor) -> Tensor:
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
-def _by_turns(beta: float | tuple[float, ...], heads: int) -> Tensor | None:
-    """Return β of each head, (H,); None where it is the same."""
-    return None if isinstance(beta, float | int) else torch.tensor([beta[head % len(beta)] for head in range(heads)])
+def _by_turns(beta: float | tuple[float, ...], heads: int, networks: int) -> Tensor | None:
+    """Return β of each head of all networks, (H,); None where it is the same."""
+    if isinstance(beta, float | int):
+        return None
+    return torch.tensor([beta[head % len(beta)] for head in range(heads)]).repeat(networks)
+
+
+def _check_labels(labels: str, networks: int, *, teacher: bool, finer: int) -> None:
+    wrong: list[str] = []
+    if labels == "agreed" and (teacher or finer > 1):
+        given = "a teacher" if teacher else "finer classes"
+        wrong.append(f"labels agreed upon go with no teacher and no finer classes, not with {given}; labels own does")
+    if labels == "own" and networks > 1:
+        wrong.append(f"{networks} networks learn side by side to agree upon labels: give labels agreed, or networks 1")
+    if wrong:
+        raise UserError(*wrong)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
+from types import MappingProxyType
 from typing import Any
 
 from gemel.device import supports_bf16
@@ -34,8 +35,21 @@ Seconds = Callable[[Mapping[str, Any], int], float]
 """(backbone, image size) -> seconds that an image takes, forward and backward"""
 
 
-def recipe_of(words: str, name: str | None, facts: Facts, train: str = "all") -> tuple[Recipe, list[Choice]]:
-    """Return the recipe asked for, else the method's first one, its small one, or one for heads.
+_SHAPES_GLYPHS = ("backbone", "epochs", "minutes", "batch_size", "weights", "then")
+"""what a recipe for glyphs sets together: whoever sets one of them has the small recipe"""
+
+
+def recipe_of(
+    words: str, name: str | None, facts: Facts, train: str = "all", given: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Recipe, list[Choice]]:
+    """Return the recipe asked for, else the method's first one, its small one, or one for heads or glyphs.
+
+    Args:
+        words: the method.
+        name: of its recipe; None: nobody asked for one.
+        facts: of the images and the machine.
+        train: what learns.
+        given: the user's settings.
 
     Raises:
         UserError: the method has no such recipe.
@@ -51,6 +65,9 @@ def recipe_of(words: str, name: str | None, facts: Facts, train: str = "all") ->
         ), []
     chosen = next(iter(method.recipes)) if facts.is_large or "small" not in method.recipes else "small"
     why = f"{facts.images} images, {'a GPU' if facts.gpu else 'no GPU'}"
+    open_ = set(given.get("method") or {}) <= {"name"} and not any(given.get(key) for key in _SHAPES_GLYPHS)
+    if chosen == "small" and facts.is_of_glyphs and open_ and "glyphs" in method.recipes:
+        chosen, why = "glyphs", f"{facts.images} glyphs"
     only = "" if "small" in method.recipes else "; the method has no recipe called small"
     return method.recipes[chosen], [Choice("recipe", f"{words}/{chosen}", why + only)]
 

@@ -75,7 +75,7 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
     if given.get("classes") and not has_classes:
         raise UserError(f"--classes is not an option of {given['method']['name']}, which discovers no classes")
     train = train_of(given, facts, has_classes=has_classes)
-    recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts, train.value)
+    recipe, choices = recipe_of(given["method"]["name"], recipe_name, facts, train.value, given)
     fitted = recipe_name is None
     values, more = fill(
         given | {"train": train.value},

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gemel.settings.recipes import AdamWOptimizer, LarsOptimizer, PhotoViews, Recipe, Stage, VectorViews
+from gemel.settings.recipes import AdamWOptimizer, GlyphViews, LarsOptimizer, PhotoViews, Recipe, Stage, VectorViews
 
 _LARS = LarsOptimizer(lr=0.5, weight_decay=1.5e-6, flavour="L2")
 _HARDER = {"scale": (0.14, 1.0), "local_scale": (0.05, 0.14)}
@@ -92,6 +92,18 @@ RECIPES: Mapping[str, Recipe] = {
         optimizer=AdamWOptimizer(lr=2e-3, weight_decay=1e-4, warmup_epochs=0, final=1.0),
         then=Stage(optimizer={"lr": 2e-4}),  # of a second stage that is asked for: a tenth, as in the papers' runs
         method={"hidden": 128, "alpha": 1.2, "heads": 8},
+    ),
+    "glyphs": Recipe(
+        source="gemel's experiments on digits; results in the README",
+        views=GlyphViews(),
+        backbone={"name": "convnet"},
+        image_size=16,
+        epochs=24,
+        batch_size=256,
+        images=1797,
+        optimizer=AdamWOptimizer(lr=3e-3, weight_decay=1e-4, warmup_epochs=2.4, final=1.0),
+        then=Stage(epochs=14, optimizer={"final": 0.0}),
+        method={"hidden": 64, "layers": 1, "heads": 8, "labels": "agreed", "networks": 2},
     ),
     "heads": Recipe(
         source="gemel's experiments on frozen features; results in docs/photos.md",

@@ -1,0 +1,131 @@
+"""Networks that learn side by side, and the classes that all of them agree upon, shared out evenly."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gemel.distributed import from_first, joined_rows
+from gemel.methods.base import Embed
+from gemel.methods.parts.consensus import averaged
+from gemel.methods.parts.sinkhorn import sinkhorn
+from gemel.methods.parts.whole_set import share_of
+
+EXPONENT = 6.7
+"""of the probabilities before classes get equal shares: the higher, the harder the labels"""
+
+ROUNDS = 300
+"""of Sinkhorn's iterations, after which the shares are equal"""
+
+LEAST = 1e-4
+"""smallest probability that counts: beyond it an image is as far from one class as from another"""
+
+KEPT = 0.5
+"""share of the probabilities so far that an epoch keeps; the rest is what the student has come to think"""
+
+
+FOLLOWED = 0.25
+"""progress from which the student is asked: before, its batch norms' statistics are of too few steps"""
+
+
+class Committee(nn.Module):
+    """Networks beside a method's own, the student's first weights, and the labels that the student learns.
+
+    q_i(c) ∝ r_c p̄_i(c)^λ with r such that Σ_i q_i(c) = N / C (optimal transport, as SwAV's codes); p̄ is at first the
+    mean over the aligned heads of all networks, then moves toward the student's own probabilities, epoch by epoch.
+
+    Args:
+        backbone: the method's own; the others begin from other weights.
+        heads: class heads of each network, the method's own first; each a list of modules.
+        classes: C.
+    """
+
+    def __init__(self, backbone: nn.Module, heads: list[nn.ModuleList], classes: int) -> None:
+        super().__init__()
+        own, *others = heads
+        self.others = nn.ModuleList(nn.ModuleList([anew(backbone), one]) for one in others)
+        # Any: of the method's own types
+        self.student: Any = nn.ModuleList([deepcopy(backbone), deepcopy(own)]).requires_grad_(False)
+        self.classes = classes
+        self.agreed: Tensor
+        self.labels: Tensor
+        self.register_buffer("agreed", torch.zeros(0, classes))
+        self.register_buffer("labels", torch.zeros(0, classes))
+
+    def attach(self, images: int) -> None:
+        """Make room for the labels of so many images."""
+        self.agreed, self.labels = (torch.zeros(images, self.classes) for _ in range(2))
+
+    def networks(self, backbone: Any, heads: Any) -> list[tuple[Any, Any]]:
+        """Return every network with its heads, the method's own first."""
+        others: Any = self.others
+        return [(backbone, heads), *((one[0], one[1]) for one in others)]
+
+    @torch.no_grad()
+    def begin(self, backbone: nn.Module, heads: nn.Module) -> None:
+        """Keep the weights from which the student will begin: those of the method's own network."""
+        for kept, own in zip(self.student, (backbone, heads), strict=True):
+            kept.load_state_dict(own.state_dict())
+
+    @torch.no_grad()
+    def vote(self, embed: Embed, backbone: nn.Module, heads: nn.ModuleList) -> None:
+        """Let all networks tell the classes of the images' views; then put the student in the place of the own one."""
+        looks = [(_Classes(own, self.classes), network) for network, own in self.networks(backbone, heads)]
+        seen = [embed(head, views=True, network=network) for head, network in looks]
+        readable = seen[0].readable
+        votes = [one.features[readable].mean(1).unflatten(1, (-1, self.classes)) for one in seen]
+        every = torch.cat(votes, 1)  # (n, H, C)
+        mean = averaged(every, range(every.shape[1]))[0]
+        self.agreed.zero_()
+        self.agreed[readable.to(self.agreed.device)] = from_first(mean.to(self.agreed))
+        for kept, own in zip(self.student, (backbone, heads), strict=True):
+            own.load_state_dict(kept.state_dict())
+
+    @torch.no_grad()
+    def follow(self, embed: Embed, heads: nn.ModuleList) -> None:
+        """Move what is agreed upon toward the student's own classes."""
+        found, readable = embed(_Classes(heads, self.classes))
+        seen = found[readable].unflatten(1, (-1, self.classes)).mean(1)
+        readable = readable.to(self.agreed.device)
+        self.agreed[readable] = torch.lerp(from_first(seen.to(self.agreed)), self.agreed[readable], KEPT)
+
+    @torch.no_grad()
+    def share_out(self) -> None:
+        """Make the labels of what is agreed upon: as many images for each class."""
+        readable = self.agreed.sum(1) > 0
+        scores = self.agreed[readable].clamp_min(LEAST).log()
+        codes = sinkhorn(share_of(scores), epsilon=1 / EXPONENT, iterations=ROUNDS)
+        self.labels.zero_()
+        self.labels[readable] = joined_rows(codes).to(self.labels)
+
+    def losses(self, logits: Tensor, index: Tensor) -> Tensor:
+        """Return -Σ_c q(c) log p(c), mean over this process's rows, of each head, (H,).
+
+        Args:
+            logits: (V·n, H, C), view by view.
+            index: (n,) of the images.
+        """
+        labels = self.labels[index].to(logits.dtype).repeat(len(logits) // len(index), 1)
+        return -(labels[:, None] * logits.log_softmax(2)).sum(2).mean(0)
+
+
+class _Classes(nn.Module):
+    """Class probabilities of all heads, (B, H·C), of features."""
+
+    def __init__(self, heads: nn.ModuleList, classes: int) -> None:
+        super().__init__()
+        self.heads, self.classes = heads, classes
+
+    def forward(self, features: Tensor) -> Tensor:
+        columns = torch.cat([head(features, 1)[1] for head in self.heads], 1)
+        return columns.unflatten(1, (-1, self.classes)).softmax(2).flatten(1)
+
+
+def anew(network: nn.Module) -> nn.Module:
+    """Return a copy with other initial weights, as torch's layers draw them; a parameter of no such layer is copied."""
+    copy = deepcopy(network)
+    for module in copy.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    return copy
