@@ -1,6 +1,7 @@
 """Networks that agree upon labels, and the student that learns them."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from gemel.backbones.convnet import convnet
 from gemel.data.plan import Batch
 from gemel.errors import UserError
 from gemel.methods.base import Embedded
-from gemel.methods.parts.committee import Committee, anew
+from gemel.methods.parts.committee import Committee
 from gemel.methods.twist import Twist
 
 IMAGES = 12
@@ -60,7 +61,7 @@ def test_all_networks_learn_in_the_first_stage_and_the_student_in_the_second(lay
     made, data = method(layers=layers), batch()
     committee = made.committee
     assert committee is not None
-    first = copy.deepcopy(made.backbone.state_dict())
+    first = copy.deepcopy(committee.student[0].state_dict())
     made.before_stage("pretrain", Seen(made, data))
     learning = {id(one) for group in made.parameter_groups() for one in group.parameters}
     everything = [*made.backbone.parameters(), *made.heads.parameters(), *committee.others.parameters()]
@@ -77,7 +78,7 @@ def test_all_networks_learn_in_the_first_stage_and_the_student_in_the_second(lay
     assert learning == {id(one) for one in (*made.backbone.parameters(), *made.heads.parameters())}
     made.before_stage("self_labeling", Seen(made, data))
     weights = dict(made.backbone.named_parameters())
-    assert all(torch.equal(one, first[name]) for name, one in weights.items()), "the student begins where the first did"
+    assert all(torch.equal(one, first[name]) for name, one in weights.items()), "the student takes its place"
     made.before_epoch(Seen(made, data), 0.0)
     assert {id(one) for one in made.renewed()} == learning, "without the first stage's momenta"
     for one in everything:
@@ -162,16 +163,29 @@ def test_a_mode_that_many_doubt_goes_where_there_is_room() -> None:
     assert committee.labels.argmax(1).tolist() == [0] * 30 + [1] * 30
 
 
-def test_other_networks_begin_elsewhere() -> None:
-    torch.manual_seed(0)
-    network = convnet(widths=(8, 8), strides=(2, 2), pool=2)
-    other = anew(network)
-    pairs = zip(network.parameters(), other.parameters(), strict=True)
-    assert all(not torch.equal(one, two) for one, two in pairs if one.ndim > 1)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_all_networks_begin_elsewhere(layers: int) -> None:
+    made = method(layers=layers)
+    committee = made.committee
+    assert committee is not None
+    networks = [*committee.networks(made.backbone, made.heads), tuple(committee.student)]
+    weights: list[list[Tensor]] = [[*one.parameters(), *heads.parameters()] for one, heads in networks]
+    assert len(weights) == 4
+    for one, two in itertools.combinations(weights, 2):
+        assert all(not torch.equal(a, b) for a, b in zip(one, two, strict=True) if a.ndim > 1)
+
+
+def test_the_student_begins_from_weights_that_were_given() -> None:
     made = method()
     assert made.committee is not None
-    heads: list[Tensor] = [next(one[1].parameters()) for one in made.committee.others]  # pyright: ignore[reportIndexIssue, reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
-    assert not torch.equal(heads[0], heads[1])
+    drawn = copy.deepcopy(made.committee.student.state_dict())
+    made.before_stage("pretrain")
+    assert all(torch.equal(value, drawn[name]) for name, value in made.committee.student.state_dict().items())
+    with torch.no_grad():
+        for one in made.backbone.parameters():
+            one.fill_(0.5)
+    made.before_stage("pretrain")
+    assert all(bool((one == 0.5).all()) for one in made.committee.student[0].parameters())
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,16 @@ class ClassHeads(nn.Module):
         self.heads = heads
         self.first = nn.Linear(width, heads * (hidden or classes))
         self.hidden = nn.Sequential(nn.BatchNorm1d(heads * hidden), nn.ReLU(inplace=True)) if hidden else None
-        bound = 1 / sqrt(hidden or 1)  # as PyTorch begins linear layers
-        self.weight = nn.Parameter(torch.empty(heads, hidden, classes).uniform_(-bound, bound)) if hidden else None
-        self.bias = nn.Parameter(torch.empty(heads * classes).uniform_(-bound, bound)) if hidden else None
+        self.weight = nn.Parameter(torch.empty(heads, hidden, classes)) if hidden else None
+        self.bias = nn.Parameter(torch.empty(heads * classes)) if hidden else None
+        self.reset_parameters()
         self.norm = BunchNorm(heads * classes, bunch=bunch) if norm else None
+
+    def reset_parameters(self) -> None:
+        """Draw the last layers as PyTorch draws linear ones; the modules draw their own."""
+        for one in (self.weight, self.bias):
+            if one is not None and self.weight is not None:
+                nn.init.uniform_(one, -(bound := 1 / sqrt(self.weight.shape[1])), bound)
 
     def forward(self, features: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
         """Return logits (V·B, H·C) before and after the batch norm, of features (V·B, d), view by view."""

@@ -30,7 +30,7 @@ FOLLOWED = 0.25
 
 
 class Committee(nn.Module):
-    """Networks beside a method's own, the student's first weights, and the labels that the student learns.
+    """Networks beside a method's own, a student that has not begun, and the labels that it will learn.
 
     q_i(c) ∝ r_c p̄_i(c)^λ with r such that Σ_i q_i(c) = N / C (optimal transport, as SwAV's codes); p̄ is at first the
     mean over the aligned heads of all networks, then moves toward the student's own probabilities, epoch by epoch.
@@ -46,8 +46,8 @@ class Committee(nn.Module):
         own, *others = heads
         self.others = nn.ModuleList(nn.ModuleList([anew(backbone), one]) for one in others)
         # Any: of the method's own types
-        self.student: Any = nn.ModuleList([deepcopy(backbone), deepcopy(own)]).requires_grad_(False)
-        self.classes = classes
+        self.student: Any = nn.ModuleList([anew(backbone), anew(own)]).requires_grad_(False)
+        self.classes, self._drawn = classes, _total(backbone)
         self.agreed: Tensor
         self.labels: Tensor
         self.register_buffer("agreed", torch.zeros(0, classes))
@@ -64,9 +64,10 @@ class Committee(nn.Module):
 
     @torch.no_grad()
     def begin(self, backbone: nn.Module, heads: nn.Module) -> None:
-        """Keep the weights from which the student will begin: those of the method's own network."""
-        for kept, own in zip(self.student, (backbone, heads), strict=True):
-            kept.load_state_dict(own.state_dict())
+        """Let the student begin from weights that the method's own network was given since it was made."""
+        if _total(backbone) != self._drawn:
+            for kept, own in zip(self.student, (backbone, heads), strict=True):
+                kept.load_state_dict(own.state_dict())
 
     @torch.no_grad()
     def vote(self, embed: Embed, backbone: nn.Module, heads: nn.ModuleList) -> None:
@@ -120,6 +121,10 @@ class _Classes(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         columns = torch.cat([head(features, 1)[1] for head in self.heads], 1)
         return columns.unflatten(1, (-1, self.classes)).softmax(2).flatten(1)
+
+
+def _total(network: nn.Module) -> float:
+    return sum(float(one.detach().double().cpu().sum()) for one in network.parameters())
 
 
 def anew(network: nn.Module) -> nn.Module:

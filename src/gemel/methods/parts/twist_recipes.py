@@ -102,8 +102,8 @@ RECIPES: Mapping[str, Recipe] = {
         batch_size=256,
         images=1797,
         optimizer=AdamWOptimizer(lr=3e-3, weight_decay=1e-4, warmup_epochs=2.4, final=1.0),
-        then=Stage(epochs=14, optimizer={"final": 0.0}),
-        method={"hidden": 64, "layers": 1, "heads": 8, "labels": "agreed", "networks": 2},
+        then=Stage(epochs=18, optimizer={"final": 0.0}),
+        method={"hidden": 64, "layers": 1, "heads": 4, "labels": "agreed", "networks": 3},
     ),
     "heads": Recipe(
         source="gemel's experiments on frozen features; results in docs/photos.md",
