@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     """half-written files after the end"""
 
 
-def begin(images: str, out: Path, method: dict[str, Any], epochs: int, workers: int, batch: int = BATCH) -> None:
+def begin(images: str, out: Path, method: dict[str, Any], epochs: int, workers: int, batch: int | None = None) -> None:
     """A run from its start; in a process of its own."""
     gemel.pretrain(images, out=out, method=method, epochs=epochs, workers=workers, batch_size=batch, **OPTIONS)
 

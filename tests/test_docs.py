@@ -144,7 +144,7 @@ def test_twist_page_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "twist.md").read_text(encoding="utf-8")
     found = commands(page)
-    assert len(found) == 2
+    assert len(found) == 3
     for command in found:
         with pytest.raises(SystemExit) as left:
             main([*fast(command.replace("--then.epochs 5", "--then.epochs 1")), "--method.hidden", "16"])

@@ -22,8 +22,8 @@ PROBES = 12
 ROWS = 400
 """rows of metrics.csv in a run, about, at most"""
 
-_CERTAIN = ("loss_not_finite", "diverged")
-"""findings that need no second probe"""
+_CERTAIN = ("loss_not_finite", "diverged", "uniform_classes")
+"""findings that need no second probe; of uniform classes two were looked at already"""
 
 WAITS = 0.1
 """share of the time spent waiting for views from which it is shown: more --workers may help"""
