@@ -179,7 +179,7 @@ def turns(words: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             lines.append(in_turn(Path(folder), name, words))
             print(lines[-1], flush=True)
-    command = f"{command_of(words)} --processes {told}"
+    command = f"{command_of(words)} --processes {told} --methods {' '.join(words.methods)}"
     said = f"# Killed, and resumed by another number of processes\n\n`{command}`\n\nRelative difference of the weights "
     said += f"(float32) to those of the unbroken run on {words.processes[0]}.\n\n"
     write_text(words.out or TURNS, said + "\n".join(lines) + "\n")
