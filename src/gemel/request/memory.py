@@ -1,5 +1,6 @@
 """How many views the network may see at a time in a given memory."""
 
+from gemel.backbones.base import Backbone
 from gemel.backbones.parts.in_parts import activation_bytes
 from gemel.engine.progress import Say
 from gemel.errors import UserError
@@ -10,7 +11,7 @@ from gemel.settings.tree import Settings
 
 
 def in_memory(settings: Settings, method: Method, say: Say) -> Settings:
-    """Return the settings with as many views at a time as `memory` allows; the method's backbone takes it, too.
+    """Return the settings with as many views at a time as `memory` allows; the method's backbones take it, too.
 
     Beside the activations there are the parameters four times (gradient, two moments), and a process's views.
 
@@ -33,5 +34,7 @@ def in_memory(settings: Settings, method: Method, say: Say) -> Settings:
     shown = images * len(sides)
     found = None if part >= shown else int(part)
     say(f"part: {found or 'all'} ({settings.memory}: a view leaves {each / 1e6:.1f} MB behind, a step has {shown})")
-    backbone.part = found
+    for network in method.modules():  # a teacher's, or those of several networks, too: as of a part that was given
+        if isinstance(network, Backbone):
+            network.part = found
     return settings.model_copy(update={"part": found})

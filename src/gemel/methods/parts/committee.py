@@ -24,7 +24,6 @@ LEAST = 1e-4
 KEPT = 0.5
 """share of the probabilities so far that an epoch keeps; the rest is what the student has come to think"""
 
-
 FOLLOWED = 0.25
 """progress from which the student is asked: before, its batch norms' statistics are of too few steps"""
 
@@ -124,7 +123,8 @@ class _Classes(nn.Module):
 
 
 def _total(network: nn.Module) -> float:
-    return sum(float(one.detach().double().cpu().sum()) for one in network.parameters())
+    """Return the sum of all weights, the same bits on every device and in every memory format."""
+    return sum(float(one.detach().double().cpu().contiguous().sum()) for one in network.parameters())
 
 
 def anew(network: nn.Module) -> nn.Module:
