@@ -192,8 +192,11 @@ def test_the_student_begins_from_weights_that_were_given() -> None:
     ("options", "told"),
     [
         ({"teacher": True}, "labels agreed upon go with no teacher and no finer classes, not with a teacher"),
-        ({"finer": 2}, "not with finer classes; labels own does"),
-        ({"labels": "own"}, "3 networks learn side by side to agree upon labels: give labels agreed, or networks 1"),
+        ({"finer": 2}, "not with finer classes; --method.labels own does"),
+        (
+            {"labels": "own"},
+            "3 networks learn side by side .*: give --method.labels agreed, or --method.networks 1",
+        ),
     ],
 )
 def test_what_does_not_fit_together(options: dict[str, Any], told: str) -> None:

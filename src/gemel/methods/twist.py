@@ -139,7 +139,7 @@ class Twist(Method):
         self.heads = several[0]
         self.committee = Committee(backbone, several, classes) if labels == "agreed" else None
         self.teacher = Teacher(backbone, self.heads) if teacher else None
-        self.begins = False
+        self._student_begins = False
         self.register_buffer("head_losses", torch.zeros(heads))
         self.head_losses: Tensor
         self.joined = JoinedClasses(heads, classes, finer) if finer > 1 else None
@@ -175,15 +175,16 @@ class Twist(Method):
 
     def before_epoch(self, embed: Embed, progress: float) -> None:
         """Share out the labels of the second stage anew, by what its network has come to think."""
-        self.begins = self.committee is not None and self.stage == "self_labeling" and progress == 0
-        if self.committee is not None and self.stage == "self_labeling":
+        committee = self.committee if self.stage == "self_labeling" else None
+        self._student_begins = committee is not None and progress == 0
+        if committee is not None:
             if progress >= FOLLOWED:
-                self.committee.follow(embed, self.heads)
-            self.committee.share_out()
+                committee.follow(embed, self.heads)
+            committee.share_out()
 
     def renewed(self) -> list[nn.Parameter]:
         """Return the parameters of the network that learns agreed labels, as it begins."""
-        return [*self.backbone.parameters(), *self.heads.parameters()] if self.begins else []
+        return [*self.backbone.parameters(), *self.heads.parameters()] if self._student_begins else []
 
     def parameter_groups(self) -> list[Group]:
         """Return what decays, then what does not; the networks beside the first one rest in the second stage."""
@@ -315,8 +316,13 @@ def _check_labels(labels: str, networks: int, *, teacher: bool, finer: int) -> N
     wrong: list[str] = []
     if labels == "agreed" and (teacher or finer > 1):
         given = "a teacher" if teacher else "finer classes"
-        wrong.append(f"labels agreed upon go with no teacher and no finer classes, not with {given}; labels own does")
+        wrong.append(
+            f"labels agreed upon go with no teacher and no finer classes, not with {given}; --method.labels own does"
+        )
     if labels == "own" and networks > 1:
-        wrong.append(f"{networks} networks learn side by side to agree upon labels: give labels agreed, or networks 1")
+        wrong.append(
+            f"{networks} networks learn side by side to agree upon labels: "
+            "give --method.labels agreed, or --method.networks 1"
+        )
     if wrong:
         raise UserError(*wrong)

@@ -35,8 +35,8 @@ Seconds = Callable[[Mapping[str, Any], int], float]
 """(backbone, image size) -> seconds that an image takes, forward and backward"""
 
 
-_SHAPES_GLYPHS = ("backbone", "epochs", "minutes", "batch_size", "weights", "then")
-"""what a recipe for glyphs sets together: whoever sets one of them has the small recipe"""
+_SET_TOGETHER = ("backbone", "epochs", "minutes", "batch_size", "weights", "then")
+"""what the recipe for glyphs sets together: whoever sets one of them gets the small recipe"""
 
 
 def recipe_of(
@@ -65,8 +65,8 @@ def recipe_of(
         ), []
     chosen = next(iter(method.recipes)) if facts.is_large or "small" not in method.recipes else "small"
     why = f"{facts.images} images, {'a GPU' if facts.gpu else 'no GPU'}"
-    open_ = set(given.get("method") or {}) <= {"name"} and not any(given.get(key) for key in _SHAPES_GLYPHS)
-    if chosen == "small" and facts.is_of_glyphs and open_ and "glyphs" in method.recipes:
+    left_open = set(given.get("method") or {}) <= {"name"} and not any(given.get(key) for key in _SET_TOGETHER)
+    if chosen == "small" and facts.is_of_glyphs and left_open and "glyphs" in method.recipes:
         chosen, why = "glyphs", f"{facts.images} glyphs"
     only = "" if "small" in method.recipes else "; the method has no recipe called small"
     return method.recipes[chosen], [Choice("recipe", f"{words}/{chosen}", why + only)]
