@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from gemel.backbones.base import Backbone, Channels
 from gemel.errors import UserError
@@ -37,7 +37,16 @@ def convnet(
     layers: list[nn.Module] = []
     for before, after, stride in zip((in_channels, *widths[:-1]), widths, strides, strict=True):
         layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(pool), nn.Flatten())
+    network = nn.Sequential(*layers, _Means(pool), nn.Flatten())
     ends = [layer for layer, stride in enumerate((*strides[1:], 2)) if stride > 1]  # before the map shrinks
     stages = [str(3 * layer + 2) for layer in ends]  # the ReLU of a layer
     return Backbone(network, widths[-1] * pool**2, stages=stages, in_channels=in_channels)
+
+
+class _Means(nn.AdaptiveAvgPool2d):
+    """Means over parts of the map; of a map that has as many positions as parts, the map itself."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (B, C, pool, pool)."""
+        side = self.output_size
+        return input if input.shape[2] == side and input.shape[3] == side else super().forward(input)

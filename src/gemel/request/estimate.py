@@ -73,7 +73,7 @@ def _threads(prepared: Prepared) -> tuple[int, float, str]:
         return settings.threads, seconds(settings.threads), "as asked"
     if available == 1:
         return 1, seconds(1), "1 core"
-    alone = seconds(1) if device().type == "cpu" else SMALL_STEP
+    alone = seconds(1, SMALL_STEP) if device().type == "cpu" else SMALL_STEP
     if alone < SMALL_STEP:
         together = seconds(available)
         worth = 1.0 if settings.train in ON_FEATURES else WORTH  # vectors need no workers

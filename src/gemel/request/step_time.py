@@ -43,11 +43,11 @@ class _StandIn(Pretraining):
         return Embedded(torch.randn(shape), torch.ones(shape[0], dtype=torch.bool))
 
 
-def step_timer(prepared: Prepared, stage: Stage) -> Callable[[int], float]:
+def step_timer(prepared: Prepared, stage: Stage) -> Callable[..., float]:
     """Return what measures some real steps on a copy of the method with a number of threads: the median in seconds.
 
     Views and workers are included. Several processes take the steps together, as a loss may want all their rows; the
-    first one's clock counts.
+    first one's clock counts. A second number tells when a step is long enough to be measured no more: in seconds.
 
     Raises:
         UserError: the method refuses to begin this stage.
@@ -60,16 +60,16 @@ def step_timer(prepared: Prepared, stage: Stage) -> Callable[[int], float]:
     task.begin()
     loop = Loop(task, Devices(settings.precision), save=lambda state: None, seconds=float("inf"))
 
-    def seconds(threads: int) -> float:
+    def seconds(threads: int, beyond: float = float("inf")) -> float:
         torch.set_num_threads(threads)
         task.done = 0
         with closing(task.batches()) as batches:  # ends the threads that prefetch
-            return _median(loop, batches, min(task.steps, plan.steps_per_epoch))
+            return _median(loop, batches, min(task.steps, plan.steps_per_epoch), beyond)
 
     return seconds
 
 
-def _median(loop: Loop, batches: Iterator[Any], most: int) -> float:
+def _median(loop: Loop, batches: Iterator[Any], most: int, beyond: float) -> float:
     times: list[float] = []
     begin = time.perf_counter()
     for _ in range(most):
@@ -78,7 +78,8 @@ def _median(loop: Loop, batches: Iterator[Any], most: int) -> float:
         now = time.perf_counter()
         times.append(now - begin)
         begin = now
-        if flags_of_all(len(times) > WARM + 2 and sum(times[WARM:]) > LONG_ENOUGH)[0]:
+        enough = len(times) > WARM + 2 and sum(times[WARM:]) > LONG_ENOUGH
+        if flags_of_all(enough or (len(times) == WARM and min(times) > beyond))[0]:
             break
     late = sorted(times[WARM:] or times)
     return float(first_says(late[len(late) // 2]))
