@@ -118,7 +118,8 @@ def test_classes_are_aligned_before_they_are_averaged() -> None:
     def embed(head: nn.Module | None = None, *, network: Any = None, **_: Any) -> Embedded:
         first = 0 if network is made.backbone else 2 if network is committee.others[0][0] else 4
         found = torch.cat([truth[:, orders[first]], truth[:, orders[first + 1]]], 1)
-        return Embedded(found[:, None].repeat(1, 2, 1), torch.ones(IMAGES, dtype=torch.bool))
+        found = found if head is None else found[:, None].repeat(1, 2, 1)
+        return Embedded(found, torch.ones(IMAGES, dtype=torch.bool))
 
     made = method()
     committee = made.committee
@@ -139,15 +140,19 @@ def test_an_unreadable_image_has_no_label() -> None:
 
 @given(images=st.integers(4, 60), classes=st.integers(2, 6), seed=st.integers(0, 1000), sharpness=st.floats(0.1, 4.0))
 @settings(deadline=None)
-def test_classes_get_equal_shares(images: int, classes: int, seed: int, sharpness: float) -> None:
-    """Whatever the networks think, every class is given as many images, and the order within a class stays."""
+def test_classes_get_their_shares(images: int, classes: int, seed: int, sharpness: float) -> None:
+    """Whatever the networks think, every class is given its share of the images; at first as many as the others."""
     generator = torch.Generator().manual_seed(seed)
     committee = Committee(nn.Linear(2, 2), [nn.ModuleList()], classes)
     committee.attach(images)
     committee.agreed = (sharpness * torch.randn(images, classes, generator=generator)).softmax(1)
+    assert_close(committee.shares, torch.full((classes,), 1 / classes))
+    if seed % 2:
+        committee.shares = (0.5 + torch.rand(classes, generator=generator)) / classes
+        committee.shares /= committee.shares.sum()
     committee.share_out()
     assert_close(committee.labels.sum(1), torch.ones(images), rtol=1e-4, atol=1e-4)
-    shares = committee.labels.sum(0) * classes / images
+    shares = committee.labels.sum(0) / (images * committee.shares)
     assert float((shares - 1).abs().max()) < 0.05, shares
     assert bool((committee.labels >= 0).all())
 
@@ -161,6 +166,30 @@ def test_a_mode_that_many_doubt_goes_where_there_is_room() -> None:
     committee.agreed = torch.cat([probabilities, doubtful, others])
     committee.share_out()
     assert committee.labels.argmax(1).tolist() == [0] * 30 + [1] * 30
+
+
+@pytest.mark.parametrize("sizes", [(40, 12, 6, 2), (15, 15, 15, 15)])
+def test_what_lies_together_stays_together_where_kinds_are_of_unequal_sizes(sizes: tuple[int, ...]) -> None:
+    """Heads that divide the most frequent kind, as the diversity asks them to, are overruled; others are not."""
+    images, generator = sum(sizes), torch.Generator().manual_seed(0)
+    kinds = torch.arange(4).repeat_interleave(torch.tensor(sizes))
+    features = 4 * torch.eye(4, 32)[kinds] + 0.3 * torch.randn(images, 32, generator=generator)
+    equal = torch.arange(images) * 4 // images  # classes of one size, which cut through the kinds
+
+    def embed(head: nn.Module | None = None, **_: Any) -> Embedded:
+        votes = 0.9 * torch.eye(4)[equal] + 0.025
+        found = features if head is None else votes.repeat(1, 2)[:, None].repeat(1, 2, 1)
+        return Embedded(found, torch.ones(images, dtype=torch.bool))
+
+    made = method()
+    made.attach(images)
+    committee = made.committee
+    assert committee is not None
+    committee.vote(embed, made.backbone, made.heads)
+    committee.share_out()
+    found = committee.labels.argmax(1)
+    assert len({*zip(kinds.tolist(), found.tolist(), strict=True)}) == 4, "each kind is one class"
+    assert_close(committee.shares.sort(descending=True)[0], torch.tensor(sizes) / images)
 
 
 @pytest.mark.parametrize("layers", [1, 2])

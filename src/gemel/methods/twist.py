@@ -38,8 +38,8 @@ class Twist(Method):
 
     Labels may also be those that all heads of several networks agree upon, which learn side by side from other initial
     weights: their optima differ, and most are wrong about other images. In the second stage a new network learns these
-    labels; every class is given as many images, and each epoch what the network has come to think counts as much as all
-    that was thought before.
+    labels, and each epoch what it has come to think counts as much as all that was thought before. Every class is given
+    as many images, unless classes that are linked of what lies together are clearly further apart: then as many as those.
 
     With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes:
     poor optima are dropped without labels. With `consensus` it is in the end the head that divides the images best, or
@@ -66,6 +66,7 @@ class Twist(Method):
         quantile: share of images that label themselves, at the beginning and at the end of the second stage
         group: images among which they are chosen; none: a process's batch, as released
         labels: of the second stage; own: each head's, of its more certain view; agreed: of all heads, in equal shares
+            unless classes of unequal sizes lie clearly further apart
         networks: that learn side by side and agree upon labels
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gemel.device import supports_bf16
 from gemel.methods import find, find_recipe
-from gemel.request.facts import SAME_GREYS, Facts
+from gemel.request.facts import Facts
 from gemel.request.frozen_defaults import FOR_HEADS, for_heads
 from gemel.request.validate import Choice
 from gemel.settings.recipes import VIEWS, GlyphViews, Recipe, VectorViews
@@ -17,7 +17,10 @@ from gemel.settings.tree import Layer, in_force, merge, written_out
 from gemel.settings.views import for_other_family
 
 LEVELS = 0.4
-"""how far greys are moved where they are not the same"""
+"""how far greys are moved where they differ"""
+
+TOLD_APART = 24
+"""greys (of 255) of different images that are further apart may tell classes; a step of 4-bit images is 17"""
 
 FEW, SMALL = 2000, 96
 """up to so many images of so many pixels a side teach a small network more than ResNet-18, in a tenth of the time"""
@@ -181,7 +184,7 @@ def _family(given: str | None, facts: Facts) -> list[Choice]:
 def _levels(given: Mapping[str, Any], facts: Facts) -> list[Choice]:
     """Where greys differ from image to image, they are the easiest classes to find."""
     (low, high), (dark, light) = facts.greys
-    if not facts.gray or "levels" in (given.get("views") or {}) or max(high - low, light - dark) <= SAME_GREYS:
+    if not facts.gray or "levels" in (given.get("views") or {}) or max(high - low, light - dark) <= TOLD_APART:
         return []
     reason = f"backgrounds reach from {low} to {high}, strokes from {dark} to {light}: no grey shall tell a class"
     return [Choice("views.levels", LEVELS, reason)]

@@ -22,7 +22,7 @@ GLYPH_SIDE = 64
 """grey images up to this side are taken for glyphs"""
 
 SAME_GREYS = 8
-"""greys (of 255) that are no more apart than this are the same to a network"""
+"""greys (of 255) that are no more apart than this are the same: the page is blank"""
 
 DARK = 64
 """mean pixel below which a nearly uniform image is called black"""

@@ -1,22 +1,24 @@
-"""Networks that learn side by side, and the classes that all of them agree upon, shared out evenly."""
+"""Networks that learn side by side, and the classes that all of them agree upon, in shares."""
 
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from gemel.distributed import from_first, joined_rows
 from gemel.methods.base import Embed
 from gemel.methods.parts.consensus import averaged
+from gemel.methods.parts.linked_classes import directions, uneven_classes
 from gemel.methods.parts.sinkhorn import sinkhorn
 from gemel.methods.parts.whole_set import share_of
 
 EXPONENT = 6.7
-"""of the probabilities before classes get equal shares: the higher, the harder the labels"""
+"""of the probabilities before classes get their shares: the higher, the harder the labels"""
 
 ROUNDS = 300
-"""of Sinkhorn's iterations, after which the shares are equal"""
+"""of Sinkhorn's iterations, after which the shares are right"""
 
 LEAST = 1e-4
 """smallest probability that counts: beyond it an image is as far from one class as from another"""
@@ -31,8 +33,10 @@ FOLLOWED = 0.25
 class Committee(nn.Module):
     """Networks beside a method's own, a student that has not begun, and the labels that it will learn.
 
-    q_i(c) ∝ r_c p̄_i(c)^λ with r such that Σ_i q_i(c) = N / C (optimal transport, as SwAV's codes); p̄ is at first the
-    mean over the aligned heads of all networks, then moves toward the student's own probabilities, epoch by epoch.
+    q_i(c) ∝ r_c p̄_i(c)^λ with r such that Σ_i q_i(c) = N s_c (optimal transport, as SwAV's codes); p̄ is at first the
+    mean over the aligned heads of all networks, then moves toward the student's own probabilities, epoch by epoch. The
+    shares s are equal, unless classes that are linked without regard to size lie clearly further apart: then p̄ begins
+    as these, and s has their sizes.
 
     Args:
         backbone: the method's own; the others begin from other weights.
@@ -48,9 +52,11 @@ class Committee(nn.Module):
         self.student: Any = nn.ModuleList([anew(backbone), anew(own)]).requires_grad_(False)
         self.classes, self._drawn = classes, _total(backbone)
         self.agreed: Tensor
+        self.shares: Tensor
         self.labels: Tensor
         self.register_buffer("agreed", torch.zeros(0, classes))
         self.register_buffer("labels", torch.zeros(0, classes))
+        self.register_buffer("shares", torch.full((classes,), 1 / classes))
 
     def attach(self, images: int) -> None:
         """Make room for the labels of so many images."""
@@ -71,14 +77,20 @@ class Committee(nn.Module):
     @torch.no_grad()
     def vote(self, embed: Embed, backbone: nn.Module, heads: nn.ModuleList) -> None:
         """Let all networks tell the classes of the images' views; then put the student in the place of the own one."""
-        looks = [(_Classes(own, self.classes), network) for network, own in self.networks(backbone, heads)]
-        seen = [embed(head, views=True, network=network) for head, network in looks]
+        networks = self.networks(backbone, heads)
+        seen = [embed(_Classes(own, self.classes), views=True, network=one) for one, own in networks]
         readable = seen[0].readable
-        votes = [one.features[readable].mean(1).unflatten(1, (-1, self.classes)) for one in seen]
-        every = torch.cat(votes, 1)  # (n, H, C)
-        mean = averaged(every, range(every.shape[1]))[0]
+        every = torch.cat([one.features[readable].mean(1).unflatten(1, (-1, self.classes)) for one in seen], 1)
+        mean = from_first(averaged(every, range(every.shape[1]))[0].to(self.agreed))
+        rows = torch.cat([directions(embed(network=one).features[readable]) for one, _ in networks], 1)
+        even = _shared_out(mean, self.shares.fill_(1 / self.classes)).argmax(1).cpu()
+        uneven = uneven_classes(rows / len(networks) ** 0.5, even, self.classes)
+        if uneven is not None:
+            mean = one_hot(uneven, self.classes).to(mean)
+            self.shares.copy_(mean.mean(0).clamp_min(1 / len(mean)))
+        self.shares.copy_(from_first(self.shares / self.shares.sum()))
         self.agreed.zero_()
-        self.agreed[readable.to(self.agreed.device)] = from_first(mean.to(self.agreed))
+        self.agreed[readable.to(self.agreed.device)] = from_first(mean)
         for kept, own in zip(self.student, (backbone, heads), strict=True):
             own.load_state_dict(kept.state_dict())
 
@@ -92,12 +104,11 @@ class Committee(nn.Module):
 
     @torch.no_grad()
     def share_out(self) -> None:
-        """Make the labels of what is agreed upon: as many images for each class."""
+        """Make the labels of what is agreed upon: each class gets its share of the images."""
         readable = self.agreed.sum(1) > 0
-        scores = self.agreed[readable].clamp_min(LEAST).log()
-        codes = sinkhorn(share_of(scores), epsilon=1 / EXPONENT, iterations=ROUNDS)
+        codes = _shared_out(self.agreed[readable], self.shares)
         self.labels.zero_()
-        self.labels[readable] = joined_rows(codes).to(self.labels)
+        self.labels[readable] = codes.to(self.labels)
 
     def losses(self, logits: Tensor, index: Tensor) -> Tensor:
         """Return -Σ_c q(c) log p(c), mean over this process's rows, of each head, (H,).
@@ -120,6 +131,12 @@ class _Classes(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         columns = torch.cat([head(features, 1)[1] for head in self.heads], 1)
         return columns.unflatten(1, (-1, self.classes)).softmax(2).flatten(1)
+
+
+def _shared_out(agreed: Tensor, shares: Tensor) -> Tensor:
+    """Return labels (n, C) of which each class gets its share."""
+    scores = agreed.clamp_min(LEAST).log()
+    return joined_rows(sinkhorn(share_of(scores), epsilon=1 / EXPONENT, iterations=ROUNDS, shares=shares))
 
 
 def _total(network: nn.Module) -> float:

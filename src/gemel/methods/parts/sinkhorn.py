@@ -21,13 +21,15 @@ class Assignment(NamedTuple):
     """(n,) entropy of each row's codes, 0..log K"""
 
 
-def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
+def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3, shares: Tensor | None = None) -> Tensor:
     """Return the codes of `assignment`."""
-    return assignment(scores, epsilon=epsilon, iterations=iterations).codes
+    return assignment(scores, epsilon=epsilon, iterations=iterations, shares=shares).codes
 
 
 @torch.no_grad()
-def assignment(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> Assignment:
+def assignment(
+    scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3, shares: Tensor | None = None
+) -> Assignment:
     """Return codes Q: exp(S / ε), divided in turn by the sums of its columns and by those of its rows.
 
     Each row sums to 1, and prototypes share the rows about equally. SwAV's released code also multiplies by 1 / K,
@@ -39,6 +41,7 @@ def assignment(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) ->
         scores: S, (n, K), this process's rows, of which processes may have different numbers; no gradient is taken.
         epsilon: ε, above 0; smaller: harder codes.
         iterations: at least 1; with many, every prototype has the same sum of codes.
+        shares: of the rows that each prototype gets, (K,), above 0, of sum 1; None: equal ones.
 
     Returns:
         Codes of these rows, balanced over the rows of all processes, and their entropies.
@@ -63,6 +66,7 @@ def assignment(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) ->
         rows = by_row.neg().exp_()  # the first sums are of the scores as they were
         for done in range(1, iterations + 1):
             columns = (mean_over_processes(rows @ codes) * world_size()).reciprocal_()
+            columns = columns if shares is None else columns * shares
             rows = (codes @ columns).reciprocal_()
             if done % _FOLDED == 0 or done == iterations:
                 codes.mul_(columns).mul_(rows[:, None])
