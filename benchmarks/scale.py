@@ -1,6 +1,6 @@
 """What many processes exchange and hold, by the papers' recipes: the tables of docs/scale.md.
 
-    python benchmarks/scale.py [--processes 1 8 64 512] [--methods barlow_twins ...] [--only steps|order|checkpoint]
+    python benchmarks/scale.py [--processes 1 8 64 512] [--methods barlow_twins ...] [--only steps|order|...]
 
 steps: each method by its first recipe, the batch divided among the processes. A step runs on tensors without values
 (FakeTensorMode), so that nothing is computed and no process is started: collectives are counted where gemel calls them,
@@ -9,7 +9,10 @@ activations where autograd keeps them. Bytes are those that one process receives
 SyncBatchNorm, mean, variance and count of each layer's channels forward and two sums backward; loss: all the rest.
 held: weights, gradients, the optimiser's state and the method's memories; activations: what backward passes need.
 order: the order of an epoch of many images, drawn as every process draws it. checkpoint: one of a gigabyte, written
-and read back as gemel does. Listing: benchmarks/listing.py (a folder), benchmarks/sources.py (shards).
+and read back as gemel does. epoch: arithmetic, what one of ImageNet takes on 8 GPUs: operations of an image in a step,
+counted without values, at the rate that NVIDIA publishes for a supervised ResNet-50, and the cores that views keep busy
+then, at the milliseconds of docs/views.md; of methods whose first recipe is a ResNet-50.
+Listing: benchmarks/listing.py (a folder), benchmarks/sources.py (shards).
 """
 
 import argparse
@@ -18,7 +21,7 @@ import resource
 import sys
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
 
 from gemel import backbones, methods
 from gemel.data.plan import Batch
@@ -47,6 +51,12 @@ SMALL = 16384
 
 ELSEWHERE = ("noise_as_targets",)
 """whose network, AlexNet as released, comes from elsewhere"""
+
+SUPERVISED = {"1": 2470, "8": 16_621}
+"""images a second of a supervised ResNet-50 on A100s in mixed precision: NVIDIA's DeepLearningExamples, README"""
+
+DECODE, LARGE, LITTLE = 0.68, 0.46, 0.17
+"""milliseconds of a core for an image, for each of its views of 224 pixels, and of 96 (docs/views.md)"""
 
 STATES = {"lars": 1, "sgd": 1, "adamw": 2, "adam": 2}
 """numbers an optimiser keeps for each weight"""
@@ -144,8 +154,8 @@ def batch_of(recipe: Recipe, rows: int) -> Batch:
     return Batch(drawn, torch.zeros(rows, dtype=torch.int64), torch.full((rows,), -1), partners)
 
 
-def step(name: str, count: int) -> dict[str, Any]:
-    """Count a step of one of `count` processes."""
+def step(name: str, count: int, operations: Any = None) -> dict[str, Any]:
+    """Count a step of one of `count` processes, its operations by a counter."""
     recipe_name, recipe = recipe_of(name)
     rows = max(1, recipe.batch_size // count)
     method = method_of(name, recipe, SMALL)
@@ -172,9 +182,10 @@ def step(name: str, count: int) -> dict[str, Any]:
             if isinstance(module, _BatchNorm):
                 module.register_forward_hook(see)
         data = batch_of(recipe, rows)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-            loss = method(data, 0.5)["loss"]
-        loss.backward()
+        with operations or nullcontext():
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+                loss = method(data, 0.5)["loss"]
+            loss.backward()
         method.after_step(0.5)
     kept = 4 * trained * (2 + STATES[recipe.optimizer.name]) + 4 * others + buffers + memories * IMAGES / SMALL
     return {
@@ -216,6 +227,35 @@ def checkpoint(gigabytes: float = 1.0) -> dict[str, Any]:
         return {"gb": size / 1e9, "written_s": written - begun, "read_s": time.perf_counter() - written}
 
 
+def supervised() -> float:
+    """Count the operations of an image in a step of a supervised ResNet-50."""
+    with FakeTensorMode():
+        network = nn.Sequential(backbones.find("resnet50", 224)(), nn.Linear(2048, 1000))
+    with FakeTensorMode(), FlopCounterMode(display=False) as operations:
+        without_values(network)
+        network(torch.empty(8, 3, 224, 224)).sum().backward()
+    return operations.get_total_flops() / 8
+
+
+def epoch(name: str, base: float) -> dict[str, Any]:
+    """What an epoch of ImageNet takes on one GPU and on eight, if a step's operations take as long as `base` do."""
+    operations = FlopCounterMode(display=False)
+    found = step(name, 8, operations)
+    each = operations.get_total_flops() / found["rows"]
+    rates = {gpus: rate * base / each for gpus, rate in SUPERVISED.items()}
+    sides = recipe_of(name)[1].views.sizes(224)
+    views = DECODE + sum(LARGE if side > 100 else LITTLE for side in sides)
+    return {
+        "method": found["method"],
+        "views": len(sides),
+        "gflop_an_image": each / 1e9,
+        **{f"images_s_{gpus}": rate for gpus, rate in rates.items()},
+        **{f"minutes_{gpus}": IMAGES / rate / 60 for gpus, rate in rates.items()},
+        "views_ms": views,
+        **{f"cores_{gpus}": rate * views / 1000 for gpus, rate in rates.items()},
+    }
+
+
 def show(found: dict[str, Any]) -> None:
     print(json.dumps({key: round(one, 4) if isinstance(one, float) else one for key, one in found.items()}), flush=True)
 
@@ -224,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 8, 64, 512])
     parser.add_argument("--methods", nargs="*", default=[one for one in methods.available() if one not in ELSEWHERE])
-    parser.add_argument("--only", choices=["steps", "order", "checkpoint"])
+    parser.add_argument("--only", choices=["steps", "order", "checkpoint", "epoch"])
     asked = parser.parse_args()
     if asked.only in (None, "steps"):
         for name in asked.methods:
@@ -239,6 +279,11 @@ def main() -> None:
             show(drawn_order(images))
     if asked.only in (None, "checkpoint"):
         show(checkpoint())
+    if asked.only in (None, "epoch"):
+        base = supervised()
+        for name in asked.methods:
+            if recipe_of(name)[0] == "resnet50" and name != "cmc":  # whose network sees half of the channels
+                show(epoch(name, base))
 
 
 if __name__ == "__main__":
