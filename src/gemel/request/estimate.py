@@ -12,7 +12,7 @@ from gemel.training.stages import stages_of
 SMALL_STEP = 0.3
 """seconds of a step on one thread, above which all cores are used without trying"""
 
-WORTH = 1.3
+WORTH = 1.15
 """a gain from all cores below this is left to the workers and to other programs"""
 
 OVERHEAD = 1.1
