@@ -127,6 +127,16 @@ def test_maps_are_those_behind_the_features() -> None:
         torchvision_backbone("vgg11", 32).maps(torch.zeros(1, 3, 32, 32))
 
 
+@pytest.mark.parametrize(("size", "side"), [(16, 4), (24, 6), (12, 3)])
+def test_means_over_parts_of_the_map(size: int, side: int) -> None:
+    """A map of as many positions as parts is taken as it is: these are the means, to the bit."""
+    backbone, images = backbones.find("convnet")().eval(), torch.randn(2, 3, size, size)
+    last = backbone.maps(images)[-1]
+    assert last.shape == (2, 64, side, side)
+    means = torch.nn.functional.adaptive_avg_pool2d(last, 4).flatten(1)
+    assert torch.equal(backbone(images), means)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "convnet", "test_vit", "efficientvit_b0"])
 def test_features_and_maps_by_one_pass(name: str) -> None:
     backbone, images = backbones.find(name, 64)().eval(), torch.randn(2, 3, 64, 64)

@@ -496,6 +496,10 @@ def test_greys_that_differ_are_drawn_anew(dark: bool, tmp_path: Path) -> None:
     assert settings.views.model_dump()["levels"] == 0.4
     ends = "226 to 243, strokes from 2 to 36" if dark else "12 to 29, strokes from 219 to 253"
     assert f"views.levels: 0.4 (backgrounds reach from {ends}: no grey shall tell a class)" in lines
+    close = asked_for([layer_of_call({**words, "images": "digits:tail10"})])  # strokes of 241 to 255, a step of 4 bits
+    views = prepare(close, lambda line: None, freeze).settings.views
+    assert views is not None
+    assert views.model_dump()["levels"] == 0
     said = prepare(asked_for([layer_of_call({**words, "views.levels": 0.1})]), lambda line: None, freeze).settings
     assert said.views is not None
     assert said.views.model_dump()["levels"] == 0.1

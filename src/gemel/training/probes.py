@@ -15,7 +15,7 @@ from gemel.metrics import clustering, collapse, neighbours
 SAMPLE = 1024
 """images that a probe looks at"""
 
-RANKED = 512
+RANKED = 256
 """of them, images whose singular values are computed: the time grows with the third power"""
 
 PAIRS = 256

@@ -24,6 +24,9 @@ STARTS, MOVES = 4, 10
 TEMPERATURE = 0.2
 """τ of the likeness of two images, exp(cos / τ): near ones count for more than in a mean of cosines"""
 
+APART = 0.1
+"""silhouette of the first start's classes below which nothing lies together, as before anything is learned"""
+
 CLEARLY = 0.015
 """by which the silhouette must be larger than that of classes of one size"""
 
@@ -64,8 +67,13 @@ def uneven_classes(rows: Tensor, even: Tensor, classes: int) -> Tensor | None:
     some, even = rows[sample], even[sample]
     if min(len(some.unique(dim=0)), len(some) // 2) < classes or len(even.unique()) < 2 or not some.isfinite().all():
         return None
-    found = [_linked(some, classes, start) for start in range(STARTS)]
-    apart = [silhouette(some, of_rows) for _, _, of_rows in found]
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    apart: list[float] = []
+    for start in range(STARTS):
+        found.append(_linked(some, classes, start))
+        apart.append(silhouette(some, found[-1][2]))
+        if apart[0] < APART:
+            return None
     best = max(range(STARTS), key=lambda start: apart[start])
     if apart[best] < silhouette(some, even) + CLEARLY:
         return None
