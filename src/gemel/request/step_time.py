@@ -2,10 +2,10 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -43,11 +43,19 @@ class _StandIn(Pretraining):
         return Embedded(torch.randn(shape), torch.ones(shape[0], dtype=torch.bool))
 
 
-def step_timer(prepared: Prepared, stage: Stage) -> Callable[..., float]:
+class Timer(Protocol):
+    """Measures some steps, as `step_timer` returns it."""
+
+    def __call__(self, threads: int, beyond: float = float("inf")) -> float:
+        """Return the median of a step in seconds; two first steps that take longer than `beyond` are enough."""
+        ...
+
+
+def step_timer(prepared: Prepared, stage: Stage) -> Timer:
     """Return what measures some real steps on a copy of the method with a number of threads: the median in seconds.
 
     Views and workers are included. Several processes take the steps together, as a loss may want all their rows; the
-    first one's clock counts. A second number tells when a step is long enough to be measured no more: in seconds.
+    first one's clock counts.
 
     Raises:
         UserError: the method refuses to begin this stage.
