@@ -1,10 +1,12 @@
 """gemel replay."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gemel.reports.replayed import Replay, Size
 from gemel.runs.run import Run
+
+if TYPE_CHECKING:  # every command would wait for what draws pages
+    from gemel.reports.replayed import Replay, Size
 
 SHOWN = 8
 """parameters with the largest gradients, and images of the batch, that are listed"""
@@ -25,7 +27,7 @@ def replay(run: str, *, step: int, out: str | None = None, **options: Any) -> No
     print("\n".join([*_lines(found), f"page: {page}"]))
 
 
-def _lines(found: Replay) -> list[str]:
+def _lines(found: "Replay") -> list[str]:
     origin = f"from the checkpoint of step {found.start}" if found.start else "from the run's start"
     lines = [f"step {found.step} ({found.stage}, epoch {found.epoch}), taken again {origin}"]
     if not found.is_exact:
@@ -47,7 +49,7 @@ def _lines(found: Replay) -> list[str]:
     return [*lines, "", f"NaN or infinite first in {first}" if first else "every number is finite"]
 
 
-def _sizes(sizes: list[Size]) -> list[str]:
+def _sizes(sizes: "list[Size]") -> list[str]:
     width = max((len(one.name) for one in sizes), default=0)
     return [
         f"  {one.name:{width}} norm {one.norm:<10.4g} largest {one.largest:<10.4g}"
