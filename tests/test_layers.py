@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "gemel"
 
 # Rooms from the ground up; a room imports from its own and from lower rows, never from its neighbours.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "hashing", "distributed", "schedules", "published"),
+    ("errors", "hashing", "distributed", "samples", "schedules", "published"),
     ("text_files", "extras"),
     ("settings", "metrics"),
     ("runs", "launcher"),
@@ -55,6 +55,7 @@ WITHOUT_TORCH = {
     "published",
     "reports",
     "runs",
+    "samples",
     "schedules",
     "settings",
     "studies",

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gemel.backbones.base import Backbone
+from gemel.samples import evenly_spread
 
 _ROWS = 16_384
 """rows that are looked at together: vectors may be mapped from a file larger than memory"""
@@ -73,7 +74,7 @@ class Components(nn.Module):
 
         Each component points to where its largest entry is positive, so that no solver's choice of a sign is seen.
         """
-        rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).long()] if len(rows) > SAMPLE else rows
+        rows = rows[torch.from_numpy(evenly_spread(len(rows), SAMPLE))] if len(rows) > SAMPLE else rows
         width, kept = rows.shape[1], len(self.basis)
         mean = torch.stack([part.double().sum(0) for part in rows.split(_ROWS)]).sum(0) / len(rows)
         covariance = torch.zeros(width, width)

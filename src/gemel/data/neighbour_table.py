@@ -5,6 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gemel.samples import evenly_spread
+
 BANK = 20_000
 """of more vectors, neighbours are found among so many of them, evenly spread: the search grows with the square"""
 
@@ -23,7 +25,7 @@ def neighbours(rows: Tensor, count: int) -> NDArray[np.int64]:
         count: k; of fewer vectors all the others.
     """
     total = len(rows)
-    bank = torch.linspace(0, total - 1, min(total, BANK)).round().long().unique()
+    bank = torch.from_numpy(evenly_spread(total, BANK))
     banked, count = rows[bank].float(), min(count, len(bank) - 1)
     squares = banked.square().sum(1)
     found = torch.empty(total, count, dtype=torch.int64)

@@ -12,6 +12,7 @@ from PIL import Image
 from gemel.data.decode import Unreadable, glance, pixels_of
 from gemel.data.sources import Source
 from gemel.launcher import cores
+from gemel.samples import evenly_spread
 
 COLUMNS = 16
 """pictures side by side on a sheet, which has as many rows"""
@@ -47,7 +48,7 @@ def side_of(source: Source, count: int) -> int:
         return 0
     side = next((side for most, side in SIDES if count <= most), SMALLEST)
     largest = 0
-    for index in np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int)).tolist():
+    for index in evenly_spread(len(source), SAMPLE).tolist():
         pixels = _pixels(source, index, side)
         if pixels is not None:
             largest = max(largest, *pixels.shape[:2])

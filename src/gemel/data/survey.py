@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gemel.data.decode import Inspection, Unreadable, decode, inspect
 from gemel.data.pixel_values import COLOURS_SEEN, DEPTHS, OPEN, Decoding, Display, is_nearly_one_colour, levels_of
+from gemel.samples import evenly_spread
 from gemel.settings.colours import COLOURS
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Survey(NamedTuple):
 
 def sample_of(count: int) -> list[int]:
     """Return up to `SAMPLE` indices below `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(int)).tolist()
+    return evenly_spread(count, SAMPLE).tolist()
 
 
 def survey_source(source: "Source", given: Decoding = OPEN) -> Survey:

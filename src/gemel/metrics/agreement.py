@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemel.errors import UserError
+from gemel.samples import evenly_spread
 
 NEAREST = 5
 """neighbours that make an edge of the common graph; all that are given vote"""
@@ -87,7 +88,7 @@ def _kinds(common: Any, seed: int) -> list[NDArray[np.int64]]:
     from sklearn.cluster import KMeans
 
     total = common.shape[0]
-    chosen = np.unique(np.linspace(0, total - 1, min(total, LANDMARKS)).round().astype(np.int64))
+    chosen = evenly_spread(total, LANDMARKS)
     reached: Any = identity(total, format="csr")
     if len(chosen) < total:
         steps = diags(1 / np.asarray(common.sum(1)).ravel()) @ common

@@ -12,6 +12,7 @@ from torch import Tensor
 from gemel.data.neighbour_table import neighbours
 from gemel.data.threads import threads_apart
 from gemel.metrics.divisions import divisions
+from gemel.samples import evenly_spread
 
 SAMPLE, SAMPLES = 1000, 2
 """vectors that are looked at together, and how often at most: of more vectors, samples share none"""
@@ -74,7 +75,7 @@ def count_kinds(rows: Tensor, *, most: int, seed: int = 0) -> Kinds:
         seed: of the clusters that divisions begin from.
     """
     samples = min(SAMPLES, -(-len(rows) // SAMPLE))
-    chosen = torch.linspace(0, len(rows) - 1, min(len(rows), samples * SAMPLE)).round().long().unique()
+    chosen = torch.from_numpy(evenly_spread(len(rows), samples * SAMPLE))
     parts = [rows[chosen[first::samples]] for first in range(samples)]
     least = min(len(part) for part in parts)
     steps = np.geomspace(LEAST, max(LEAST, least * LARGEST), STEPS)

@@ -26,6 +26,7 @@ from gemel.engine.modes import evaluation_mode
 from gemel.engine.processes import by_the_first
 from gemel.hashing import hash_of_question, hash_of_tensors
 from gemel.metrics.modularity import modularity
+from gemel.samples import evenly_spread
 from gemel.settings.recipes import PhotoViews
 from gemel.training.prepared import Prepared
 from gemel.training.stages import Stage
@@ -66,7 +67,7 @@ class Adapting(Pretraining):
         super().__init__(prepared.method, stage, plan, done=done)
         count, source = len(plan.source), plan.source
         assert isinstance(source, MapSource)
-        sample = np.linspace(0, count - 1, min(JUDGED, count)).round().astype(np.int64)
+        sample = evenly_spread(count, JUDGED)
         self._maps = torch.from_numpy(source.take(sample))
         self._best, self._kept = -1.0, dict[str, Tensor]()
 
@@ -135,7 +136,7 @@ def maps_of(prepared: Prepared, trunk: nn.Module) -> MapSource:
     assert vectors is not None and vectors.images is not None
     recipe = PhotoViews.model_validate(settings.then.views)
     count = len(vectors)
-    seen = np.unique(np.linspace(0, count - 1, min(SEEN, count)).round().astype(np.int64))
+    seen = evenly_spread(count, SEEN)
     plan = Plan(vectors.images, recipe, settings.image_size or 0, settings.seed, len(seen))
     images = [fingerprint(vectors.images), vectors.images.decoding.settings, len(seen)]
     views = [recipe.model_dump(), plan.size, plan.seed]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +10,7 @@ from gemel.data.plan import Plan, is_glyph
 from gemel.engine.modes import evaluation_mode
 from gemel.methods.base import Method
 from gemel.metrics import clustering, collapse, neighbours
+from gemel.samples import evenly_spread
 
 SAMPLE = 1024
 """images that a probe looks at"""
@@ -37,8 +37,7 @@ class Probe:
     def __init__(self, plan: Plan, normalise: nn.Module) -> None:
         self.classes: Tensor | None = None
         count = len(plan.source)
-        # evenly spread, not the first ones: folders are sorted by kind
-        sample = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).round().astype(np.int64))
+        sample = evenly_spread(count, SAMPLE)
         crops = InferenceLoader(plan.source, size=plan.size, glyph=is_glyph(plan.views), indices=sample.tolist())
         parts = list(crops)
         self.normalise = normalise

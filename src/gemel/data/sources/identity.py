@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gemel.data.sources.base import Source
 from gemel.data.sources.parts import Joined
 from gemel.hashing import hash_of
+from gemel.samples import evenly_spread
 
 SIZES = 100_000
 """images whose size goes into a fingerprint, evenly spaced: a million files take seconds to be asked"""
@@ -46,9 +47,9 @@ def fingerprint(source: Source) -> str:
 
     def parts() -> Iterator[bytes]:
         cheap = source.in_memory or source.file_size(0) is not None
-        for index in _spread(len(source), SIZES if cheap else CONTENTS):
+        for index in evenly_spread(len(source), SIZES if cheap else CONTENTS).tolist():
             yield str(_size(source, index)).encode()
-        for index in _spread(len(source), CONTENTS):
+        for index in evenly_spread(len(source), CONTENTS).tolist():
             yield _content(source, index)
 
     names = (os.fsencode(source.key(index)) for index in range(len(source)))
@@ -88,10 +89,6 @@ def shared(source: Source, other: Source) -> NDArray[np.bool_]:
 def _identities(source: Source) -> NDArray[np.int64]:
     """64 bits of each image's identity: a million identities would fill the memory."""
     return np.fromiter((hash(source.identity(index)) for index in range(len(source))), np.int64, len(source))
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist()
 
 
 def _size(source: Source, index: int) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gemel.distributed import mean_over_processes
+from gemel.samples import evenly_spread
 
 UNTIL = 0.25
 """progress up to which such heads learn their clusters; then the method's own loss takes over"""
@@ -35,8 +36,7 @@ def clusters(features: Tensor, classes: int, count: int) -> Tensor:
 
     features = features.float().cpu()
     spread, kmeans = features.std(0), cast(Any, KMeans)  # its types know no number of starts
-    size = min(len(features), max(ROWS, ROWS_A_CLASS * classes))
-    sample = features[torch.linspace(0, len(features) - 1, size).round().long()]
+    sample = features[torch.from_numpy(evenly_spread(len(features), max(ROWS, ROWS_A_CLASS * classes)))]
     distinct, found = len(sample.unique(dim=0)), list[Tensor]()  # of copies k-means finds no more clusters
     for seed in range(count):
         scale = spread if seed % 2 == 0 else torch.ones_like(spread)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gemel.data.neighbour_table import count_for, neighbours
 from gemel.distributed import from_first
 from gemel.metrics.modularity import modularity
+from gemel.samples import evenly_spread
 
 NEARLY = 0.0025
 """heads whose modularity is lower than the best one's by at most this share are averaged"""
@@ -59,7 +60,7 @@ class Consensus(nn.Module):
         """
         heads, classes = self.order.shape
         rows = min(ROWS, max(1000, _CELLS // (heads * classes)))
-        chosen = torch.linspace(0, len(features) - 1, min(len(features), rows)).round().long().unique()
+        chosen = torch.from_numpy(evenly_spread(len(features), rows))
         features = features[chosen].to(self.share.device)
         count = count_for(len(features), classes, NEIGHBOURS)
         near = torch.from_numpy(neighbours(features.cpu(), count))

@@ -8,6 +8,7 @@ from torch.nn.functional import normalize, one_hot
 
 from gemel.methods.parts.joined_classes import joined
 from gemel.metrics.clustering import silhouette
+from gemel.samples import evenly_spread
 
 COMPONENTS = 64
 """principal components of a network's features that are looked at"""
@@ -43,7 +44,7 @@ def directions(features: Tensor) -> Tensor:
     features = features.float().cpu()
     if not features.isfinite().all():
         return torch.full_like(features, torch.nan)  # of which `uneven_classes` makes nothing
-    some = features[_spread(len(features))]
+    some = features[torch.from_numpy(evenly_spread(len(features), ROWS))]
     mean = some.mean(0)
     axes = torch.linalg.eigh((some - mean).T @ (some - mean))[1][:, -COMPONENTS:]
     return normalize((features - mean) @ axes, dim=1)
@@ -63,7 +64,7 @@ def uneven_classes(rows: Tensor, even: Tensor, classes: int) -> Tensor | None:
     Returns:
         None if classes of one size are as good, or images too few to tell.
     """
-    sample = _spread(len(rows))
+    sample = torch.from_numpy(evenly_spread(len(rows), ROWS))
     some, even = rows[sample], even[sample]
     if min(len(some.unique(dim=0)), len(some) // 2) < classes or len(even.unique()) < 2 or not some.isfinite().all():
         return None
@@ -79,10 +80,6 @@ def uneven_classes(rows: Tensor, even: Tensor, classes: int) -> Tensor | None:
         return None
     centres, groups, _ = found[best]
     return torch.cat([groups[(part @ centres.T).argmax(1)] for part in rows.split(ROWS)])
-
-
-def _spread(count: int) -> Tensor:
-    return torch.linspace(0, count - 1, min(count, ROWS)).round().long().unique()
 
 
 def _linked(rows: Tensor, classes: int, start: int) -> tuple[Tensor, Tensor, Tensor]:
