@@ -46,7 +46,8 @@ class Normalise(torch.nn.Module):
         """Give the same bits by a table, since a byte has 256 values; torch takes several times as long."""
         table = self._calculated(torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256))[0, :, 0]
         count, channels, height, width = views.shape
-        floats = torch.empty((count, height, width, channels), dtype=torch.float32)
+        # numpy asks for huge pages: as small ones, memory that is new takes several times as long as what is written
+        floats = torch.from_numpy(np.empty((count, height, width, channels), np.float32))
         planes = views.contiguous().view(count, channels, height * width)
         _look_up(planes.numpy(), table.contiguous().numpy(), floats.view(count, height * width * channels).numpy())
         return floats.permute(0, 3, 1, 2)
