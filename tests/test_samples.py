@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ def test_indices_are_evenly_spread(count: int, most: int) -> None:
     assert found == sorted(set(found))
     if len(found) > 1:
         assert (found[0], found[-1]) == (0, count - 1)
-        gaps = [after - before for before, after in zip(found, found[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(found)]
         assert max(gaps) - min(gaps) <= 1
 
 

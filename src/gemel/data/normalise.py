@@ -47,10 +47,10 @@ class Normalise(torch.nn.Module):
         table = self._calculated(torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256))[0, :, 0]
         count, channels, height, width = views.shape
         # numpy asks for huge pages: as small ones, memory that is new takes several times as long as what is written
-        floats = torch.from_numpy(np.empty((count, height, width, channels), np.float32))
+        floats = np.empty(views.numel(), np.float32)
         planes = views.contiguous().view(count, channels, height * width)
-        _look_up(planes.numpy(), table.contiguous().numpy(), floats.view(count, height * width * channels).numpy())
-        return floats.permute(0, 3, 1, 2)
+        _look_up(planes.numpy(), table.contiguous().numpy(), floats.reshape(count, height * width * channels))
+        return torch.from_numpy(floats).view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def finisher(views: Views) -> torch.nn.Module:
