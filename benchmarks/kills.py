@@ -1,12 +1,13 @@
 """Kill a run again and again, at random moments, and resume it: does it end as the unbroken one?
 
-python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0] [--images digits] [--processes 1 2 3]
+python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0] [--images digits] [--processes 1 2 3 [--double]]
 
 For every method, with 0 and with 2 workers: an unbroken run on the images, then the same run in a process that gets
 SIGKILL after a random time, is started again (`gemel.resume`), killed again, and so on until it has been killed often
 enough and may end. Weights must be the same to the last bit, and metrics.csv but for the speed. Prints a table and
 writes it to docs/studies/kills.md or --out. With `--processes` the lives of a run have these numbers of processes in
-turn, and its weights are set beside those of unbroken runs on each number: sums in another order round otherwise.
+turn, and its weights are set beside those of unbroken runs on each number: sums in another order round otherwise. With
+`--double` all runs are in float64, which no setting offers.
 """
 
 import argparse
@@ -26,11 +27,13 @@ from safetensors.torch import load_file
 
 import gemel
 from gemel import methods
+from gemel.engine import devices
 from gemel.runs.files import write_text
 from gemel.runs.run import RUN_FILE, Run
 
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "kills.md"
 TURNS = TABLE.with_name("kills-processes.md")
+TURNS_IN_DOUBLE = TABLE.with_name("kills-double.md")
 
 START = 1.0
 """seconds that processes take to meet and to open a run, at least"""
@@ -141,10 +144,11 @@ def kill_and_resume(
 
 
 def apart(one: Path, other: Path) -> float:
-    """Return by how much the weights of two runs differ, relative to their norm."""
+    """Return by how much the weights of two runs differ, relative to their norm; counts of batches aside."""
     first, second = (load_file(path / "backbone.safetensors") for path in (one, other))
-    rows = torch.cat([value.double().flatten() for value in first.values()])
-    difference = rows - torch.cat([second[name].double().flatten() for name in first])
+    names = [name for name, value in first.items() if value.is_floating_point()]
+    rows = torch.cat([first[name].double().flatten() for name in names])
+    difference = rows - torch.cat([second[name].double().flatten() for name in names])
     return (difference.norm() / rows.norm()).item()
 
 
@@ -160,7 +164,7 @@ def in_turn(folder: Path, name: str, words: argparse.Namespace) -> str:
     given = words.images, broken, *more
     while kills < words.kills:
         count = counts[kills % len(counts)]
-        if not live(broken, given, START + chance.uniform(0.0, 2 * seconds[count] / words.kills), count):
+        if not live(broken, given, START + chance.uniform(0.0, 1.7 * seconds[count] / words.kills), count):
             break
         kills += 1
     live(broken, given, None)
@@ -181,14 +185,20 @@ def turns(words: argparse.Namespace) -> None:
             print(lines[-1], flush=True)
     command = f"{command_of(words)} --processes {told} --methods {' '.join(words.methods)}"
     said = f"# Killed, and resumed by another number of processes\n\n`{command}`\n\nRelative difference of the weights "
-    said += f"(float32) to those of the unbroken run on {words.processes[0]}.\n\n"
-    write_text(words.out or TURNS, said + "\n".join(lines) + "\n")
+    said += f"({'float64' if words.double else 'float32'}) to those of the unbroken run on {words.processes[0]}.\n\n"
+    write_text(words.out or (TURNS_IN_DOUBLE if words.double else TURNS), said + "\n".join(lines) + "\n")
 
 
 def command_of(words: argparse.Namespace) -> str:
     """Return the command that makes a table again."""
     command = f"python benchmarks/kills.py --images {words.images} --kills {words.kills} --epochs {words.epochs}"
-    return f"{command} --seed {words.seed}"
+    return f"{command} --seed {words.seed}{' --double' if words.double else ''}"
+
+
+def in_double() -> None:
+    """Let the runs of this process and of its forks learn in float64."""
+    torch.set_default_dtype(torch.float64)
+    devices._PRECISIONS["32"] = "64-true"  # pyright: ignore[reportPrivateUsage]
 
 
 def main() -> None:
@@ -200,7 +210,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the table")
     parser.add_argument("--methods", nargs="+", default=methods.available())
     parser.add_argument("--processes", type=int, nargs="+", help="of the lives, in turn; then workers are not varied")
+    parser.add_argument("--double", action="store_true", help="runs in float64")
     words = parser.parse_args()
+    if words.double:
+        in_double()
     import gemel.api.pretrain
     import gemel.training.train  # once, before the forks: each start then takes a moment  # noqa: F401
 
