@@ -125,7 +125,9 @@ def test_classes_are_aligned_before_they_are_averaged() -> None:
     committee = made.committee
     assert committee is not None
     committee.vote(embed, made.backbone, made.heads)
-    assert_close(committee.agreed, truth[:, orders[0]])
+    assert committee.agreed.argmax(1).equal(truth[:, orders[0]].argmax(1))
+    assert (committee.agreed.amax(1) > 0.9).all(), "what is alike and of one vote is surer than the votes"
+    assert_close(committee.agreed.sum(1), torch.ones(IMAGES))
 
 
 def test_an_unreadable_image_has_no_label() -> None:
@@ -138,7 +140,7 @@ def test_an_unreadable_image_has_no_label() -> None:
     assert_close(committee.labels[:-1].sum(1), torch.ones(IMAGES - 1))
 
 
-@given(images=st.integers(4, 60), classes=st.integers(2, 6), seed=st.integers(0, 1000), sharpness=st.floats(0.1, 4.0))
+@given(images=st.integers(12, 60), classes=st.integers(2, 6), seed=st.integers(0, 1000), sharpness=st.floats(0.1, 4.0))
 @settings(deadline=None)
 def test_classes_get_their_shares(images: int, classes: int, seed: int, sharpness: float) -> None:
     """Whatever the networks think, every class is given its share of the images; at first as many as the others."""

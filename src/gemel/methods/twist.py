@@ -37,9 +37,10 @@ class Twist(Method):
     global view labels the other views of the images that it is most certain of.
 
     Labels may also be those that all heads of several networks agree upon, which learn side by side from other initial
-    weights: their optima differ, and most are wrong about other images. In the second stage a new network learns these
-    labels, and each epoch what it has come to think counts as much as all that was thought before. Every class is given
-    as many images, unless classes linked of what lies together are clearly further apart: then as many as they have.
+    weights: their optima differ, and most are wrong about other images. What is alike is moved together first. In the
+    second stage a new network learns these labels, and each epoch what it has come to think counts as much as all that
+    was thought before. Every class is given as many images, unless classes linked of what lies together are clearly
+    further apart: then as many as they have.
 
     With several heads, each with its own batch norm and loss, the one with the lowest recent loss gives the classes:
     poor optima are dropped without labels. With `consensus` it is in the end the head that divides the images best, or

@@ -5,23 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import normalize, one_hot
 
-from gemel.distributed import from_first, joined_rows
+from gemel.distributed import from_first
 from gemel.methods.base import Embed
+from gemel.methods.parts.balanced_classes import balanced, shared_out
 from gemel.methods.parts.consensus import averaged
 from gemel.methods.parts.linked_classes import directions, uneven_classes
-from gemel.methods.parts.sinkhorn import sinkhorn
-from gemel.methods.parts.whole_set import share_of
-
-EXPONENT = 6.7
-"""of the probabilities before classes get their shares: the higher, the harder the labels"""
-
-ROUNDS = 300
-"""of Sinkhorn's iterations, after which the shares are right"""
-
-LEAST = 1e-4
-"""smallest probability that counts: beyond it an image is as far from one class as from another"""
 
 KEPT = 0.5
 """share of the probabilities so far that an epoch keeps; the rest is what the student has come to think"""
@@ -34,9 +24,9 @@ class Committee(nn.Module):
     """Networks beside a method's own, a student that has not begun, and the labels that it will learn.
 
     q_i(c) ∝ r_c p̄_i(c)^λ with r such that Σ_i q_i(c) = N s_c (optimal transport, as SwAV's codes); p̄ is at first the
-    mean over the aligned heads of all networks, then moves toward the student's own probabilities, epoch by epoch. The
-    shares s are equal, unless classes that are linked without regard to size lie clearly further apart: then p̄ begins
-    as these, and s has their sizes.
+    mean over the aligned heads of all networks times how alike an image is to the others of a class (`balanced`), then
+    moves toward the student's own probabilities, epoch by epoch. The shares s are equal, unless classes that are linked
+    without regard to size lie clearly further apart: then p̄ begins as these, and s has their sizes.
 
     Args:
         backbone: the method's own; the others begin from other weights.
@@ -83,8 +73,11 @@ class Committee(nn.Module):
         every = torch.cat([one.features[readable].mean(1).unflatten(1, (-1, self.classes)) for one in seen], 1)
         mean = from_first(averaged(every, range(every.shape[1]))[0].to(self.agreed))
         rows = torch.cat([directions(embed(network=one).features[readable]) for one, _ in networks], 1)
-        even = _shared_out(mean, self.shares.fill_(1 / self.classes)).argmax(1).cpu()
-        uneven = uneven_classes(rows / len(networks) ** 0.5, even, self.classes)
+        rows /= len(networks) ** 0.5
+        self.shares.fill_(1 / self.classes)
+        votes = shared_out(mean, self.shares).argmax(1)
+        mean = normalize(mean * balanced(rows, votes, self.shares).to(mean), p=1, dim=1)
+        uneven = uneven_classes(rows, shared_out(mean, self.shares).argmax(1).cpu(), self.classes)
         if uneven is not None:
             mean = one_hot(uneven, self.classes).to(mean)
             self.shares.copy_(mean.mean(0).clamp_min(1 / len(mean)))
@@ -106,7 +99,7 @@ class Committee(nn.Module):
     def share_out(self) -> None:
         """Make the labels of what is agreed upon: each class gets its share of the images."""
         readable = self.agreed.sum(1) > 0
-        codes = _shared_out(self.agreed[readable], self.shares)
+        codes = shared_out(self.agreed[readable], self.shares)
         self.labels.zero_()
         self.labels[readable] = codes.to(self.labels)
 
@@ -131,12 +124,6 @@ class _Classes(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         columns = torch.cat([head(features, 1)[1] for head in self.heads], 1)
         return columns.unflatten(1, (-1, self.classes)).softmax(2).flatten(1)
-
-
-def _shared_out(agreed: Tensor, shares: Tensor) -> Tensor:
-    """Return labels (n, C) of which each class gets its share."""
-    scores = agreed.clamp_min(LEAST).log()
-    return joined_rows(sinkhorn(share_of(scores), epsilon=1 / EXPONENT, iterations=ROUNDS, shares=shares))
 
 
 def _total(network: nn.Module) -> float:
