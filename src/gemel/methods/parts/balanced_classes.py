@@ -40,8 +40,8 @@ def shared_out(probabilities: Tensor, shares: Tensor) -> Tensor:
 def balanced(rows: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
     """Return how likely each image is of each class, (N, C), after images have moved to the class they are most like.
 
-    p_i(c) ∝ mean over the images j ≠ i of c of exp(cos_ij / τ). In each round all images get labels by p (`shared_out`),
-    until none moves: k-means by a kernel, in which each class keeps its share.
+    p_i(c) ∝ mean over the images j ≠ i of c of exp(cos_ij / τ). In each round all images get labels by p, until none
+    moves (`shared_out`): k-means by a kernel, in which each class keeps its share.
 
     Args:
         rows: of all images, (N, c), of unit length.
