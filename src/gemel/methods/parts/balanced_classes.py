@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gemel.distributed import joined_rows
-from gemel.methods.parts.linked_classes import TEMPERATURE
+from gemel.methods.parts.linked_classes import likeness
 from gemel.methods.parts.sinkhorn import sinkhorn
 from gemel.methods.parts.whole_set import share_of
 from gemel.samples import evenly_spread
@@ -55,7 +55,7 @@ def balanced(rows: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
         return rows.new_full((len(rows), len(shares)), 1 / len(shares))
     sample = torch.from_numpy(evenly_spread(len(rows), ROWS))
     some, classes, own = rows[sample], len(shares), labels[sample].cpu()
-    alike = (some @ some.T / TEMPERATURE).exp().fill_diagonal_(0)
+    alike = likeness(some, some).fill_diagonal_(0)
     for _ in range(MOVES):
         likely = _of_classes(alike, own, classes).to(shares)
         moved = shared_out(likely, shares).argmax(1).cpu()
@@ -64,7 +64,7 @@ def balanced(rows: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
         own = moved
     if len(some) == len(rows):
         return _of_classes(alike, own, classes)
-    return torch.cat([_of_classes((part @ some.T / TEMPERATURE).exp(), own, classes) for part in rows.split(ROWS)])
+    return torch.cat([_of_classes(likeness(part, some), own, classes) for part in rows.split(ROWS)])
 
 
 def _of_classes(alike: Tensor, labels: Tensor, classes: int) -> Tensor:

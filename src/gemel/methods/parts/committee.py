@@ -73,7 +73,7 @@ class Committee(nn.Module):
         every = torch.cat([one.features[readable].mean(1).unflatten(1, (-1, self.classes)) for one in seen], 1)
         mean = from_first(averaged(every, range(every.shape[1]))[0].to(self.agreed))
         rows = torch.cat([directions(embed(network=one).features[readable]) for one, _ in networks], 1)
-        rows /= len(networks) ** 0.5
+        rows /= len(networks) ** 0.5  # of unit length again
         self.shares.fill_(1 / self.classes)
         votes = shared_out(mean, self.shares).argmax(1)
         mean = normalize(mean * balanced(rows, votes, self.shares).to(mean), p=1, dim=1)

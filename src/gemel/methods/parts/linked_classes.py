@@ -68,10 +68,11 @@ def uneven_classes(rows: Tensor, even: Tensor, classes: int) -> Tensor | None:
     some, even = rows[sample], even[sample]
     if min(len(some.unique(dim=0)), len(some) // 2) < classes or len(even.unique()) < 2 or not some.isfinite().all():
         return None
+    alike = likeness(some, some)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     apart: list[float] = []
     for start in range(STARTS):
-        found.append(_linked(some, classes, start))
+        found.append(_linked(some, alike, classes, start))
         apart.append(silhouette(some, found[-1][2]))
         if apart[0] < APART:
             return None
@@ -82,7 +83,12 @@ def uneven_classes(rows: Tensor, even: Tensor, classes: int) -> Tensor | None:
     return torch.cat([groups[(part @ centres.T).argmax(1)] for part in rows.split(ROWS)])
 
 
-def _linked(rows: Tensor, classes: int, start: int) -> tuple[Tensor, Tensor, Tensor]:
+def likeness(rows: Tensor, others: Tensor) -> Tensor:
+    """Return exp(cos / τ) of each row with each of the others, (N, M); all of unit length."""
+    return (rows @ others.T / TEMPERATURE).exp()
+
+
+def _linked(rows: Tensor, alike: Tensor, classes: int, start: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the centres of clusters, in rows of unit length, the classes of these, and those of the rows."""
     from sklearn.cluster import KMeans  # a second or two to import
 
@@ -90,6 +96,6 @@ def _linked(rows: Tensor, classes: int, start: int) -> tuple[Tensor, Tensor, Ten
     model = cast(Any, KMeans)(clusters, n_init=1, max_iter=MOVES, random_state=start)
     members = one_hot(torch.from_numpy(model.fit_predict(rows.numpy())).long(), clusters).float()
     counts = members.sum(0)
-    alike = (members.T @ (rows @ rows.T / TEMPERATURE).exp() @ members) / counts.outer(counts)
-    groups = torch.from_numpy(joined(alike.numpy(), counts.numpy(), classes))
+    of_clusters = (members.T @ alike @ members) / counts.outer(counts)
+    groups = torch.from_numpy(joined(of_clusters.numpy(), counts.numpy(), classes))
     return normalize(members.T @ rows, dim=1), groups, groups[members.argmax(1)]
