@@ -51,14 +51,12 @@ class Timer(Protocol):
     """Measures some steps, as `step_timer` returns it."""
 
     def __call__(self, threads: int, beyond: float = float("inf")) -> float:
-        """Return the seconds of the quickest step; two first steps that take longer than `beyond` are enough."""
+        """Return the median of a step in seconds; two first steps that take longer than `beyond` are enough."""
         ...
 
 
 def step_timer(prepared: Prepared, stage: Stage) -> Timer:
-    """Return what measures some real steps on a copy of the method with a number of threads: the quickest in seconds.
-
-    The others have waited for the first views, for memory or for other programs, more so of few steps than of a run's.
+    """Return what measures some real steps on a copy of the method with a number of threads: the median in seconds.
 
     Views and workers are included. Several processes take the steps together, as a loss may want all their rows; the
     first one's clock counts.
@@ -78,12 +76,12 @@ def step_timer(prepared: Prepared, stage: Stage) -> Timer:
         torch.set_num_threads(threads)
         task.done = 0
         with closing(task.batches()) as batches:  # ends the threads that prefetch
-            return _quickest(loop, batches, min(task.steps, plan.steps_per_epoch), beyond)
+            return _median(loop, batches, min(task.steps, plan.steps_per_epoch), beyond)
 
     return seconds
 
 
-def _quickest(loop: Loop, batches: Iterator[Any], most: int, beyond: float) -> float:
+def _median(loop: Loop, batches: Iterator[Any], most: int, beyond: float) -> float:
     times: list[float] = []
     begin = time.perf_counter()
     for _ in range(most):
@@ -95,7 +93,8 @@ def _quickest(loop: Loop, batches: Iterator[Any], most: int, beyond: float) -> f
         enough = sum(times[WARM:]) > LONG_ENOUGH
         if flags_of_all(enough or (len(times) == WARM and min(times) > beyond))[0]:
             break
-    return float(first_says(min(times[WARM:] or times)))
+    late = sorted(times[WARM:] or times)
+    return float(first_says(late[(len(late) - 1) // 2]))  # of two the lower: the other one has waited for something
 
 
 def seconds_an_image(backbone: Mapping[str, Any], size: int) -> float:
