@@ -5,7 +5,8 @@ the gradient of one process on the joined batch if each collective's backward is
 (a sum over processes) and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -13,15 +14,36 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
 
+_alone = [False]
+"""not of a thread: a GPU's backward pass runs in another"""
+
+
+@contextmanager
+def alone(is_alone: bool = True) -> Generator[None]:
+    """While this lasts, this process counts as the only one: it holds all rows, as each of the others does.
+
+    Args:
+        is_alone: False: not so, within a block where it is.
+    """
+    before, _alone[0] = _alone[0], is_alone
+    try:
+        yield
+    finally:
+        _alone[0] = before
+
 
 def world_size() -> int:
     """Number of processes; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _is_one_of_several() else 1
 
 
 def rank() -> int:
     """This process's number, from 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _is_one_of_several() else 0
+
+
+def _is_one_of_several() -> bool:
+    return dist.is_available() and dist.is_initialized() and not _alone[0]
 
 
 def wait_for_all() -> None:

@@ -1,6 +1,7 @@
 """Backbone: images to features, and to feature maps; width and allowed sizes are measured, not believed."""
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from itertools import groupby
 from typing import Annotated, Any, TypeVar, final
@@ -14,6 +15,11 @@ from gemel.backbones.parts.sobel import sobel
 from gemel.errors import UserError
 
 _T = TypeVar("_T")
+
+Show = Callable[[Callable[[Tensor], Any], Tensor], Any]
+
+SHOWN: ContextVar[Show | None] = ContextVar("shown", default=None)
+"""how networks are shown images while it is set: called with what looks, and with the images"""
 
 Channels = Annotated[int, Field(ge=1, le=64)]
 
@@ -95,6 +101,9 @@ class Backbone(nn.Module):
         return [one.shape[1] for one in _of_black(self.network, self.maps, size, self.in_channels)]
 
     def _in_parts(self, look: Callable[[Tensor], Looked], images: Tensor) -> Looked:
+        show = SHOWN.get()
+        if show is not None:
+            return show(look, images)
         if self.part is None or len(images) <= self.part:
             return look(images)
         return in_parts(look, self.network, images, self.part)

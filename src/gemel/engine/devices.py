@@ -1,19 +1,21 @@
 """Accelerator, precision and processes, by Lightning Fabric: the only file that imports it."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from typing import Any, Literal, TypeVar
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gemel.device import device
+from gemel.distributed import alone
 from gemel.launcher import launched
 
 Precision = Literal["64", "32", "bf16", "16"]
@@ -39,17 +41,19 @@ class Devices:
 
     Args:
         precision: of the network's arithmetic; 16 scales the loss.
+        averages: False: each process computes the loss of all rows, and the task's gradients are those of all.
     """
 
-    def __init__(self, precision: Precision | None = "32") -> None:
+    def __init__(self, precision: Precision | None = "32", *, averages: bool = True) -> None:
         here = launched()
-        several = here.processes > 1
+        several = here.processes > 1 and averages
         self.device = device()
+        self._averages = averages
         self._fabric = Fabric(
             accelerator=self.device.type,
-            devices=here.local_processes,
-            num_nodes=here.processes // here.local_processes,
-            strategy=_data_parallel() if several else "auto",
+            devices=here.local_processes if several else [self.device.index] if self.device.type == "cuda" else 1,
+            num_nodes=here.processes // here.local_processes if several else 1,
+            strategy=_data_parallel() if several else SingleDeviceStrategy(self.device),
             plugins=[_Processes()] if several else [],
             precision=_PRECISIONS[precision or "32"],
         )
@@ -66,7 +70,8 @@ class Devices:
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, of the scaled loss in half precision."""
-        self._fabric.backward(loss)
+        with nullcontext() if self._averages else alone():
+            self._fabric.backward(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale of the loss, so that they can be clipped."""

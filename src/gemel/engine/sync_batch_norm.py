@@ -8,7 +8,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
-from gemel.distributed import gather, mean_over_processes, world_size
+from gemel.distributed import alone, gather, world_size
 from gemel.methods.parts.precision import widened
 
 
@@ -48,9 +48,7 @@ class SyncedBatchNorm(_BatchNorm):
         return normed
 
     def _together(self, rows: Tensor) -> Tensor:
-        normed, mean, variance, count = cast(
-            tuple[Tensor, Tensor, Tensor, Tensor], _Normalise.apply(rows, self.weight, self.bias, self.eps)
-        )
+        normed, mean, variance, count = normalised(rows, self.weight, self.bias, self.eps)
         kept = self.track_running_stats
         known = not (self.running_mean is None or self.running_var is None or self.num_batches_tracked is None)
         if kept and known and bool(count > 0):  # no process may have had a row
@@ -64,19 +62,36 @@ class SyncedBatchNorm(_BatchNorm):
         return normed
 
 
+def normalised(
+    rows: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, *, shares: int | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return this process's rows normalised over all, mean and biased variance, (C,), and the number of values.
+
+    Args:
+        rows: of this process, (n, C, ...); none, too, unless they are in shares.
+        weight: γ, (C,).
+        bias: β, (C,).
+        epsilon: ε.
+        shares: equal ones that this process's rows consist of: all sums are within a share, then over all shares in
+            their order, and the parameters' gradients are those of the joined batch. None: sums are within a process,
+            and the parameters' gradients are the process's own, for DDP to average as every other parameter's.
+    """
+    return cast("tuple[Tensor, Tensor, Tensor, Tensor]", _Normalise.apply(rows, weight, bias, epsilon, shares))
+
+
 class _Normalise(Function):
     """Besides the normalised rows: mean and biased variance of the joined batch, (C,), and its number of values."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
+        ctx: Any, rows: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, shares: int | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wide = widened(rows)
-        own = wide.new_zeros(3, rows.shape[1])  # mean, variance and count
-        if len(rows):
-            own[1], own[0] = torch.var_mean(wide, _all_but_channels(rows), correction=0)
-            own[2] = rows.numel() // rows.shape[1]
-        means, variances, counts = gather(own[None]).unbind(1)  # each (W, C)
+        own = widened(rows).new_zeros(shares or 1, 3, rows.shape[1])  # mean, variance and count
+        for share, part in zip(own, rows.chunk(shares or 1), strict=True):
+            if len(part):
+                share[0], share[1] = torch.batch_norm_update_stats(widened(part), None, None, 0.0)
+                share[2] = part.numel() // part.shape[1]
+        means, variances, counts = gather(own).unbind(1)  # each (W · shares, C)
         count = counts[:, 0].sum()
         weights = counts / count.clamp_min(1)
         mean = (weights * means).sum(0)
@@ -84,26 +99,38 @@ class _Normalise(Function):
         normed = functional.batch_norm(rows, mean, variance, weight, bias, training=False, eps=epsilon)
         ctx.save_for_backward(rows, weight, mean, (variance + epsilon).rsqrt(), count)
         ctx.mark_non_differentiable(mean, variance, count)
+        ctx.shares = shares
         return normed, mean, variance, count
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         rows, weight, mean, scale, count = cast(tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor], ctx.saved_tensors)
+        grad, wide = grads[0].to(mean.dtype), rows.to(mean.dtype)
+        own = _sums(grad, wide, mean, scale, ctx.shares or 1)
+        with alone(False):
+            sums = gather(own).sum(0)
+        along, across = (sums / count.clamp_min(1)).unbind(0)
+        # γ s (g - along - x̂ across), as slope · g + (x · tilt + level)
+        slope = scale if weight is None else scale * weight
+        tilt = -slope * scale * across
+        level = -slope * along - mean * tilt
         shape = (1, -1) + (1,) * (rows.dim() - 2)
-        grad = grads[0].to(mean.dtype)
-        normed = (rows.to(mean.dtype) - mean.view(shape)) * scale.view(shape)
-        axes = _all_but_channels(rows)
-        sums = torch.stack((grad.sum(axes), (grad * normed).sum(axes)))  # (2, C)
-        along, across = (mean_over_processes(sums) * (world_size() / count.clamp_min(1))).unbind(0)
-        inward = grad - along.view(shape) - normed * across.view(shape)
-        inward *= (scale if weight is None else scale * weight).view(shape)
-        # The parameters' gradients stay this process's own: DDP takes their mean, as of every other parameter's.
-        slope, shift = (None, None) if weight is None else sums.to(weight.dtype).flip(0).unbind(0)
-        return inward.to(rows.dtype), slope, shift, None
+        inward = torch.addcmul(level.view(shape), wide, tilt.view(shape)).addcmul_(grad, slope.view(shape))
+        if weight is None:
+            return inward.to(rows.dtype), None, None, None, None
+        of_shift, of_slope = (own[0] if ctx.shares is None else sums).to(weight.dtype).unbind(0)
+        return inward.to(rows.dtype), of_slope, of_shift, None, None
 
 
-def _all_but_channels(rows: Tensor) -> list[int]:
-    return [0, *range(2, rows.dim())]
+def _sums(grad: Tensor, rows: Tensor, mean: Tensor, scale: Tensor, shares: int) -> Tensor:
+    """Return Σ g and Σ g x̂ of each share, (shares, 2, C)."""
+    found = grad.new_zeros(shares, 2, rows.shape[1])
+    for sums, g, x in zip(found, grad.chunk(shares), rows.chunk(shares), strict=True):
+        if len(x):
+            _, sums[1], sums[0] = torch.ops.aten.native_batch_norm_backward(
+                g, x, None, None, None, mean, scale, True, 0.0, [False, True, True]
+            )
+    return found
 
 
 def synchronise(network: nn.Module) -> None:

@@ -94,6 +94,8 @@ class Method(nn.Module, ABC):
     """evaluation -> recipe of it, where the names differ from the method's own"""
     has_own_network: ClassVar[bool] = False
     """whether the recipes' networks belong to the method: then none is chosen by the images"""
+    in_shares: ClassVar[bool] = True
+    """whether a batch may be seen in shares: not where `forward` changes images by what it finds of the whole batch"""
     small: ClassVar[Mapping[str, Any]] = {}
     """options that make the method tiny, for the tests of all methods"""
 

@@ -98,14 +98,13 @@ class Imax(Method):
         Raises:
             UserError: the batch has no more rows than the embedding dimensions.
         """
-        views = self.pair(batch)
-        rows = len(views[0]) * world_size()
+        one, two = view_by_view(self.projector, [self.backbone(view) for view in self.pair(batch)])
+        rows = len(one) * world_size()
         if rows <= self.width:
             raise UserError(
                 f"a batch of {rows} images for embeddings of {self.width} dimensions: their covariance has no "
                 f"determinant; raise --batch-size above {self.width}, or narrow the last of --method.projector"
             )
-        one, two = view_by_view(self.projector, [self.backbone(view) for view in views])
         return imax_loss(one, two, ridge=self.ridge)
 
     def embed(self, features: Tensor) -> Tensor:

@@ -97,6 +97,7 @@ class Imsat(Method):
         "uniform_classes": "raise --method.weight, lower --method.share, or train longer",
     }
     protocols: ClassVar[Mapping[str, str]] = {"finetune": "twist"}
+    in_shares: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {"classes": 4, "hidden": 16, "share": 0.02}
 
     def __init__(

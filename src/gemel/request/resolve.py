@@ -18,6 +18,7 @@ from gemel.data.pixel_values import Decoding, Display
 from gemel.data.sources import Source, VectorSource, open_source
 from gemel.data.sources.identity import fingerprint
 from gemel.engine.environment import environment
+from gemel.engine.in_shares import check_network
 from gemel.engine.packaged_weights import Origin, origin_of, start_from_words
 from gemel.engine.progress import Say
 from gemel.errors import UserError
@@ -42,7 +43,7 @@ from gemel.training.prepared import Prepared, without
 from gemel.training.stages import check_views
 
 MAY_BE_EMPTY = (
-    "minutes", "weights", "part", "memory", "classes", "white", "black", "background", "pixels", "channels",
+    "minutes", "weights", "part", "memory", "shares", "classes", "white", "black", "background", "pixels", "channels",
     "composite", "image_size",
 )  # fmt: skip
 """settings of a run that may say: none"""
@@ -87,7 +88,7 @@ def prepare(asked: Asked, say: Say, freeze: Freeze) -> Prepared:
         layers=asked.layers,
     )
     values |= of_channels(values, given, source, facts)
-    values["batch_size"] = _shared_evenly(int(values["batch_size"]), say)
+    values["batch_size"] = _shared_evenly(int(values["batch_size"]), given.get("shares"), say)
     values["labels"] = given.get("labels") or ("none" if source.labels is None else "own")
     settings = Settings.model_validate(convert(Settings, without_gaps(values, schema), ""))
     if settings.then.epochs and settings.train != "last" and len(method.stages) < 2:
@@ -291,15 +292,42 @@ def _left_out(run: Run, source: Source) -> dict[int, int]:
     return {index: of for index, _, of in rows}
 
 
-def _shared_evenly(batch_size: int, say: Say) -> int:
-    """The batch that every process has an equal part of."""
+def _shared_evenly(batch_size: int, shares: int | None, say: Say) -> int:
+    """The batch that every process, or every share, has an equal part of."""
     processes = launched().processes
-    rest = batch_size % processes
+    count, those = (processes, "processes") if shares is None else (shares, "shares")
+    rest = batch_size % count
     if rest == batch_size:
-        raise UserError(f"a batch of {batch_size} has no row for each of {processes} processes; raise --batch-size")
+        raise UserError(f"a batch of {batch_size} has no row for each of {count} {those}; raise --batch-size")
     if rest:
-        say(f"batch_size: {batch_size - rest} ({batch_size} can't be shared evenly by {processes} processes)")
+        say(f"batch_size: {batch_size - rest} ({batch_size} can't be shared evenly by {count} {those})")
     return batch_size - rest
+
+
+def _check_shares(settings: Settings, method: Method) -> None:
+    """Check that this number of processes can hold the shares between them, and that all sums can be by shares.
+
+    Raises:
+        UserError: something does not go with shares.
+    """
+    shares, processes, mistakes = settings.shares, launched().processes, list[str]()
+    if shares is None:
+        return
+    if shares % processes:
+        mistakes.append(
+            f"--shares {shares}: {processes} processes can't have as many each; start a number that divides it"
+        )
+    if settings.part or settings.memory:
+        mistakes.append("--shares and --part both divide a batch, in different ways; leave one of them out")
+    if not method.in_shares:
+        mistakes.append(
+            f"--shares: {settings.method['name']} changes its images by what the network makes of them, which each "
+            "process does to its own; leave it out"
+        )
+    if mistakes:
+        raise UserError(*mistakes)
+    assert settings.image_size is not None
+    check_network(method.backbone, settings.image_size)
 
 
 def _refuse_parts(settings: Settings) -> None:
@@ -308,7 +336,7 @@ def _refuse_parts(settings: Settings) -> None:
     Raises:
         UserError: the network is to see the batch in parts.
     """
-    given = [name for name in ("part", "memory") if getattr(settings, name) is not None]
+    given = [name for name in ("part", "memory", "shares") if getattr(settings, name) is not None]
     if given:
         words = " and ".join(f"--{name}" for name in given)
         raise UserError(f"{words}: heads learn from vectors, not from images; leave it out, or take --train all")
@@ -324,6 +352,7 @@ def _on_images(settings: Settings, source: Source, left_out: Mapping[int, int], 
 def _built(settings: Settings, images: int, say: Say = lambda text: None) -> Method:
     method = build_method(settings, images)
     check_views(settings, method)
+    _check_shares(settings, method)
     if settings.weights is not None:
         say(f"weights: {settings.weights} ({_started(method.backbone, settings)})")
     return method

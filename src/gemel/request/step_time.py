@@ -68,9 +68,10 @@ def step_timer(prepared: Prepared, stage: Stage) -> Timer:
     for earlier in stages_of(settings, method)[: stage.number]:  # a later one may need what they have prepared
         _StandIn(method, earlier, replace(prepared.plan, views=earlier.views)).begin()
     plan = replace(prepared.plan, views=stage.views)
-    task = _StandIn(method, stage, plan, workers=settings.workers or 0)
+    task = _StandIn(method, stage, plan, workers=settings.workers or 0, shares=settings.shares)
     task.begin()
-    loop = Loop(task, Devices(settings.precision), save=lambda state: None, seconds=float("inf"))
+    devices = Devices(settings.precision, averages=settings.shares is None)
+    loop = Loop(task, devices, save=lambda state: None, seconds=float("inf"))
 
     def seconds(threads: int, beyond: float = float("inf")) -> float:
         torch.set_num_threads(threads)

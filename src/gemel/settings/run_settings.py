@@ -70,6 +70,8 @@ class Settings(Description):
     """views that the network sees at a time, and its batch norms; the loss sees all of a batch; none: all at once"""
     memory: Bytes | None = None
     """what network and optimiser may take, 4GB or 800MB; sets part"""
+    shares: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """equal parts of a batch, summed in one order: the same bits on any number of processes that divides it"""
     image_size: Side | None = None
     """side of a view, pixels"""
     white: float | None = None

@@ -70,11 +70,15 @@ class Embedder:
         """Yield indices and views of this process's share of each batch.
 
         In training mode a batch norm sees the rows of all processes: a share without a readable image comes as no rows.
+        In evaluation mode the images of a pass are the same on any number of processes, and so are its bits.
         """
         plan, everything = self._plan, np.arange(len(self._plan.source))
         size = plan.batch_size if training else BATCH * world_size()
         batches = [everything[start : start + size] for start in range(0, len(everything), size)]
-        shares = [np.array_split(batch, world_size())[rank()] for batch in batches]
+        shares = [
+            np.array_split(batch, world_size())[rank()] if training else batch[rank() * BATCH :][:BATCH]
+            for batch in batches
+        ]
         loaded = self._loaded(epoch, np.concatenate(shares), -(-size // world_size()))
         waiting = next(loaded, None)
         for share in shares:

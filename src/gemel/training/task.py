@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,9 @@ from gemel.data.listing import printable
 from gemel.data.normalise import finisher
 from gemel.data.plan import Batch, Plan, Unfinished
 from gemel.device import device
+from gemel.distributed import alone, joined_rows
 from gemel.engine import optimizers
+from gemel.engine.in_shares import Shares
 from gemel.engine.loop import seed_all
 from gemel.engine.modes import evaluation_mode
 from gemel.engine.sync_batch_norm import synchronise
@@ -36,6 +39,8 @@ class Pretraining:
         plan: what is drawn at every step, by the stage's views.
         workers: threads that prepare views.
         done: steps of this stage done already.
+        shares: of a batch, by which all sums are taken in one order; the loop then averages no gradients. None: each
+            process sums what it has.
 
     Attributes:
         before: steps of the stages before.
@@ -43,8 +48,18 @@ class Pretraining:
         waited: seconds that the training has waited for views.
     """
 
-    def __init__(self, method: Method, stage: Stage, plan: Plan, *, workers: int = 0, done: int = 0) -> None:
-        if launched().processes > 1:
+    def __init__(
+        self,
+        method: Method,
+        stage: Stage,
+        plan: Plan,
+        *,
+        workers: int = 0,
+        done: int = 0,
+        shares: int | None = None,
+    ) -> None:
+        self._shares = None if shares is None else Shares(shares, plan.batch_size // shares)
+        if launched().processes > 1 and self._shares is None:
             synchronise(method)
         method.stage = stage.name
         self.method = method.to(device()).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -82,7 +97,8 @@ class Pretraining:
         Raises:
             UserError: the method refuses its options in this stage.
         """
-        self.method.before_stage(self.stage.name, self._prepared_embed())
+        with self._as_one():
+            self.method.before_stage(self.stage.name, self._prepared_embed())
 
     def batches(self) -> Generator[Batch | Unfinished]:
         """Yield the batches from step `done` on; an epoch's own order is asked for as the epoch begins."""
@@ -101,18 +117,25 @@ class Pretraining:
 
     def before_step(self, progress: float) -> None:
         """Call the method's hooks, at the first step of an epoch and at every step."""
-        if self.done % self.plan.steps_per_epoch == 0:
-            self.method.before_epoch(self._prepared_embed(), progress)
-            optimizers.forget(self.optimizer, self.method.renewed())
-        if "before_step" in self._overrides:
-            self.method.before_step(self._prepared_embed(), progress)
-            optimizers.forget(self.optimizer, self.method.renewed())
+        with self._as_one():
+            if self.done % self.plan.steps_per_epoch == 0:
+                self.method.before_epoch(self._prepared_embed(), progress)
+                optimizers.forget(self.optimizer, self.method.renewed())
+            if "before_step" in self._overrides:
+                self.method.before_step(self._prepared_embed(), progress)
+                optimizers.forget(self.optimizer, self.method.renewed())
 
     def loss(self, network: nn.Module, batch: Batch | Unfinished, progress: float) -> dict[str, Tensor]:
         """Return the method's terms of uint8 views, finished here if the workers left that to the device."""
         batch = batch.finished() if isinstance(batch, Unfinished) else batch
         views, partners = ([self.normalise(view) for view in part] for part in (batch.views, batch.partners))
-        return network(batch._replace(views=views, partners=partners), progress)
+        batch = batch._replace(views=views, partners=partners)
+        if self._shares is None:
+            return network(batch, progress)
+        batch = batch._replace(index=joined_rows(batch.index), label=joined_rows(batch.label))
+        seed_all(self.seed, self.step, 0)  # heads and loss draw the same on all processes
+        with self._shares.shown():
+            return network(batch, progress)
 
     def adjust(self, progress: float) -> None:
         """Drop gradients of what does not learn yet, clip, and set the rates."""
@@ -130,10 +153,11 @@ class Pretraining:
     def after_step(self, progress: float) -> None:
         """Call the method's hooks: teachers follow, queues fill; after the last step what depends on all images."""
         self._seed_hook(self.step)
-        self.method.after_step(progress)
-        if self.done + 1 == self.steps and "after_stage" in self._overrides:
-            with evaluation_mode(self.method):
-                self.method.after_stage(self._prepared_embed())
+        with self._as_one():
+            self.method.after_step(progress)
+            if self.done + 1 == self.steps and "after_stage" in self._overrides:
+                with evaluation_mode(self.method):
+                    self.method.after_stage(self._prepared_embed())
 
     def describe(self, batch: Any) -> str:
         """Name the first images of a batch."""
@@ -165,7 +189,8 @@ class Pretraining:
         if "order" in self._overrides:
             epoch = steps.start // self.plan.steps_per_epoch
             self._seed_hook(epoch)
-            rows = self.method.order(epoch)
+            with self._as_one():
+                rows = self.method.order(epoch)
             found = replace(found, order=None if rows is None else rows.cpu().numpy())
         return found
 
@@ -173,7 +198,13 @@ class Pretraining:
         self, head: nn.Module | None = None, *, views: bool = False, training: bool = False, network: Any = None
     ) -> Embedded:
         """Return vectors of all images, as `gemel.methods.base.Embed`."""
-        return self._embedder(head, epoch=self.epoch, views=views, training=training, network=network)
+        # Batch norms in training mode would sum over each process's rows: where bits count, each process sees all.
+        with self._as_one(training):
+            return self._embedder(head, epoch=self.epoch, views=views, training=training, network=network)
+
+    def _as_one(self, on: bool = True) -> AbstractContextManager[None]:
+        """Return a block in which hooks do on each process what they do on one: their sums have the same bits."""
+        return nullcontext() if self._shares is None else alone(on)
 
     def _prepared_embed(self) -> Embed:
         """Seed what a hook draws, and return its `embed`."""

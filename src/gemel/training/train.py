@@ -41,7 +41,8 @@ def train(prepared: Prepared, run: Run, say: Say, *, quiet: bool = False) -> Non
     state = checkpoints.load(run, say)
     if state is not None:
         check(state, prepared, run)
-        _tell_processes(state, say)
+        if settings.shares is None:
+            _tell_processes(state, say)
     task = None
     done = 0 if state is None else int(state["step"])
     with opened(settings.log if launched().rank == 0 else (), run, done, say) as trackers:
@@ -120,8 +121,10 @@ def begun(
     if settings.train == "last" and stage.number:
         task = adapting(prepared, stage, done=done)
     else:
-        task = Pretraining(prepared.method, stage, plan, workers=settings.workers or 0, done=done)
-    devices = Devices(settings.precision)
+        task = Pretraining(
+            prepared.method, stage, plan, workers=settings.workers or 0, done=done, shares=settings.shares
+        )
+    devices = Devices(settings.precision, averages=settings.shares is None)
     if state is not None:
         task.load(state)
         devices.load(state["precision"])

@@ -36,11 +36,11 @@ def in_parts(look: Callable[[Tensor], Looked], network: nn.Module, images: Tenso
 def _of_part(look: Callable[[Tensor], Looked], network: nn.Module, images: Tensor) -> Looked:
     if not torch.is_grad_enabled():
         return look(images)
-    return checkpoint(look, images, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged(network)))
+    return checkpoint(look, images, use_reentrant=False, context_fn=lambda: (nullcontext(), unchanged(network)))
 
 
 @contextmanager
-def _unchanged(network: nn.Module) -> Generator[None]:
+def unchanged(network: nn.Module) -> Generator[None]:
     """Leave the buffers as they were: running statistics that a part was counted in."""
     before = [(one, one.clone()) for one in network.buffers()]
     try:
@@ -71,7 +71,7 @@ def _saved(network: nn.Module, count: int, side: int, channels: int) -> int:
     like = next(network.parameters())
     images = torch.zeros(count, channels, side, side, device=like.device, dtype=like.dtype)
     training = network.training
-    with _unchanged(network), torch.random.fork_rng(devices=[]):
+    with unchanged(network), torch.random.fork_rng(devices=[]):
         try:
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
                 network.train()(images)
