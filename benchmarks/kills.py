@@ -1,13 +1,15 @@
 """Kill a run again and again, at random moments, and resume it: does it end as the unbroken one?
 
-python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0] [--images digits] [--processes 1 2 3 [--double]]
+python benchmarks/kills.py [--kills 20] [--epochs 40] [--seed 0] [--images digits]
+       [--processes 1 2 3 [--double] [--shares 6]]
 
 For every method, with 0 and with 2 workers: an unbroken run on the images, then the same run in a process that gets
 SIGKILL after a random time, is started again (`gemel.resume`), killed again, and so on until it has been killed often
 enough and may end. Weights must be the same to the last bit, and metrics.csv but for the speed. Prints a table and
 writes it to docs/studies/kills.md or --out. With `--processes` the lives of a run have these numbers of processes in
 turn, and its weights are set beside those of unbroken runs on each number: sums in another order round otherwise. With
-`--double` all runs are in float64, which no setting offers.
+`--double` all runs are in float64, which no setting offers; with `--shares` a batch is in shares, and all are to have
+the same bits.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from gemel.runs.run import RUN_FILE, Run
 TABLE = Path(__file__).parent.parent / "docs" / "studies" / "kills.md"
 TURNS = TABLE.with_name("kills-processes.md")
 TURNS_IN_DOUBLE = TABLE.with_name("kills-double.md")
+TURNS_IN_SHARES = TABLE.with_name("kills-shares.md")
 
 START = 1.0
 """seconds that processes take to meet and to open a run, at least"""
@@ -152,6 +155,12 @@ def apart(one: Path, other: Path) -> float:
     return (difference.norm() / rows.norm()).item()
 
 
+def told(one: Path, other: Path) -> str:
+    """Return how far the weights of two runs are apart, in words for a table."""
+    same = (one / "backbone.safetensors").read_bytes() == (other / "backbone.safetensors").read_bytes()
+    return "the same bits" if same else f"{apart(one, other):.1e}"
+
+
 def in_turn(folder: Path, name: str, words: argparse.Namespace) -> str:
     """Kill a run whose lives have other numbers of processes in turn; tell how far from unbroken ones it ends."""
     counts, seconds, chance, kills = words.processes, dict[int, float](), random.Random(words.seed), 0
@@ -169,30 +178,32 @@ def in_turn(folder: Path, name: str, words: argparse.Namespace) -> str:
         kills += 1
     live(broken, given, None)
     first, *others = whole.values()
-    own = ", ".join(f"{apart(first, other):.1e}" for other in others)
+    own = ", ".join(told(first, other) for other in others)
     leftovers = len(list(broken.glob("**/.*.part")))
-    return f"| {name} | {kills} | {apart(first, broken):.1e} | {own} | {leftovers} |"
+    return f"| {name} | {kills} | {told(first, broken)} | {own} | {leftovers} |"
 
 
 def turns(words: argparse.Namespace) -> None:
     """Print and write a table of runs that go on by other numbers of processes."""
-    told = " ".join(map(str, words.processes))
-    lines = [f"| method | kills | killed, {told} in turn | unbroken, the others | parts left |", "|---" * 5 + "|"]
+    counts = " ".join(map(str, words.processes))
+    lines = [f"| method | kills | killed, {counts} in turn | unbroken, the others | parts left |", "|---" * 5 + "|"]
     print("\n".join(lines), flush=True)
     for name in words.methods:
         with tempfile.TemporaryDirectory() as folder:
             lines.append(in_turn(Path(folder), name, words))
             print(lines[-1], flush=True)
-    command = f"{command_of(words)} --processes {told} --methods {' '.join(words.methods)}"
+    command = f"{command_of(words)} --processes {counts} --methods {' '.join(words.methods)}"
     said = f"# Killed, and resumed by another number of processes\n\n`{command}`\n\nRelative difference of the weights "
     said += f"({'float64' if words.double else 'float32'}) to those of the unbroken run on {words.processes[0]}.\n\n"
-    write_text(words.out or (TURNS_IN_DOUBLE if words.double else TURNS), said + "\n".join(lines) + "\n")
+    table = TURNS_IN_DOUBLE if words.double else TURNS_IN_SHARES if words.shares else TURNS
+    write_text(words.out or table, said + "\n".join(lines) + "\n")
 
 
 def command_of(words: argparse.Namespace) -> str:
     """Return the command that makes a table again."""
     command = f"python benchmarks/kills.py --images {words.images} --kills {words.kills} --epochs {words.epochs}"
-    return f"{command} --seed {words.seed}{' --double' if words.double else ''}"
+    shares = "" if words.shares is None else f" --shares {words.shares}"
+    return f"{command} --seed {words.seed}{' --double' if words.double else ''}{shares}"
 
 
 def in_double() -> None:
@@ -211,9 +222,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=methods.available())
     parser.add_argument("--processes", type=int, nargs="+", help="of the lives, in turn; then workers are not varied")
     parser.add_argument("--double", action="store_true", help="runs in float64")
+    parser.add_argument("--shares", type=int, help="of a batch: all numbers of processes are to have the same bits")
     words = parser.parse_args()
     if words.double:
         in_double()
+    if words.shares:
+        OPTIONS["shares"] = words.shares
     import gemel.api.pretrain
     import gemel.training.train  # once, before the forks: each start then takes a moment  # noqa: F401
 

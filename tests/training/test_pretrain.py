@@ -72,7 +72,7 @@ def test_a_runs_folder_is_whole(digits_run: Run) -> None:
 
 def test_settings_have_no_gaps(digits_run: Run) -> None:
     settings = digits_run.settings
-    may_be_none = {"minutes", "weights", "part", "memory", "white", "black", "background", "composite"}
+    may_be_none = {"minutes", "weights", "part", "memory", "shares", "white", "black", "background", "composite"}
     assert {key for key, value in settings.items() if value is None} <= may_be_none
     assert settings["classes"] == 10, "the data set's description says so"
     assert settings["labels"] == "own"

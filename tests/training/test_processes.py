@@ -304,6 +304,16 @@ def test_launchers(environment: dict[str, str], expected: Launched) -> None:
     assert launched(environment) == expected
 
 
+def test_a_batch_script_that_asked_for_several_tasks_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM's variables are those of the script then, and no other process will come."""
+    for name, value in {"NTASKS": "2", "JOB_NAME": "train", "JOB_ID": "1", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    devices = Devices()
+    network = devices.wrapped(nn.Linear(2, 1))
+    devices.backward(network(torch.ones(1, 2)).sum())
+    assert all(one.grad is not None for one in network.parameters())
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"WORLD_SIZE": "two"}, {"WORLD_SIZE": "2", "RANK": "2"}, {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}],

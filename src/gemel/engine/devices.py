@@ -54,7 +54,7 @@ class Devices:
             devices=here.local_processes if several else [self.device.index] if self.device.type == "cuda" else 1,
             num_nodes=here.processes // here.local_processes if several else 1,
             strategy=_data_parallel() if several else SingleDeviceStrategy(self.device),
-            plugins=[_Processes()] if several else [],
+            plugins=[_Processes()],
             precision=_PRECISIONS[precision or "32"],
         )
         if several:
@@ -99,7 +99,10 @@ def _data_parallel() -> DDPStrategy:
 
 
 class _Processes(LightningEnvironment):
-    """Tells Fabric what the launcher said; the process group exists before."""
+    """Tells Fabric what the launcher said; the process group exists before.
+
+    Of one process, too: Fabric's own look at SLURM's variables refuses what `sbatch` sets for the script itself.
+    """
 
     @property
     def creates_processes_externally(self) -> bool:
