@@ -6,7 +6,7 @@ the gradient of one process on the joined batch if each collective's backward is
 """
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
@@ -14,22 +14,23 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
 
-_alone = [False]
-"""not of a thread: a GPU's backward pass runs in another"""
+_counts_as_one = [False]
+"""of all threads: a GPU's backward pass runs in another"""
 
 
 @contextmanager
-def alone(is_alone: bool = True) -> Generator[None]:
-    """While this lasts, this process counts as the only one: it holds all rows, as each of the others does.
-
-    Args:
-        is_alone: False: not so, within a block where it is.
-    """
-    before, _alone[0] = _alone[0], is_alone
+def as_one(is_one: bool = True) -> Generator[None]:
+    """While this lasts, this process counts as the only one: it holds all rows, as each of the others does."""
+    before, _counts_as_one[0] = _counts_as_one[0], is_one
     try:
         yield
     finally:
-        _alone[0] = before
+        _counts_as_one[0] = before
+
+
+def as_several() -> AbstractContextManager[None]:
+    """Return a block in which it does not, within one of `as_one`."""
+    return as_one(False)
 
 
 def world_size() -> int:
@@ -43,7 +44,7 @@ def rank() -> int:
 
 
 def _is_one_of_several() -> bool:
-    return dist.is_available() and dist.is_initialized() and not _alone[0]
+    return dist.is_available() and dist.is_initialized() and not _counts_as_one[0]
 
 
 def wait_for_all() -> None:

@@ -1,5 +1,6 @@
 """A batch in shares: one, two and three processes train to the same bits, and learn what they learn without shares."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from hooks import views_of
 
 BATCH, SHARES, STEPS = 24, 6, 2
 
-NAMES = [name for name in methods.available() if methods.find(name).in_shares]
+NAMES = [name for name in methods.available() if name != "imsat"]  # which refuses them
 
 
 def task_of(
@@ -164,9 +165,37 @@ def seen(name: str, images: Tensor) -> tuple[Tensor, Tensor]:
     own = images[here.rank * len(images) // here.processes :][: len(images) // here.processes]
     with Shares(SHARES, len(images) // SHARES).shown():
         features = backbone(torch.cat([own, own.flip(3)]))  # two views in one pass
-    with distributed.alone():
+    with distributed.as_one():
         features.square().mean().backward()
     return features.detach(), torch.cat([one.grad.flatten() for one in backbone.parameters() if one.grad is not None])
+
+
+def bits(names: list[str], side: int) -> dict[str, Tensor]:
+    """Features and gradients of networks, of three images that are a share each, on two threads."""
+    torch.set_num_threads(2)
+    here, found = launched(), dict[str, Tensor]()
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(6, 3, side, side, generator=generator)[2 * here.rank * 3 // here.processes :]
+    images = images[: 6 // here.processes].contiguous(memory_format=torch.channels_last)
+    for name in names:
+        torch.manual_seed(0)
+        backbone = backbones.find(name, side)().to(memory_format=torch.channels_last)
+        for _ in range(2):  # one call for all rows is taken only the second time
+            with Shares(3, 2).shown():
+                features = backbone(images)
+            with distributed.as_one():
+                features.square().mean().backward()
+        grads = [one.grad.flatten() for one in backbone.parameters() if one.grad is not None]
+        found[name] = torch.cat([features.detach().flatten(), *grads])
+    return found
+
+
+def test_functions_that_round_the_last_values_otherwise_see_a_share_at_a_time() -> None:
+    """Sigmoid, SiLU and powers: their last few values of a call are computed without vectors, and round otherwise."""
+    names = ["efficientnet_b0", "regnety_002", "lab_resnet", "mobilenetv3_small_050"]
+    (alone,) = together(1, bits, names, 36)
+    for found in together(3, bits, names, 36):
+        assert [name for name in names if not found[name].equal(alone[name])] == []
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
@@ -189,7 +218,9 @@ def test_networks_see_what_they_see_at_once(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backbone": {"name": "vit_tiny_patch16_224"}}, "uses its parameters in expand"),
+        ({"backbone": {"name": "vit_tiny_patch16_224"}}, "the network uses expand"),
+        ({"backbone": {"name": "sequencer2d_s"}}, "the network uses zeros"),
+        ({"method": {"name": "moco_v2", "groups": 2}}, "take --method.groups 1"),
         ({"method": {"name": "imsat"}}, "imsat changes its images"),
         ({"part": 4}, "leave one of them out"),
         ({"batch_size": 3}, "no row for each of 6 shares"),
@@ -217,6 +248,56 @@ def test_a_network_that_draws_random_numbers_is_refused() -> None:
     with pytest.raises(UserError, match="draws random numbers"):
         check_network(backbone, 8)
     torch.testing.assert_close(backbone.state_dict(), before, rtol=0, atol=0)
+
+
+class Apart(nn.Module):
+    """Does to images what can't be done to shares."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.first, self.query = nn.Conv2d(3, 4, 3), nn.Parameter(torch.ones(1, 4))
+        self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.first(images).mean((2, 3))
+        if self.how == "attention":
+            return features + self.attention(*[features[:, None]] * 3)[0][:, 0]
+        if self.how == "scale":
+            return features * self.query
+        if self.how == "table":
+            return features * nn.functional.linear(self.query, self.attention.out_proj.weight)
+        if self.how == "others":
+            return features - features.mean(0, keepdim=True)
+        return nn.functional.linear(torch.stack([features, features]), self.attention.out_proj.weight)[0]
+
+
+@pytest.mark.parametrize("how", ["attention", "table", "others", "turned"])
+def test_what_cannot_be_told_apart_by_image_is_refused(how: str) -> None:
+    with pytest.raises(UserError, match="leave --shares out"):
+        check_network(measured(Apart(how), 8), 8)
+
+
+def test_a_parameter_in_a_product_learns_from_all_images() -> None:
+    backbone, images = measured(Apart("scale"), 8), torch.randn(6, 3, 8, 8)
+    check_network(backbone, 8)
+    grads: list[Tensor] = []
+    for shares in (nullcontext(), Shares(3, 2).shown()):
+        with shares:
+            backbone(images).square().sum().backward()
+        grads.append(torch.cat([one.grad.flatten() for one in backbone.parameters() if one.grad is not None]))
+        backbone.zero_grad()
+    torch.testing.assert_close(*grads)
+
+
+def test_a_teacher_with_as_many_outputs_as_there_are_images() -> None:
+    """Its weights, which do not learn, are no rows."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 6), nn.SiLU(inplace=True))
+    backbone, images = measured(network, 4), torch.randn(6, 3, 4, 4)
+    with torch.no_grad():
+        wanted = backbone(images)
+        with Shares(3, 2).shown():
+            torch.testing.assert_close(backbone(images), wanted)
 
 
 def test_processes_that_cannot_hold_as_many_shares_each(photos: Path, tmp_path: Path) -> None:

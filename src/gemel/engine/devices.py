@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gemel.device import device
-from gemel.distributed import alone
+from gemel.distributed import as_one
 from gemel.launcher import launched
 
 Precision = Literal["64", "32", "bf16", "16"]
@@ -70,7 +70,7 @@ class Devices:
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, of the scaled loss in half precision."""
-        with nullcontext() if self._averages else alone():
+        with nullcontext() if self._averages else as_one():
             self._fabric.backward(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:

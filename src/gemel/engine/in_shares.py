@@ -19,10 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 from gemel.backbones.base import SHOWN, Backbone
 from gemel.backbones.parts.in_parts import Looked, unchanged
-from gemel.distributed import alone, gather, rank, world_size
+from gemel.distributed import as_one, as_several, gather, rank, world_size
 from gemel.engine.ordered_sums import convolution, of_shares
 from gemel.engine.sync_batch_norm import normalised
 from gemel.errors import UserError
+
+OUT = "leave --shares out"
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 
@@ -30,13 +32,25 @@ DEFAULTS: tuple[Any, ...] = (None, 1, 0, 1, 1)
 """bias, stride, padding, dilation and groups of a convolution"""
 
 BY_SHARE = {
-    *CONVOLUTIONS,
-    functional.linear,
-    functional.layer_norm,
-    functional.group_norm,
-    functional.prelu,
+    *("conv1d", "conv2d", "conv3d", "linear", "layer_norm", "group_norm", "prelu", "scaled_dot_product_attention"),
+    *("sigmoid", "tanh", "exp", "sqrt", "pow", "softmax", "softplus", "silu", "gelu", "mish", "elu", "selu", "celu"),
+    *("hardswish", "hardsigmoid", "mean", "sum", "adaptive_avg_pool2d", "avg_pool2d", "interpolate", "expand_as"),
 }
-"""what takes rows and parameters and looks at each image by itself"""
+"""names of functions that see each image by itself, but may round otherwise for other numbers of them"""
+
+ARITHMETIC = {"add", "add_", "sub", "mul", "mul_", "div", "neg"}
+"""rounds each value alike wherever it stands; where shapes differ, the gradients are sums"""
+
+PAIRED = {*ARITHMETIC, "pow", "expand_as", "scaled_dot_product_attention"}
+"""takes other tensors, too, that may have a row for each of the first one's"""
+
+ALIKE = {
+    *ARITHMETIC,
+    *("relu", "relu_", "relu6", "hardtanh", "leaky_relu", "clamp", "clamp_min", "where", "max_pool2d", "dropout", "to"),
+    *("cat", "stack", "split", "chunk", "unbind", "narrow", "select", "__getitem__", "view", "reshape", "flatten"),
+    *("permute", "transpose", "contiguous", "squeeze", "unsqueeze", "detach"),
+}
+"""functions that move or choose values, or round each alike wherever it stands"""
 
 
 @dataclass(frozen=True)
@@ -62,22 +76,22 @@ class Shares:
         """
         token = SHOWN.set(self._show)
         try:
-            with alone():
+            with as_one():
                 yield
         finally:
             SHOWN.reset(token)
 
     def _show(self, look: Callable[[Tensor], Looked], images: Tensor) -> Looked:
-        with alone(False):
+        with as_several():
             own = self.count // world_size()
             views, rest = divmod(len(images), own * self.images)
             if rest:
                 raise UserError(
                     f"--shares {self.count}: the method shows its network {len(images)} of the "
-                    f"{own * self.images} images that a process has; leave --shares out"
+                    f"{own * self.images} images that a process has; {OUT}"
                 )
             form = (views, own, self.images)
-            found = _looked(look, turned(images, form), own)
+            found, _ = _looked(look, turned(images, form), own)
             if isinstance(found, Tensor):
                 return cast(Tensor, _OfAll.apply(found, form))
             features, maps = found
@@ -85,31 +99,37 @@ class Shares:
 
 
 def check_network(backbone: Backbone, side: int) -> None:
-    """Try a pass of two images of a side, in training mode.
+    """Try passes of two and of four images of a side, in training mode.
 
     Raises:
         UserError: the network can't be taught in shares.
     """
     network, training = backbone.network, backbone.network.training
-    images = torch.rand(2, backbone.in_channels, side, side)
-    with unchanged(network), torch.random.fork_rng(devices=[]), alone():
+    with unchanged(network), torch.random.fork_rng(devices=[]), as_one():
         try:
-            _looked(network.train(), images, 1)
+            network.train()
+            few, more = (
+                _looked(network, torch.rand(count, backbone.in_channels, side, side), 2)[1] for count in (2, 4)
+            )
         finally:
             network.train(training)
+    if more != [2 * one for one in few]:
+        raise UserError(
+            "--shares: the network mixes images with other things, so that shares can't be told apart; " + OUT
+        )
 
 
-def _looked(look: Callable[[Tensor], Looked], images: Tensor, own: int) -> Looked:
-    """Return what a process's images give, share after share: of each share all of its views."""
-    drawn = _random_state(images)
-    with _ByShare(own):
+def _looked(look: Callable[[Tensor], Looked], images: Tensor, own: int) -> tuple[Looked, list[int]]:
+    """Return what a process's images give, share after share (of each all of its views), and the rows of each call."""
+    drawn, mode = _random_state(images), _ByShare(own)
+    with mode:
         found = look(images)
     if not _random_state(images).equal(drawn):
         raise UserError(
             "--shares: the network draws random numbers (dropout, stochastic depth), others on each number of "
-            "processes; set them to 0, or leave --shares out"
+            f"processes; set them to 0, or {OUT}"
         )
-    return found
+    return found, mode.rows
 
 
 def _random_state(images: Tensor) -> Tensor:
@@ -132,63 +152,78 @@ class _OfAll(Function):
     def forward(ctx: Any, rows: Tensor, form: tuple[int, int, int]) -> Tensor:
         views, own, images = form
         ctx.form = form
-        with alone(False):
+        with as_several():
             return turned(gather(rows), (own * world_size(), views, images))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         views, own, images = ctx.form
-        with alone(False):
+        with as_several():
             count, first = own * world_size(), own * rank()
         mine = grads[0].unflatten(0, (views, count, images))[:, first : first + own].flatten(0, 2)
         return turned(mine, ctx.form), None
 
 
 class _ByShare(TorchFunctionMode):
-    """Applies what has parameters to each of a process's shares, and sums their gradients over all shares in order.
+    """Applies to each of a process's shares what may round otherwise for more, and sums gradients over all in order.
 
     Args:
         own: shares of this process.
+
+    Attributes:
+        rows: of each call that was applied to shares.
     """
 
     def __init__(self, own: int) -> None:
         super().__init__()
         self.own = own
+        self.rows: list[int] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs, name = kwargs or {}, getattr(func, "__name__", str(func))
         if func is functional.batch_norm:
             return self._batch_norm(*args, **kwargs)
         if func in CONVOLUTIONS and not (kwargs or torch.is_autocast_enabled(args[0].device.type)):
             rows, weight, bias, stride, padding, dilation, groups = (*args, *DEFAULTS[len(args) - 2 :])
             if not isinstance(padding, str):
                 form = (_all(stride), _all(padding), _all(dilation))
+                self._count(rows, name)
                 return convolution(rows, weight, bias, form, groups, self.own)
-        if func in BY_SHARE:
-            return self._apart(func, args, kwargs)
-        found = func(*args, **kwargs)
-        if isinstance(found, Tensor) and found.requires_grad and any(map(_learns, (*args, *kwargs.values()))):
-            raise UserError(
-                f"--shares: the network uses its parameters in {getattr(func, '__name__', func)}, and gradients can be "
-                "summed share by share in convolutions, linear maps and norms alone; leave --shares out, or take a "
-                "convolutional network"
-            )
+        shapes = {one.shape for one in args if isinstance(one, Tensor)}
+        mixed = name in ARITHMETIC and (len(shapes) > 1 or "alpha" in kwargs)
+        if name in BY_SHARE or (mixed and not name.endswith("_")):
+            return self._apart(func, name, args, kwargs)
+        found, given = func(*args, **kwargs), list(_tensors((args, kwargs)))
+        made = [one for one in _tensors(found) if one.is_floating_point()]
+        if (
+            mixed
+            or (made and name not in ALIKE)
+            or (any(map(_learns, given)) and any(one.requires_grad for one in made))
+        ):
+            raise _refused(name)
         return found
 
-    def _apart(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    def _count(self, rows: Any, name: str) -> None:
+        if not isinstance(rows, Tensor) or _learns(rows) or rows.ndim < 2 or len(rows) % self.own:
+            raise _refused(name)
+        self.rows.append(len(rows))
+
+    def _apart(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         rows, *others = args
-        if len(rows) % self.own:
-            raise UserError(f"--shares: the network makes {len(rows)} rows of {self.own} shares; leave --shares out")
-        copied = [_copies(one, self.own) for one in others]
-        named = {name: _copies(one, self.own) for name, one in kwargs.items()}
-        return torch.cat(
-            [
-                func(_aligned(part), *(one[share] for one in copied), **{key: one[share] for key, one in named.items()})
-                for share, part in enumerate(rows.chunk(self.own))
-            ]
-        )
+        self._count(rows, name)
+        paired = rows if name in PAIRED else None
+        shares = [_of_each(one, paired, self.own) for one in others]
+        named = {key: _of_each(one, paired, self.own) for key, one in kwargs.items()}
+        in_place = "inplace" in getattr(getattr(func, "__code__", None), "co_varnames", ())  # a part can't be changed
+        found: list[Tensor] = []
+        for share, part in enumerate(rows.chunk(self.own)):
+            part, rest = part.clone() if in_place else _aligned(part), [one[share] for one in shares]
+            found.append(func(part, *rest, **{key: one[share] for key, one in named.items()}))
+            if found[-1].shape[:1] != part.shape[:1]:
+                raise _refused(name)
+        return torch.cat(found)
 
     def _batch_norm(
         self,
@@ -202,7 +237,10 @@ class _ByShare(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         if not training:
-            return self._apart(functional.batch_norm, (rows, mean, variance, weight, bias, False, momentum, eps), {})
+            return self._apart(
+                functional.batch_norm, "batch_norm", (rows, mean, variance, weight, bias, False, momentum, eps), {}
+            )
+        self._count(rows, "batch_norm")
         normed, found_mean, found_variance, count = normalised(rows, weight, bias, eps, shares=self.own)
         if mean is not None and variance is not None:
             mean.lerp_(found_mean.to(mean.dtype), momentum)
@@ -210,11 +248,27 @@ class _ByShare(TorchFunctionMode):
         return normed
 
 
+def _refused(name: str) -> UserError:
+    return UserError(
+        f"--shares: the network uses {name}, where images can't be told apart, or round otherwise among more or fewer; "
+        f"{OUT}, or take a ResNet"
+    )
+
+
 def _learns(value: Any) -> bool:
-    """Return whether a value is, or holds, a parameter that learns."""
-    if isinstance(value, (list, tuple)):
-        return any(map(_learns, cast("Sequence[Any]", value)))
-    return isinstance(value, Tensor) and value.is_leaf and value.requires_grad
+    """Return whether a value is a parameter that learns."""
+    return isinstance(value, Tensor) and value.is_leaf and value.requires_grad and torch.is_grad_enabled()
+
+
+def _tensors(value: Any) -> Generator[Tensor]:
+    """Yield the tensors of a value, and of the values that it holds."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in cast("Sequence[Any]", value):
+            yield from _tensors(one)
+    elif isinstance(value, dict):
+        yield from _tensors(list(cast("dict[str, Any]", value).values()))
 
 
 def _aligned(rows: Tensor) -> Tensor:
@@ -222,11 +276,19 @@ def _aligned(rows: Tensor) -> Tensor:
     return rows if rows.data_ptr() % 64 == 0 else rows.clone()
 
 
-def _copies(value: Any, own: int) -> Sequence[Any]:
-    """Return one of a parameter for each share, all the same; of what does not learn, itself."""
-    if not (torch.is_grad_enabled() and _learns(value)):
-        return [value] * own
-    return of_shares(value, own)
+def _of_each(value: Any, rows: Tensor | None, own: int) -> Sequence[Any]:
+    """Return what each share sees of an argument: a parameter of its own, its rows, or the argument itself.
+
+    Args:
+        value: the argument.
+        rows: those that it may be a pair of.
+        own: shares of this process.
+    """
+    if _learns(value):
+        return of_shares(value, own)
+    if rows is not None and isinstance(value, Tensor) and value.ndim == rows.ndim and len(value) == len(rows):
+        return value.chunk(own)
+    return [value] * own
 
 
 def _all(value: int | Sequence[int]) -> list[int]:

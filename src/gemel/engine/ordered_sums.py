@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from gemel.distributed import alone, gather, world_size
+from gemel.distributed import as_several, gather, world_size
 
 Form = tuple[list[int], list[int], list[int]]
 """stride, padding and dilation of a convolution"""
@@ -46,7 +46,7 @@ class _OfShares(Function):
 
 def in_order(parts: Sequence[Tensor]) -> Tensor:
     """Return the sum over the shares of all processes, from the first to the last."""
-    with alone(False):
+    with as_several():
         parts = parts if world_size() == 1 else gather(torch.stack(tuple(parts))).unbind()
     if len(parts) == 1:
         return parts[0]

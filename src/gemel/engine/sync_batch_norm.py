@@ -8,7 +8,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
-from gemel.distributed import alone, gather, world_size
+from gemel.distributed import as_several, gather, world_size
 from gemel.methods.parts.precision import widened
 
 
@@ -107,7 +107,7 @@ class _Normalise(Function):
         rows, weight, mean, scale, count = cast(tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor], ctx.saved_tensors)
         grad, wide = grads[0].to(mean.dtype), rows.to(mean.dtype)
         own = _sums(grad, wide, mean, scale, ctx.shares or 1)
-        with alone(False):
+        with as_several():
             sums = gather(own).sum(0)
         along, across = (sums / count.clamp_min(1)).unbind(0)
         # γ s (g - along - x̂ across), as slope · g + (x · tilt + level)
@@ -115,7 +115,9 @@ class _Normalise(Function):
         tilt = -slope * scale * across
         level = -slope * along - mean * tilt
         shape = (1, -1) + (1,) * (rows.dim() - 2)
-        inward = torch.addcmul(level.view(shape), wide, tilt.view(shape)).addcmul_(grad, slope.view(shape))
+        inward = torch.empty_like(wide)
+        for part, x, g in zip(*(one.chunk(ctx.shares or 1) for one in (inward, wide, grad)), strict=True):
+            torch.addcmul(level.view(shape), x, tilt.view(shape), out=part).addcmul_(g, slope.view(shape))
         if weight is None:
             return inward.to(rows.dtype), None, None, None, None
         of_shift, of_slope = (own[0] if ctx.shares is None else sums).to(weight.dtype).unbind(0)

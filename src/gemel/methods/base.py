@@ -94,8 +94,6 @@ class Method(nn.Module, ABC):
     """evaluation -> recipe of it, where the names differ from the method's own"""
     has_own_network: ClassVar[bool] = False
     """whether the recipes' networks belong to the method: then none is chosen by the images"""
-    in_shares: ClassVar[bool] = True
-    """whether a batch may be seen in shares: not where `forward` changes images by what it finds of the whole batch"""
     small: ClassVar[Mapping[str, Any]] = {}
     """options that make the method tiny, for the tests of all methods"""
 
@@ -140,6 +138,11 @@ class Method(nn.Module, ABC):
             batch: views are normalised floats (B, 3, H, W); the terms are means over the global batch.
             progress: steps done / steps of the stage, in [0, 1).
         """
+
+    @property
+    def refuses_shares(self) -> str:
+        """Why a batch can't be seen in shares (`--shares`), as the end of a sentence; empty where it can."""
+        return ""
 
     def attach(self, images: int) -> None:
         """Register buffers as long as the dataset; called once, before any tensors are loaded."""

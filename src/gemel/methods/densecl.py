@@ -175,6 +175,11 @@ class DenseCl(Method):
         """Let the key encoder begin as the query encoder."""
         self.teacher.copy(self.backbone, self.head)
 
+    @property
+    def refuses_shares(self) -> str:
+        """Batch norms are to see groups, which are other parts of the batch."""
+        return "" if self.groups == 1 else f"batch norms see {self.groups} groups of the batch; take --method.groups 1"
+
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the loss and its parts."""
         one, two = self.pair(batch)

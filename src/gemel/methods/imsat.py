@@ -97,7 +97,6 @@ class Imsat(Method):
         "uniform_classes": "raise --method.weight, lower --method.share, or train longer",
     }
     protocols: ClassVar[Mapping[str, str]] = {"finetune": "twist"}
-    in_shares: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {"classes": 4, "hidden": 16, "share": 0.02}
 
     def __init__(
@@ -120,6 +119,11 @@ class Imsat(Method):
             nn.init.zeros_(layer.bias)
         for layer in self.head[1::3]:
             layer.eps = 2e-5  # Chainer's
+
+    @property
+    def refuses_shares(self) -> str:
+        """Images are changed by what the network makes of the whole batch."""
+        return "imsat changes its images by what is found of the whole batch; leave it out"
 
     def attach(self, images: int) -> None:
         """Make room for each image's radius."""

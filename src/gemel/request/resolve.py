@@ -319,11 +319,8 @@ def _check_shares(settings: Settings, method: Method) -> None:
         )
     if settings.part or settings.memory:
         mistakes.append("--shares and --part both divide a batch, in different ways; leave one of them out")
-    if not method.in_shares:
-        mistakes.append(
-            f"--shares: {settings.method['name']} changes its images by what the network makes of them, which each "
-            "process does to its own; leave it out"
-        )
+    if method.refuses_shares:
+        mistakes.append(f"--shares: {method.refuses_shares}")
     if mistakes:
         raise UserError(*mistakes)
     assert settings.image_size is not None

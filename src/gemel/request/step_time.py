@@ -66,7 +66,7 @@ def step_timer(prepared: Prepared, stage: Stage) -> Timer:
     """
     settings, method = prepared.settings, copy.deepcopy(prepared.method)
     for earlier in stages_of(settings, method)[: stage.number]:  # a later one may need what they have prepared
-        _StandIn(method, earlier, replace(prepared.plan, views=earlier.views)).begin()
+        _StandIn(method, earlier, replace(prepared.plan, views=earlier.views), shares=settings.shares).begin()
     plan = replace(prepared.plan, views=stage.views)
     task = _StandIn(method, stage, plan, workers=settings.workers or 0, shares=settings.shares)
     task.begin()

@@ -32,10 +32,15 @@ class Embedder:
         plan: of the images and their views.
         normalise: from uint8 to the network's floats.
         workers: threads that prepare the images.
+        in_blocks: in evaluation mode each pass sees the same images on any number of processes, by the network itself:
+            the same bits. Else the processes share the images as evenly as can be, and the fastest engine looks.
     """
 
-    def __init__(self, method: Method, plan: Plan, normalise: nn.Module, workers: int) -> None:
+    def __init__(
+        self, method: Method, plan: Plan, normalise: nn.Module, workers: int, *, in_blocks: bool = False
+    ) -> None:
         self._method, self._plan, self._normalise, self._workers = method, plan, normalise, workers
+        self._in_blocks = in_blocks
 
     def __call__(self, head: nn.Module | None, *, epoch: int, views: bool, training: bool, network: Any) -> Embedded:
         """Return vectors of all images, on the CPU, the same on every process; views are those of an epoch."""
@@ -46,7 +51,7 @@ class Embedder:
         generators = [device()] if device().type == "cuda" else []
         # What a hook draws next must not depend on how many images this process saw.
         with torch.random.fork_rng(generators), torch.no_grad(), in_mode(training, *modules):
-            look = encoder if training else self._fastest(encoder, views)
+            look = encoder if training or self._in_blocks else self._fastest(encoder, views)
             seed_all(self._plan.seed, epoch, rank())
             for index, images in self._batches(epoch if views else None, training):
                 found = [look(self._normalise(view.to(device()))) for view in images]
@@ -70,15 +75,14 @@ class Embedder:
         """Yield indices and views of this process's share of each batch.
 
         In training mode a batch norm sees the rows of all processes: a share without a readable image comes as no rows.
-        In evaluation mode the images of a pass are the same on any number of processes, and so are its bits.
         """
         plan, everything = self._plan, np.arange(len(self._plan.source))
         size = plan.batch_size if training else BATCH * world_size()
         batches = [everything[start : start + size] for start in range(0, len(everything), size)]
-        shares = [
-            np.array_split(batch, world_size())[rank()] if training else batch[rank() * BATCH :][:BATCH]
-            for batch in batches
-        ]
+        if self._in_blocks and not training:
+            shares = [batch[rank() * BATCH :][:BATCH] for batch in batches]
+        else:
+            shares = [np.array_split(batch, world_size())[rank()] for batch in batches]
         loaded = self._loaded(epoch, np.concatenate(shares), -(-size // world_size()))
         waiting = next(loaded, None)
         for share in shares:

@@ -14,7 +14,7 @@ from gemel.data.listing import printable
 from gemel.data.normalise import finisher
 from gemel.data.plan import Batch, Plan, Unfinished
 from gemel.device import device
-from gemel.distributed import alone, joined_rows
+from gemel.distributed import as_one, joined_rows
 from gemel.engine import optimizers
 from gemel.engine.in_shares import Shares
 from gemel.engine.loop import seed_all
@@ -73,7 +73,7 @@ class Pretraining:
         self.rejected: dict[int, str] = {}
         self.waited = 0.0
         self._cache = Loader(plan).cache
-        self._embedder = Embedder(method, plan, self.normalise, workers)
+        self._embedder = Embedder(method, plan, self.normalise, workers, in_blocks=shares is not None)
         self._overrides = {name for name in ("before_step", "after_stage", "order") if _overridden(method, name)}
 
     @property
@@ -204,7 +204,7 @@ class Pretraining:
 
     def _as_one(self, on: bool = True) -> AbstractContextManager[None]:
         """Return a block in which hooks do on each process what they do on one: their sums have the same bits."""
-        return nullcontext() if self._shares is None else alone(on)
+        return nullcontext() if self._shares is None else as_one(on)
 
     def _prepared_embed(self) -> Embed:
         """Seed what a hook draws, and return its `embed`."""
