@@ -125,6 +125,14 @@ def write_photos(folder: Path, count: int, *, side: tuple[int, int] = (160, 120)
     return paths
 
 
+@pytest.fixture(scope="module")
+def more_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 photographs, for tests of several processes."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, 64)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 40 photographs."""

@@ -1,15 +1,25 @@
 """Methods as the engine begins them: room for the images, then the hooks of a stage and of its first epochs."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gemel.data.plan import Batch
+from gemel import methods
+from gemel.backbones.convnet import convnet
+from gemel.data.plan import Batch, Plan
+from gemel.data.sources import open_source
+from gemel.launcher import launched
 from gemel.methods.base import Embed, Embedded, Method
-from gemel.settings.recipes import Stage
+from gemel.settings.recipes import PhotoViews, Stage
+from gemel.training import stages
+from gemel.training.task import Pretraining
 
 SIDE = 16
+
+BATCH = 24
+"""of `task_of`: shared evenly by one, two, three, four or six processes"""
 
 
 def views_of(method: Method) -> int:
@@ -53,3 +63,26 @@ def begun(method: Method, images: int = 12, *, epochs: int = 1) -> Method:
         method.before_epoch(embed, epoch / (epochs + 1))
         method.before_step(embed, epoch / (epochs + 1))
     return method
+
+
+def task_of(
+    name: str, folder: Path, done: int = 0, *, dtype: torch.dtype = torch.float64, shares: int | None = None
+) -> Pretraining:
+    """A method on photographs, on this process of several, at its first step or at a later one; it has not begun."""
+    here = launched()
+    torch.manual_seed(0)
+    kind = methods.find(name)
+    optimizer = (kind.recipes.get("small") or next(iter(kind.recipes.values()))).optimizer
+    method = kind(convnet(widths=(16, 32), strides=(2, 2), pool=1), **kind.small)
+    views, source = PhotoViews(global_count=views_of(method)), open_source(str(folder))
+    method.attach(len(source))
+    plan = Plan(source, views, 32, 0, BATCH, rank=here.rank, processes=here.processes)
+    stage = stages.Stage(0, method.stages[0], views, optimizer.model_copy(update={"warmup_epochs": 0}), 50, 0)
+    task = Pretraining(method.to(dtype), stage, plan, done=done, shares=shares)
+    task.normalise.to(dtype)  # hooks look at images before the first step
+    return task
+
+
+def weights_of(task: Pretraining) -> Tensor:
+    """All tensors of a task's method that are no counts."""
+    return torch.cat([one.flatten() for one in task.method.state_dict().values() if one.is_floating_point()])

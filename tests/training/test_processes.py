@@ -18,7 +18,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 import gemel
-from conftest import made_once, write_photos
+from conftest import made_once
 from forked import pair, together
 from gemel import methods
 from gemel.backbones.convnet import convnet
@@ -36,9 +36,9 @@ from gemel.runs.run import Run
 from gemel.settings.recipes import AdamWOptimizer, PhotoViews, VectorViews
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
-from hooks import views_of
+from hooks import BATCH, task_of, weights_of
 
-BATCH, STEPS = 24, 5
+STEPS = 5
 
 
 def norms() -> nn.Module:
@@ -103,27 +103,6 @@ def train_facts(name: str, folder: Path) -> dict[str, Tensor]:
         "weights float64": weights,
         **{f"{key} float32": value for key, value in step_facts(task, "32", batches).items()},
     }
-
-
-def weights_of(task: Pretraining) -> Tensor:
-    return torch.cat([one.flatten() for one in task.method.state_dict().values() if one.is_floating_point()])
-
-
-def task_of(name: str, folder: Path, done: int = 0) -> Pretraining:
-    """A method on photographs, in float64, at its first step or at a later one."""
-    here = launched()
-    torch.manual_seed(0)
-    kind = methods.find(name)
-    backbone = convnet(widths=(16, 32), strides=(2, 2), pool=1)
-    optimizer = (kind.recipes.get("small") or next(iter(kind.recipes.values()))).optimizer
-    method = kind(backbone, **kind.small)
-    views, source = PhotoViews(global_count=views_of(method)), open_source(str(folder))
-    method.attach(len(source))
-    plan = Plan(source, views, 32, 0, BATCH, rank=here.rank, processes=here.processes)
-    stage = Stage(0, method.stages[0], views, optimizer.model_copy(update={"warmup_epochs": 0}), 50, 0)
-    task = Pretraining(method.double(), stage, plan, done=done)
-    task.normalise.to(torch.float64)  # hooks look at images before the first step
-    return task
 
 
 def next_steps(names: Sequence[str], folder: Path, kept: Path, steps: range) -> dict[str, Tensor]:
@@ -216,13 +195,6 @@ def agreed_facts(folder: Path) -> dict[str, Tensor]:
 def everything(folder: Path) -> dict[str, dict[str, Tensor]]:
     found = {"norms": norm_facts(), "heads": head_facts(), "agreed": agreed_facts(folder)}
     return found | {name: train_facts(name, folder) for name in methods.available()}
-
-
-@pytest.fixture(scope="module")
-def more_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder, 64)
-    return folder
 
 
 @pytest.fixture(scope="module")

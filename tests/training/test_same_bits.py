@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 import gemel
-from conftest import write_photos
 from forked import pair, together
 from gemel import backbones, distributed, methods
 from gemel.backbones.base import measured
@@ -28,60 +27,43 @@ from gemel.runs.run import Run
 from gemel.settings.recipes import AdamWOptimizer, PhotoViews
 from gemel.training.stages import Stage
 from gemel.training.task import Pretraining
-from hooks import views_of
+from hooks import BATCH, task_of, weights_of
 
-BATCH, SHARES, STEPS = 24, 6, 2
+SHARES, STEPS = 6, 2
 
 NAMES = [name for name in methods.available() if name != "imsat"]  # which refuses them
 
 
-def task_of(
-    name: str, folder: Path, *, shares: int | None = SHARES, done: int = 0, double: bool = False
-) -> Pretraining:
-    """A method on photographs, begun, or at a later step."""
-    here = launched()
-    torch.manual_seed(0)
-    kind = methods.find(name)
-    optimizer = (kind.recipes.get("small") or next(iter(kind.recipes.values()))).optimizer
-    method = kind(convnet(widths=(16, 32), strides=(2, 2), pool=1), **kind.small)
-    views, source = PhotoViews(global_count=views_of(method)), open_source(str(folder))
-    method.attach(len(source))
-    method.to(torch.float64 if double else torch.float32)
-    plan = Plan(source, views, 32, 0, BATCH, rank=here.rank, processes=here.processes)
-    stage = Stage(0, method.stages[0], views, optimizer.model_copy(update={"warmup_epochs": 0}), 50, 0)
-    task = Pretraining(method, stage, plan, done=done, shares=shares)
-    task.normalise.to(torch.float64 if double else torch.float32)
-    if not done:
-        task.begin()
+def begun(name: str, folder: Path, *, dtype: torch.dtype = torch.float32, shares: int | None = SHARES) -> Pretraining:
+    task = task_of(name, folder, dtype=dtype, shares=shares)
+    task.begin()
     return task
 
 
 def trained(task: Pretraining, steps: int = STEPS) -> Tensor:
-    """All tensors of a method after some steps."""
+    """Weights and buffers of a method after some steps."""
     double = next(task.method.parameters()).dtype == torch.float64
     devices = Devices("64" if double else "32", averages=False)
     loop, batches = Loop(task, devices, save=lambda state: None, seconds=1e9), task.batches()
     for _ in range(steps):
         loop.step(batches)
-    return tensors_of(task.method)
-
-
-def tensors_of(module: nn.Module) -> Tensor:
-    return torch.cat([one.flatten().double() for one in module.state_dict().values()])
+    return weights_of(task)
 
 
 def every_method(folder: Path) -> dict[str, Tensor]:
     """Each method's tensors after some steps."""
-    return {name: trained(task_of(name, folder)) for name in NAMES}
+    return {name: trained(begun(name, folder)) for name in NAMES}
 
 
 def in_turn(names: list[str], folder: Path, kept: Path, steps: range) -> dict[str, Tensor]:
     """Take some steps from where another call, of another number of processes maybe, has left each method."""
     found: dict[str, Tensor] = {}
     for name in names:
-        task, file = task_of(name, folder, done=steps.start), kept / f"{name}-{steps.start}.pt"
+        task = task_of(name, folder, steps.start, dtype=torch.float32, shares=SHARES)
         if steps.start:
-            task.load(torch.load(file, weights_only=True))
+            task.load(torch.load(kept / f"{name}-{steps.start}.pt", weights_only=True))
+        else:
+            task.begin()
         found[name] = trained(task, len(steps))
         if launched().rank == 0:
             torch.save(task.state(), kept / f"{name}-{steps.stop}.pt")
@@ -96,7 +78,7 @@ def agreed(folder: Path) -> Tensor:
     method = methods.find("twist")(convnet(widths=(16, 32), strides=(2, 2), pool=1), **options)
     method.attach(len(source))
     plan = Plan(source, PhotoViews(), 32, 0, BATCH, rank=here.rank, processes=here.processes)
-    before: Pretraining | None = None
+    before: Any = None
     for number, name in enumerate(method.stages):
         stage = Stage(number, name, plan.views, AdamWOptimizer(lr=1e-3, warmup_epochs=0), 2, 2 * number)
         task = Pretraining(method, stage, plan, shares=SHARES)
@@ -105,14 +87,7 @@ def agreed(folder: Path) -> Tensor:
         task.begin()
         trained(task, task.steps)
         before = task
-    return tensors_of(method)
-
-
-@pytest.fixture(scope="module")
-def more_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder, 64)
-    return folder
+    return weights_of(before)
 
 
 def test_every_method_has_the_same_bits_on_any_number_of_processes(more_photos: Path) -> None:
@@ -124,7 +99,7 @@ def test_every_method_has_the_same_bits_on_any_number_of_processes(more_photos: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_learns_what_it_learns_without_shares(name: str, more_photos: Path) -> None:
-    in_shares, plain = (trained(task_of(name, more_photos, shares=one, double=True)) for one in (SHARES, None))
+    in_shares, plain = (trained(begun(name, more_photos, dtype=torch.float64, shares=one)) for one in (SHARES, None))
     assert float((in_shares - plain).norm() / plain.norm()) < 1e-9
 
 

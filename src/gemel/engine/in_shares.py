@@ -24,7 +24,7 @@ from gemel.engine.ordered_sums import convolution, of_shares
 from gemel.engine.sync_batch_norm import normalised
 from gemel.errors import UserError
 
-OUT = "leave --shares out"
+ADVICE = "leave --shares out"
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 
@@ -88,7 +88,7 @@ class Shares:
             if rest:
                 raise UserError(
                     f"--shares {self.count}: the method shows its network {len(images)} of the "
-                    f"{own * self.images} images that a process has; {OUT}"
+                    f"{own * self.images} images that a process has; {ADVICE}"
                 )
             form = (views, own, self.images)
             found, _ = _looked(look, turned(images, form), own)
@@ -114,9 +114,7 @@ def check_network(backbone: Backbone, side: int) -> None:
         finally:
             network.train(training)
     if more != [2 * one for one in few]:
-        raise UserError(
-            "--shares: the network mixes images with other things, so that shares can't be told apart; " + OUT
-        )
+        raise UserError(f"--shares: what the network computes can't be told apart by image; {ADVICE}")
 
 
 def _looked(look: Callable[[Tensor], Looked], images: Tensor, own: int) -> tuple[Looked, list[int]]:
@@ -127,7 +125,7 @@ def _looked(look: Callable[[Tensor], Looked], images: Tensor, own: int) -> tuple
     if not _random_state(images).equal(drawn):
         raise UserError(
             "--shares: the network draws random numbers (dropout, stochastic depth), others on each number of "
-            f"processes; set them to 0, or {OUT}"
+            f"processes; set them to 0, or {ADVICE}"
         )
     return found, mode.rows
 
@@ -189,7 +187,7 @@ class _ByShare(TorchFunctionMode):
             rows, weight, bias, stride, padding, dilation, groups = (*args, *DEFAULTS[len(args) - 2 :])
             if not isinstance(padding, str):
                 form = (_all(stride), _all(padding), _all(dilation))
-                self._count(rows, name)
+                self._note_rows(rows, name)
                 return convolution(rows, weight, bias, form, groups, self.own)
         shapes = {one.shape for one in args if isinstance(one, Tensor)}
         mixed = name in ARITHMETIC and (len(shapes) > 1 or "alpha" in kwargs)
@@ -205,14 +203,15 @@ class _ByShare(TorchFunctionMode):
             raise _refused(name)
         return found
 
-    def _count(self, rows: Any, name: str) -> None:
+    def _note_rows(self, rows: Any, name: str) -> None:
+        """Note how many rows are applied by shares, and refuse those that can't be."""
         if not isinstance(rows, Tensor) or _learns(rows) or rows.ndim < 2 or len(rows) % self.own:
             raise _refused(name)
         self.rows.append(len(rows))
 
     def _apart(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         rows, *others = args
-        self._count(rows, name)
+        self._note_rows(rows, name)
         paired = rows if name in PAIRED else None
         shares = [_of_each(one, paired, self.own) for one in others]
         named = {key: _of_each(one, paired, self.own) for key, one in kwargs.items()}
@@ -240,7 +239,7 @@ class _ByShare(TorchFunctionMode):
             return self._apart(
                 functional.batch_norm, "batch_norm", (rows, mean, variance, weight, bias, False, momentum, eps), {}
             )
-        self._count(rows, "batch_norm")
+        self._note_rows(rows, "batch_norm")
         normed, found_mean, found_variance, count = normalised(rows, weight, bias, eps, shares=self.own)
         if mean is not None and variance is not None:
             mean.lerp_(found_mean.to(mean.dtype), momentum)
@@ -251,7 +250,7 @@ class _ByShare(TorchFunctionMode):
 def _refused(name: str) -> UserError:
     return UserError(
         f"--shares: the network uses {name}, where images can't be told apart, or round otherwise among more or fewer; "
-        f"{OUT}, or take a ResNet"
+        f"{ADVICE}, or take a ResNet"
     )
 
 
